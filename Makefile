@@ -71,26 +71,31 @@ all: $(FILTERS:%=$(B)/bin/%) $(B)/libmm.a $(B)/libmm.so links
 links: $(FILTERS:%=$(B)/bin/%)
 	@mkdir -p build $(B)/bin && ln -sfn $(HASH)/bin build/bin.new && mv -Tf build/bin.new build/bin
 
+# one short line a step; V=1 shows the commands
+Q := $(if $(V),,@)
+say = $(if $(V),,@printf '  %-6s %s\n' $(1) $(2))
+
 $(B)/%.o: %.c
 	@mkdir -p $(@D)
-	$(CC) $(BASE) $(CFLAGS) $(call file_flags,$<) -MMD -MP -c $< -o $@
+	$(call say,CC,$<)
+	$(Q)$(CC) $(BASE) $(CFLAGS) $(call file_flags,$<) -MMD -MP -c $< -o $@
 
 $(B)/libmm.a: $(call obj,$(LIB_SRC))
 	@rm -f $@
-	$(AR) rcs $@ $^
+	$(Q)$(AR) rcs $@ $^
 $(B)/libmm.so: $(call obj,$(LIB_SRC))
-	$(LINK) -shared -Wl,-soname,libmm.so.0 -o $@ $^ $(LIBS)
+	$(Q)$(LINK) -shared -Wl,-soname,libmm.so.0 -o $@ $^ $(LIBS)
 $(B)/bin/%: $(B)/cmd/%.o $(call obj,$(CMD_COMMON)) $(B)/libmm.a
 	@mkdir -p $(@D)
-	$(LINK) -o $@ $^ $(LIBS)
+	$(Q)$(LINK) -o $@ $^ $(LIBS)
 $(B)/tests/unit/%: $(B)/tests/unit/%.o $(B)/libmm.a
-	$(LINK) -o $@ $^ $(LIBS)
+	$(Q)$(LINK) -o $@ $^ $(LIBS)
 $(B)/tests/tools/%: $(B)/tests/tools/%.o $(B)/libmm.a
-	$(LINK) -o $@ $^ $(LIBS)
+	$(Q)$(LINK) -o $@ $^ $(LIBS)
 $(B)/tests/fuzz/%: $(B)/tests/fuzz/%.o $(B)/tests/fuzz/replay.o $(B)/libmm.a
-	$(LINK) -o $@ $^ $(LIBS)
+	$(Q)$(LINK) -o $@ $^ $(LIBS)
 $(B)/check_kern: $(call obj,$(KERN_TEST) $(KERN_SRC))
-	$(LINK) -o $@ $^ -lm -ldl
+	$(Q)$(LINK) -o $@ $^ -lm -ldl
 .PRECIOUS: $(B)/%.o
 
 -include $(shell find $(B) -name '*.d' 2>/dev/null)
