@@ -1,0 +1,130 @@
+/* vec_avx512.h - vector pieces that the AVX-512 matrix and attention kernels share. Include only from files built with
+ * -mavx512f and friends. Coefficients are minimax fits of our own (iterated weighted least squares in double). */
+#ifndef VEC_AVX512_H
+#define VEC_AVX512_H
+
+#include "kernels/mm_gemm.h"
+#include <immintrin.h>
+
+/* t[i] lane j <-> t[j] lane i, on 32-bit lanes. */
+static inline void transpose16(__m512 t[16])
+{
+    __m512 u[16];
+#pragma GCC unroll 8
+    for (int i = 0; i < 16; i += 2) {
+        u[i] = _mm512_unpacklo_ps(t[i], t[i + 1]);
+        u[i + 1] = _mm512_unpackhi_ps(t[i], t[i + 1]);
+    }
+#pragma GCC unroll 4
+    for (int i = 0; i < 16; i += 4)
+#pragma GCC unroll 2
+        for (int h = 0; h < 2; h++) {
+            __m512d a = _mm512_castps_pd(u[i + h]), b = _mm512_castps_pd(u[i + 2 + h]);
+            t[i + 2 * h] = _mm512_castpd_ps(_mm512_unpacklo_pd(a, b));
+            t[i + 2 * h + 1] = _mm512_castpd_ps(_mm512_unpackhi_pd(a, b));
+        }
+    /* now t[4g + c], 128-bit lane q = element 4q + c of rows 4g .. 4g+3 */
+#pragma GCC unroll 4
+    for (int c = 0; c < 4; c++) {
+        __m512 p = _mm512_shuffle_f32x4(t[c], t[4 + c], 0x88), q = _mm512_shuffle_f32x4(t[c], t[4 + c], 0xdd);
+        __m512 r = _mm512_shuffle_f32x4(t[8 + c], t[12 + c], 0x88), s = _mm512_shuffle_f32x4(t[8 + c], t[12 + c], 0xdd);
+        u[c] = _mm512_shuffle_f32x4(p, r, 0x88);
+        u[8 + c] = _mm512_shuffle_f32x4(p, r, 0xdd);
+        u[4 + c] = _mm512_shuffle_f32x4(q, s, 0x88);
+        u[12 + c] = _mm512_shuffle_f32x4(q, s, 0xdd);
+    }
+#pragma GCC unroll 16
+    for (int i = 0; i < 16; i++)
+        t[i] = u[i];
+}
+
+/* e^x for x <= 0 (also -Inf: 0; NaN: NaN), error < 1 ulp, results below 2^-126 gradually. */
+static inline __m512 exp_neg_avx512(__m512 x)
+{
+    x = _mm512_max_ps(_mm512_set1_ps(-110.0f), x); /* this order keeps NaN */
+    __m512 n = _mm512_roundscale_ps(_mm512_mul_ps(x, _mm512_set1_ps(1.44269504f)), _MM_FROUND_TO_NEAREST_INT);
+    __m512 r = _mm512_fnmadd_ps(n, _mm512_set1_ps(0.693145752f), x);
+    r = _mm512_fnmadd_ps(n, _mm512_set1_ps(1.4286068e-6f), r);
+    __m512 p = _mm512_set1_ps(1.3814456e-3f);
+    p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(8.3687855e-3f));
+    p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(4.1668396e-2f));
+    p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(1.6666520e-1f));
+    p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(0.49999994f));
+    p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(1.0f));
+    p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(1.0f));
+    return _mm512_scalef_ps(p, n);
+}
+
+/* 1/x for x in [1, 2^60]: a 14-bit estimate and one Newton step, error < 1 ulp; a third of the cost of a division. */
+static inline __m512 recip_avx512(__m512 x)
+{
+    __m512 y = _mm512_rcp14_ps(x);
+    return _mm512_fmadd_ps(_mm512_fnmadd_ps(x, y, _mm512_set1_ps(1.0f)), y, y);
+}
+
+/* x / (1 + e^-u), without overflow for any u. */
+static inline __m512 x_sigmoid_avx512(__m512 x, __m512 u)
+{
+    __m512 e = exp_neg_avx512(_mm512_or_ps(u, _mm512_set1_ps(-0.0f)));
+    __m512 r = recip_avx512(_mm512_add_ps(e, _mm512_set1_ps(1.0f)));
+    __mmask16 neg = _mm512_movepi32_mask(_mm512_castps_si512(u));
+    return _mm512_mul_ps(x, _mm512_mask_mul_ps(r, neg, r, e));
+}
+
+/* erf(x) = x P(x^2) / Q(x^2) for |x| < 3.92, beyond it +-1; |error| < 3e-7. */
+static inline __m512 gelu_erf_avx512(__m512 x)
+{
+    __m512 z = _mm512_mul_ps(x, _mm512_set1_ps(0.707106781f));
+    __m512 t = _mm512_min_ps(_mm512_set1_ps(15.3664f), _mm512_mul_ps(z, z)); /* keeps NaN */
+    __m512 p = _mm512_set1_ps(2.050076e-6f), q = _mm512_set1_ps(3.8091635e-5f);
+    p = _mm512_fmadd_ps(p, t, _mm512_set1_ps(2.8488346e-4f));
+    q = _mm512_fmadd_ps(q, t, _mm512_set1_ps(1.1625455e-3f));
+    p = _mm512_fmadd_ps(p, t, _mm512_set1_ps(3.7656608e-3f));
+    q = _mm512_fmadd_ps(q, t, _mm512_set1_ps(1.4969306e-2f));
+    p = _mm512_fmadd_ps(p, t, _mm512_set1_ps(5.2748851e-2f));
+    q = _mm512_fmadd_ps(q, t, _mm512_set1_ps(1.14109546e-1f));
+    p = _mm512_fmadd_ps(p, t, _mm512_set1_ps(1.9040751e-1f));
+    q = _mm512_fmadd_ps(q, t, _mm512_set1_ps(5.02077e-1f));
+    p = _mm512_fmadd_ps(p, t, _mm512_set1_ps(1.1283791f));
+    q = _mm512_fmadd_ps(q, t, _mm512_set1_ps(1.0f));
+    __m512 erf = _mm512_mul_ps(_mm512_mul_ps(z, p), recip_avx512(q));
+    __mmask16 far = _mm512_cmp_ps_mask(_mm512_abs_ps(z), _mm512_set1_ps(3.92f), _CMP_GE_OQ);
+    erf = _mm512_mask_or_ps(erf, far, _mm512_and_ps(z, _mm512_set1_ps(-0.0f)), _mm512_set1_ps(1.0f));
+    __m512 h = _mm512_mul_ps(x, _mm512_set1_ps(0.5f));
+    return _mm512_fmadd_ps(h, erf, h);
+}
+
+static inline __m512 act_avx512(__m512 x, mmk_act act)
+{
+    switch (act) {
+    case MMK_ACT_GELU_ERF: return gelu_erf_avx512(x);
+    case MMK_ACT_GELU_TANH: { /* (1 + tanh(y)) / 2 = sigmoid(2y) */
+        __m512 u = _mm512_mul_ps(x, _mm512_set1_ps(1.59576912f));
+        return x_sigmoid_avx512(x, _mm512_fmadd_ps(_mm512_mul_ps(u, _mm512_set1_ps(0.044715f)), _mm512_mul_ps(x, x), u));
+    }
+    case MMK_ACT_QUICK_GELU: return x_sigmoid_avx512(x, _mm512_mul_ps(x, _mm512_set1_ps(1.702f)));
+    case MMK_ACT_SILU: return x_sigmoid_avx512(x, x);
+    case MMK_ACT_RELU: return _mm512_max_ps(_mm512_setzero_ps(), x); /* keeps NaN */
+    case MMK_ACT_NONE: break;
+    }
+    return x;
+}
+
+/* A tile of `rows` rows of nr floats becomes a piece of C (mmk_gemm_ops.epilogue). */
+static inline void epilogue_avx512(float *c, size_t ldc, const float *tile, size_t nr, int rows, int cols,
+                                   const float *bias, const float *res, size_t ldr, mmk_act act)
+{
+    for (int r = 0; r < rows; r++, tile += nr, c += ldc, res = res ? res + ldr : NULL)
+        for (int j = 0; j < cols; j += 16) {
+            __mmask16 some = (__mmask16)(cols - j < 16 ? (1u << (cols - j)) - 1 : 0xffff);
+            __m512 x = _mm512_load_ps(tile + j);
+            if (bias)
+                x = _mm512_add_ps(x, _mm512_maskz_loadu_ps(some, bias + j));
+            x = act_avx512(x, act);
+            if (res)
+                x = _mm512_add_ps(x, _mm512_maskz_loadu_ps(some, res + j));
+            _mm512_mask_storeu_ps(c + j, some, x);
+        }
+}
+
+#endif
