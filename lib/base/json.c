@@ -180,17 +180,33 @@ long mm_json_value(const char *s, size_t len, mm_slice *val, mm_err *err)
 
 enum { IT_FIRST, IT_MORE, IT_DONE };
 
-int mm_json_begin(mm_json_iter *it, const char *s, size_t len, mm_err *err)
+static int begin(mm_json_iter *it, const char *base, cur c, int nested, mm_err *err)
 {
-    cur c = { s, s + len };
     space(&c);
     if (c.p == c.end || (*c.p != '{' && *c.p != '['))
-        return fail_at(err, c.p == c.end ? "empty" : "not an object", s, c.p);
-    *it = (mm_json_iter){ s, c.p + 1, c.end, *c.p == '[', IT_FIRST };
+        return fail_at(err, c.p == c.end ? "empty" : nested ? "not an object or array" : "not an object", base, c.p);
+    *it = (mm_json_iter){ base, c.p + 1, c.end, *c.p == '[', IT_FIRST, nested };
     return 0;
 }
 
-int mm_json_next(mm_json_iter *it, mm_slice *key, mm_slice *val, mm_err *err)
+int mm_json_begin(mm_json_iter *it, const char *s, size_t len, mm_err *err)
+{
+    return begin(it, s, (cur){ s, s + len }, 0, err);
+}
+
+int mm_json_enter(mm_json_iter *it, mm_json_iter *inner, mm_err *err)
+{
+    if (it->nested + 1 >= MM_JSON_DEPTH) return fail_at(err, "nested too deeply", it->base, it->p);
+    return begin(inner, it->base, (cur){ it->p, it->end }, it->nested + 1, err);
+}
+
+void mm_json_leave(mm_json_iter *it, const mm_json_iter *inner)
+{
+    it->p = inner->p;
+    it->state = IT_MORE;
+}
+
+int mm_json_key(mm_json_iter *it, mm_slice *key, mm_err *err)
 {
     cur c = { it->p, it->end };
     const char *why = NULL, close = it->array ? ']' : '}';
@@ -198,17 +214,15 @@ int mm_json_next(mm_json_iter *it, mm_slice *key, mm_slice *val, mm_err *err)
     space(&c);
     if (c.p < c.end && *c.p == close) {
         c.p++;
-        space(&c);
-        if (c.p < c.end) return fail_at(err, "something follows the value", it->base, c.p);
+        if (!it->nested) space(&c);
+        if (!it->nested && c.p < c.end) return fail_at(err, "something follows the value", it->base, c.p);
         it->state = IT_DONE;
         it->p = c.p;
         return 0;
     }
     if (it->state == IT_MORE) {
-        if (c.p == c.end || *c.p != ',') {
-            why = it->array ? "',' or ']' missing" : "',' or '}' missing";
-            return fail_at(err, why, it->base, c.p);
-        }
+        if (c.p == c.end || *c.p != ',')
+            return fail_at(err, it->array ? "',' or ']' missing" : "',' or '}' missing", it->base, c.p);
         c.p++;
         space(&c);
     }
@@ -225,13 +239,28 @@ int mm_json_next(mm_json_iter *it, mm_slice *key, mm_slice *val, mm_err *err)
         c.p++;
         space(&c);
     }
-    const char *start = c.p;
-    if ((why = scan_value(&c))) return fail_at(err, why, it->base, c.p);
-    val->p = start;
-    val->len = (size_t)(c.p - start);
+    it->p = c.p;
+    return 1;
+}
+
+int mm_json_skip(mm_json_iter *it, mm_slice *val, mm_err *err)
+{
+    cur c = { it->p, it->end };
+    const char *why = scan_value(&c);
+    if (why) return fail_at(err, why, it->base, c.p);
+    val->p = it->p;
+    val->len = (size_t)(c.p - it->p);
     it->p = c.p;
     it->state = IT_MORE;
-    return 1;
+    return 0;
+}
+
+int mm_json_next(mm_json_iter *it, mm_slice *key, mm_slice *val, mm_err *err)
+{
+    int r = mm_json_key(it, key, err);
+    if (r <= 0) return r;
+    r = mm_json_skip(it, val, err);
+    return r ? r : 1;
 }
 
 static unsigned hex4(const char *p)

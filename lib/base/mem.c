@@ -87,6 +87,22 @@ void mm_arena_reset(mm_arena *a)
     if (a->first) a->first->used = 0;
 }
 
+mm_arena_mark mm_arena_here(const mm_arena *a)
+{
+    return (mm_arena_mark){ a->cur, a->cur ? a->cur->used : 0 };
+}
+
+void mm_arena_back(mm_arena *a, mm_arena_mark m)
+{
+    if (!m.block) {
+        mm_arena_reset(a);
+        return;
+    }
+    /* blocks after it are emptied when the cursor comes to them, see mm_arena_alloc() */
+    a->cur = m.block;
+    m.block->used = m.used;
+}
+
 void mm_arena_clear(mm_arena *a)
 {
     for (mm_arena_block *b = a->first, *next; b; b = next) {

@@ -32,7 +32,7 @@ typedef struct mm_slice {
 typedef struct mm_json_iter {
     const char *base, *p, *end;
     int array; /* iterating an array: keys are empty */
-    int state;
+    int state, nested;
 } mm_json_iter;
 
 /* Start iterating the object (or array) in s[0..len), white space around it allowed. Returns 0 or MM_EDATA. Does not
@@ -41,6 +41,13 @@ MM_API MM_MUST_CHECK int mm_json_begin(mm_json_iter *it, const char *s, size_t l
 /* Next member. 1: *key is the string's inside without quotes, still escaped (empty for arrays), *val the raw value with
  * quotes; both validated. 0: end of the container, nothing but white space follows. MM_EDATA: malformed; err names the byte. */
 MM_API MM_MUST_CHECK int mm_json_next(mm_json_iter *it, mm_slice *key, mm_slice *val, mm_err *err);
+/* The same in two steps, for large documents: mm_json_key() stops in front of the value; then either mm_json_skip() validates
+ * it and sets *val, or mm_json_enter() starts iterating inside it (an object or array), and mm_json_leave() goes on behind
+ * it once that iteration has returned 0. */
+MM_API MM_MUST_CHECK int mm_json_key(mm_json_iter *it, mm_slice *key, mm_err *err);
+MM_API MM_MUST_CHECK int mm_json_skip(mm_json_iter *it, mm_slice *val, mm_err *err);
+MM_API MM_MUST_CHECK int mm_json_enter(mm_json_iter *it, mm_json_iter *inner, mm_err *err);
+MM_API void mm_json_leave(mm_json_iter *it, const mm_json_iter *inner);
 /* Validate one value at the start of s (leading white space skipped) and set *val to it. Returns bytes consumed or MM_EDATA. */
 MM_API long mm_json_value(const char *s, size_t len, mm_slice *val, mm_err *err);
 

@@ -59,6 +59,13 @@ MM_API void *mm_arena_zalloc(mm_arena *a, size_t n, size_t size);
 MM_API char *mm_arena_strndup(mm_arena *a, const char *s, size_t len);
 /* Forget everything, keep the blocks. Pointers handed out before are invalid. */
 MM_API void mm_arena_reset(mm_arena *a);
+/* A place in the arena, and back to it: everything allocated since is forgotten. Marks nest. */
+typedef struct mm_arena_mark {
+    mm_arena_block *block;
+    size_t used;
+} mm_arena_mark;
+MM_API mm_arena_mark mm_arena_here(const mm_arena *a);
+MM_API void mm_arena_back(mm_arena *a, mm_arena_mark m);
 /* Give all memory back; the arena is {0} again. */
 MM_API void mm_arena_clear(mm_arena *a);
 
