@@ -1,6 +1,8 @@
 /* Vectors and rows, the readable truth: double accumulators, one operation after the other. */
 #include <math.h>
 #include <string.h>
+#include "kernels/attn_int.h"
+#include "kernels/gemm_int.h"
 #include "kernels/kern_int.h"
 #include "kernels/ref/num_ref.h"
 
@@ -203,4 +205,9 @@ void mmk_fill_ref(mm_kern *k)
     k->pool_mean = pool_mean;
     k->pool_max = pool_max;
     k->l2_normalize = l2_normalize;
+    k->gemm[MMK_FMT_F32] = &mmk_gemm_f32_ref;
+    k->gemm[MMK_FMT_F16] = &mmk_gemm_f16_ref;
+    k->gemm[MMK_FMT_BF16] = &mmk_gemm_bf16_ref;
+    k->gemm[MMK_FMT_Q8_0] = &mmk_gemm_q8_0_ref;
+    k->attn = &mmk_attn_ref;
 }

@@ -1,7 +1,10 @@
 #include <immintrin.h>
 #include <math.h>
 #include <string.h>
+#include "kernels/attn_int.h"
+#include "kernels/gemm_int.h"
 #include "kernels/kern_int.h"
+#include "kernels/x86/vec_avx2.h"
 
 #define V __m256
 #define W 8
@@ -10,8 +13,8 @@
 #define FIRST(v) _mm256_cvtss_f32(v)
 #define LOAD(p) _mm256_loadu_ps(p)
 #define STORE(p, v) _mm256_storeu_ps(p, v)
-#define LOADN(p, n) _mm256_maskload_ps(p, tail(n))
-#define STOREN(p, v, n) _mm256_maskstore_ps(p, tail(n), v)
+#define LOADN(p, n) _mm256_maskload_ps(p, tail_avx2(n))
+#define STOREN(p, v, n) _mm256_maskstore_ps(p, tail_avx2(n), v)
 #define ADD(a, b) _mm256_add_ps(a, b)
 #define SUB(a, b) _mm256_sub_ps(a, b)
 #define MUL(a, b) _mm256_mul_ps(a, b)
@@ -24,12 +27,6 @@
     _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i *)(const void *)(p))), 16))
 #define I8(p) _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64((const __m128i *)(const void *)(p))))
 #define TO_F16(p, v) _mm_storeu_si128((__m128i *)(void *)(p), _mm256_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT))
-
-static inline __m256i tail(size_t n)
-{
-    static const int32_t m[16] = { -1, -1, -1, -1, -1, -1, -1, -1 };
-    return _mm256_loadu_si256((const __m256i *)(const void *)(m + 8 - n));
-}
 
 static inline float HSUM(__m256 v)
 {
@@ -62,7 +59,18 @@ static inline void TO_I8(int8_t *p, __m256 v)
 
 #include "kernels/x86/vec_tmpl.h"
 
+static void act(float *x, size_t n, mmk_act a)
+{
+    for (size_t i = 0; i < n; i += W) STOREN(x + i, act_avx2(LOADN(x + i, left(n, i)), a), left(n, i));
+}
+
 void mmk_fill_avx2(mm_kern *k)
 {
     fill_vec(k);
+    k->act = act;
+    k->gemm[MMK_FMT_F32] = &mmk_gemm_f32_avx2;
+    k->gemm[MMK_FMT_F16] = &mmk_gemm_f16_avx2;
+    k->gemm[MMK_FMT_BF16] = &mmk_gemm_bf16_avx2;
+    k->gemm[MMK_FMT_Q8_0] = &mmk_gemm_q8_0_avx2;
+    k->attn = &mmk_attn_avx2;
 }

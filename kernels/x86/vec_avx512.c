@@ -1,6 +1,8 @@
 #include <immintrin.h>
 #include <math.h>
 #include <string.h>
+#include "kernels/attn_int.h"
+#include "kernels/gemm_int.h"
 #include "kernels/kern_int.h"
 #include "kernels/x86/vec_avx512.h"
 
@@ -69,4 +71,9 @@ void mmk_fill_avx512(mm_kern *k)
     fill_vec(k);
     k->act = act;
     k->softmax = softmax;
+    k->gemm[MMK_FMT_F32] = &mmk_gemm_f32_avx512;
+    k->gemm[MMK_FMT_F16] = &mmk_gemm_f16_avx512;
+    k->gemm[MMK_FMT_BF16] = &mmk_gemm_bf16_avx512;
+    k->gemm[MMK_FMT_Q8_0] = &mmk_gemm_q8_0_avx512;
+    k->attn = &mmk_attn_avx512;
 }

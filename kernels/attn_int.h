@@ -1,0 +1,24 @@
+/* attn_int.h - what one instruction set provides for attention, and what attention.c makes of it. */
+#ifndef MM_ATTN_INT_H
+#define MM_ATTN_INT_H
+
+#include "kernels/mm_gemm.h"
+
+typedef struct mmk_head { /* one head of one sequence */
+    float *out;
+    const float *q, *k, *v; /* rows of head_dim floats */
+    size_t ldo, ldq, ldk, ldv;
+    size_t n, d;       /* tokens, head_dim */
+    float scale;
+    int causal;
+    const float *bias; /* [n] added to the logits, or NULL */
+} mmk_head;
+
+typedef struct mmk_attn_ops {
+    size_t (*scratch)(size_t n, size_t d); /* bytes, 64-byte aligned */
+    void (*head)(const mmk_head *h, void *scratch);
+} mmk_attn_ops;
+
+extern const mmk_attn_ops mmk_attn_ref, mmk_attn_avx2, mmk_attn_avx512;
+
+#endif

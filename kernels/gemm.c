@@ -1,0 +1,263 @@
+/* gemm.c - the part of the matrix product that is the same for every instruction set: packing, cutting the work into
+ * blocks and threads. What an instruction set provides is in gemm_int.h.
+ *
+ * One thread works on a rectangle of C. Its rows of A are packed (so that the micro-kernel reads one stream, whatever lda)
+ * in groups that stay in L2; then every panel of W is multiplied by all blocks of the group while it is hot. K is cut in
+ * ranges of ops->kc only so that panel and block stay in L1: a tile is stored and reloaded exactly, so the cut changes no
+ * bit. With a single block of rows (small m) nothing is reused and W streams through once, several panels at a time. */
+#include "kernels/gemm_int.h"
+#include "kernels/mm_kern.h"
+#include "kernels/scratch_int.h"
+#include <string.h>
+#ifdef _OPENMP
+#include <omp.h>
+#endif
+
+/* Packed rows of A per group. 512 KiB of a 1-2 MiB L2 (Intel), all of it on 512 KiB (Zen), where W panels are small. */
+#define GROUP_BYTES ((size_t)512 << 10)
+
+/* A thread more pays from this much work on: starting one costs 2 us or so, this is 10-20 us of FMA. */
+#define MMK_FLOP_PER_THREAD 2e6
+
+struct mmk_mat {
+    const mmk_gemm_ops *ops;
+    size_t n, k;
+    size_t steps;       /* K in ksteps, rounded up */
+    size_t panel_bytes; /* steps * ops->b_step, a multiple of 64 */
+};
+#define MAT_HEADER ((sizeof(struct mmk_mat) + 63) / 64 * 64)
+
+size_t mmk_mat_n(const mmk_mat *w)
+{
+    return w->n;
+}
+
+size_t mmk_mat_k(const mmk_mat *w)
+{
+    return w->k;
+}
+
+static const mmk_gemm_ops *find_ops(const struct mm_kern *kern, int dtype, size_t k)
+{
+    switch (dtype) {
+    case 0: return kern->gemm[MMK_FMT_F32];
+    case 1: return kern->gemm[MMK_FMT_F16];
+    case 8: return k % 32 == 0 ? kern->gemm[MMK_FMT_Q8_0] : NULL;
+    case 30: return kern->gemm[MMK_FMT_BF16];
+    default: return NULL;
+    }
+}
+
+static size_t row_bytes(int dtype, size_t k)
+{
+    return dtype == 0 ? 4 * k : dtype == 8 ? k / 32 * 34 : 2 * k;
+}
+
+static size_t ceil_div(size_t a, size_t b)
+{
+    return a / b + (a % b != 0);
+}
+
+size_t mmk_pack_size(const struct mm_kern *kern, int dtype, size_t n, size_t k)
+{
+    const mmk_gemm_ops *ops = find_ops(kern, dtype, k);
+    size_t panel, total;
+    if (!ops || k > SIZE_MAX / 8)
+        return 0;
+    if (__builtin_mul_overflow(ceil_div(k, (size_t)ops->kstep), ops->b_step, &panel) || panel > SIZE_MAX - 63)
+        return 0;
+    panel = (panel + 63) / 64 * 64;
+    if (__builtin_mul_overflow(panel, ceil_div(n, (size_t)ops->nr), &total) ||
+        __builtin_add_overflow(total, MAT_HEADER, &total))
+        return 0;
+    return total;
+}
+
+static const char *panel_at(const mmk_mat *w, size_t p)
+{
+    return (const char *)w + MAT_HEADER + p * w->panel_bytes;
+}
+
+static void pack_panel(mmk_mat *w, size_t p, size_t bytes, const mmk_rows *src, size_t nsrc)
+{
+    const void *rows[64];
+    size_t nr = (size_t)w->ops->nr, first = p * nr, at = 0, s = 0, n = 0;
+    for (; s < nsrc && at + src[s].n <= first; s++)
+        at += src[s].n;
+    for (; n < nr && first + n < w->n; n++) {
+        while (first + n - at >= src[s].n)
+            at += src[s++].n;
+        rows[n] = (const char *)src[s].data + (first + n - at) * bytes;
+    }
+    w->ops->pack_b((char *)w + MAT_HEADER + p * w->panel_bytes, rows, (int)n, w->k);
+}
+
+const mmk_mat *mmk_pack(const struct mm_kern *kern, void *mem, int dtype, size_t k, const mmk_rows *src, size_t nsrc,
+                        int threads)
+{
+    size_t n = 0;
+    for (size_t i = 0; i < nsrc; i++)
+        if (__builtin_add_overflow(n, src[i].n, &n))
+            return NULL;
+    if (mmk_pack_size(kern, dtype, n, k) == 0)
+        return NULL;
+    mmk_mat *w = mem;
+    const mmk_gemm_ops *ops = find_ops(kern, dtype, k);
+    size_t steps = ceil_div(k, (size_t)ops->kstep), panels = ceil_div(n, (size_t)ops->nr);
+    *w = (mmk_mat){ ops, n, k, steps, (steps * ops->b_step + 63) / 64 * 64 };
+    if (k == 0)
+        return w;
+    /* below about 1 MiB a second thread costs more than it saves */
+    int nt = panels * w->panel_bytes < ((size_t)1 << 20) || threads < 1 ? 1 : threads;
+    (void)nt;
+#pragma omp parallel for num_threads(nt) schedule(static) if (nt > 1)
+    for (size_t p = 0; p < panels; p++)
+        pack_panel(w, p, row_bytes(dtype, k), src, nsrc);
+    return w;
+}
+
+/* One call of mmk_gemm. */
+typedef struct job {
+    float *c;
+    size_t ldc;
+    const float *a;
+    size_t lda, m;
+    const mmk_mat *w;
+    const float *bias, *res;
+    size_t ldr;
+    mmk_act act;
+} job;
+
+static void finish(const job *j, const float *tile, size_t row, int rows, size_t p)
+{
+    size_t nr = (size_t)j->w->ops->nr, col = p * nr, cols = j->w->n - col < nr ? j->w->n - col : nr;
+    j->w->ops->epilogue(j->c + row * j->ldc + col, j->ldc, tile, rows, (int)cols, j->bias ? j->bias + col : NULL,
+                        j->res ? j->res + row * j->ldr + col : NULL, j->ldr, j->act);
+}
+
+/* Where part i begins when n things are cut evenly into `parts` in units of `unit`. */
+static size_t cut(size_t n, size_t unit, size_t parts, size_t i)
+{
+    size_t units = ceil_div(n, unit), at = (units / parts * i + (units % parts < i ? units % parts : i)) * unit;
+    return at < n ? at : n;
+}
+
+/* One block of rows times panels p0 .. p1-1. */
+static void one_block(const job *j, size_t row, int rows, size_t p0, size_t p1, const char *a, float *tile)
+{
+    const mmk_mat *w = j->w;
+    const mmk_gemm_ops *ops = w->ops;
+    size_t np = (size_t)ops->panels(rows), tile_len = (size_t)rows * (size_t)ops->nr;
+    for (size_t p = p0; p < p1; p += np) {
+        if (p1 - p < np)
+            np = 1;
+        ops->mul(tile, a, panel_at(w, p), w->panel_bytes, w->steps, rows, (int)np, 0);
+        for (size_t i = 0; i < np; i++)
+            finish(j, tile + i * tile_len, row, rows, p + i);
+    }
+}
+
+/* Rows row .. row+rows-1, packed in `blocks` blocks at a, times panels p0 .. p1-1; tile has room for all rows. */
+static void many_blocks(const job *j, size_t row, size_t rows, size_t blocks, size_t p0, size_t p1, const char *a,
+                        float *tile)
+{
+    const mmk_mat *w = j->w;
+    const mmk_gemm_ops *ops = w->ops;
+    size_t nr = (size_t)ops->nr, unit = (size_t)ops->row_unit, kc = ops->kc ? (size_t)(ops->kc / ops->kstep) : w->steps;
+    size_t passes = ceil_div(w->steps, kc);
+    for (size_t p = p0; p < p1; p++) {
+        for (size_t pass = 0; pass < passes; pass++) {
+            size_t s0 = cut(w->steps, 1, passes, pass), s1 = cut(w->steps, 1, passes, pass + 1);
+            const char *blk = a;
+            for (size_t b = 0; b < blocks; b++) {
+                size_t r0 = cut(rows, unit, blocks, b);
+                int n = (int)(cut(rows, unit, blocks, b + 1) - r0);
+                ops->mul(tile + r0 * nr, blk + s0 * ops->a_step(n), panel_at(w, p) + s0 * ops->b_step, w->panel_bytes,
+                         s1 - s0, n, 1, pass > 0);
+                if (pass + 1 == passes)
+                    finish(j, tile + r0 * nr, row + r0, n, p);
+                blk += w->steps * ops->a_step(n);
+            }
+        }
+    }
+}
+
+/* The rectangle rows m0 .. m1-1, panels p0 .. p1-1 of C by the calling thread. */
+static int rectangle(const job *j, size_t m0, size_t m1, size_t p0, size_t p1)
+{
+    const mmk_mat *w = j->w;
+    const mmk_gemm_ops *ops = w->ops;
+    size_t mr = (size_t)ops->mr, nr = (size_t)ops->nr, unit = (size_t)ops->row_unit, block = w->steps * ops->a_step(ops->mr);
+    size_t per_group = block < GROUP_BYTES ? GROUP_BYTES / (block ? block : 1) : 1;
+    if (m0 == m1 || p0 == p1)
+        return MMK_OK;
+    if (per_group > ceil_div(m1 - m0, mr))
+        per_group = ceil_div(m1 - m0, mr);
+    size_t groups = ceil_div(m1 - m0, per_group * mr);
+    size_t tile_rows = per_group * mr < MMK_MAX_TILE_ROWS ? MMK_MAX_TILE_ROWS : per_group * mr;
+    size_t tile_bytes = tile_rows * nr * sizeof(float);
+    char *mem = mmk_scratch(tile_bytes + per_group * block);
+    if (!mem)
+        return MMK_ENOMEM;
+    if (ops->begin)
+        ops->begin();
+    for (size_t g = 0; g < groups; g++) {
+        size_t row = m0 + cut(m1 - m0, unit, groups, g), rows = m0 + cut(m1 - m0, unit, groups, g + 1) - row;
+        size_t blocks = ceil_div(rows, mr);
+        char *a = mem + tile_bytes;
+        for (size_t b = 0; b < blocks; b++) {
+            size_t r0 = cut(rows, unit, blocks, b);
+            int n = (int)(cut(rows, unit, blocks, b + 1) - r0);
+            ops->pack_a(a, j->a + (row + r0) * j->lda, j->lda, n, w->k);
+            a += w->steps * ops->a_step(n);
+        }
+        if (blocks == 1)
+            one_block(j, row, (int)rows, p0, p1, mem + tile_bytes, (float *)(void *)mem);
+        else
+            many_blocks(j, row, rows, blocks, p0, p1, mem + tile_bytes, (float *)(void *)mem);
+    }
+    if (ops->end)
+        ops->end();
+    return MMK_OK;
+}
+
+/* The grid of threads, rows x columns of it, with the least work for a thread: multiply-adds of its rectangle, plus what
+ * packing a row or fetching a column of W from beyond L2 costs, about 16 multiply-adds per element either. */
+static void choose_grid(size_t m, size_t panels, size_t nr, int threads, int *tm, int *tn)
+{
+    double best = 0;
+    for (int t = 1; t <= threads; t++) {
+        double rows = (double)ceil_div(m, (size_t)t), cols = (double)(ceil_div(panels, (size_t)(threads / t)) * nr);
+        double cost = rows * cols + 16 * (rows + cols);
+        if (t == 1 || cost < best) {
+            best = cost;
+            *tm = t;
+            *tn = threads / t;
+        }
+    }
+}
+
+int mmk_gemm(float *c, size_t ldc, const float *a, size_t lda, size_t m, const mmk_mat *w, const float *bias,
+             const float *residual, size_t ldr, mmk_act act, int threads)
+{
+    const job j = { c, ldc, a, lda, m, w, bias, residual, ldr, act };
+    size_t panels = ceil_div(w->n, (size_t)w->ops->nr), unit = (size_t)w->ops->row_unit;
+    double flop = 2.0 * (double)m * (double)w->n * (double)w->k;
+    int tm = 1, tn = 1, status = MMK_OK;
+    if (threads > 1 && flop / MMK_FLOP_PER_THREAD < threads)
+        threads = (int)(flop / MMK_FLOP_PER_THREAD);
+    if (threads <= 1)
+        return rectangle(&j, 0, m, 0, panels);
+    choose_grid(m, panels, (size_t)w->ops->nr, threads, &tm, &tn);
+#pragma omp parallel for num_threads(tm *tn) schedule(static, 1)
+    for (int t = 0; t < tm * tn; t++) {
+        size_t i = (size_t)(t / tn), k = (size_t)(t % tn);
+        int r = rectangle(&j, cut(m, unit, (size_t)tm, i), cut(m, unit, (size_t)tm, i + 1), cut(panels, 1, (size_t)tn, k),
+                          cut(panels, 1, (size_t)tn, k + 1));
+        if (r != MMK_OK) {
+#pragma omp atomic write
+            status = r;
+        }
+    }
+    return status;
+}

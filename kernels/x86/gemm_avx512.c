@@ -1,0 +1,198 @@
+/* gemm_avx512.c - float32, float16 and bfloat16 weights by AVX-512F FMA. Flags: -mavx512f -mavx512bw -mavx512dq -mavx512vl.
+ *
+ * A panel is 32 columns (two registers), a block up to 14 rows: 28 accumulators + 2 of W + 1 broadcast = 31 registers, and
+ * per step of K 28 FMA (14 cycles on two ports) against 16 loads (8 cycles). With few rows several panels run side by
+ * side, so that at least 12 accumulators hide the 4 cycles of FMA latency.
+ * Each element is one chain of FMA over k = 0, 1, ...: its bits do not depend on how many rows and panels run beside it.
+ * 16-bit weights stay 16 bits in the panel, [k][32], and are widened on load (exactly); q8_0 weights become float16. */
+#include "kernels/gemm_int.h"
+#include "kernels/x86/vec_avx512.h"
+#include <string.h>
+
+enum { NR = 32, MR = 14 };
+
+static size_t a_step(int rows)
+{
+    return (size_t)rows * sizeof(float);
+}
+
+static int panels(int rows)
+{
+    static const int by_rows[MR + 1] = { 1, 6, 6, 4, 3, 2, 2, 2 };
+    return by_rows[rows] ? by_rows[rows] : 1;
+}
+
+/* Two registers of W: columns 0-15 and 16-31 of one step. */
+typedef void load_fn(const char *p, __m512 *w0, __m512 *w1);
+
+static inline void load_f32(const char *p, __m512 *w0, __m512 *w1)
+{
+    *w0 = _mm512_load_ps((const float *)(const void *)p);
+    *w1 = _mm512_load_ps((const float *)(const void *)p + 16);
+}
+
+static inline void load_f16(const char *p, __m512 *w0, __m512 *w1)
+{
+    *w0 = _mm512_cvtph_ps(_mm256_load_si256((const __m256i *)(const void *)p));
+    *w1 = _mm512_cvtph_ps(_mm256_load_si256((const __m256i *)(const void *)p + 1));
+}
+
+static inline __m512 widen_bf16(__m256i h)
+{
+    return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(h), 16));
+}
+
+static inline void load_bf16(const char *p, __m512 *w0, __m512 *w1)
+{
+    *w0 = widen_bf16(_mm256_load_si256((const __m256i *)(const void *)p));
+    *w1 = widen_bf16(_mm256_load_si256((const __m256i *)(const void *)p + 1));
+}
+
+/* The micro-kernel; rows, np and load are constants wherever it is inlined. */
+static inline __attribute__((always_inline)) void kernel(float *tile, const float *a, const char *b, size_t b_stride,
+                                                         size_t steps, int rows, int np, int accumulate, load_fn *load,
+                                                         size_t b_step)
+{
+    __m512 acc[MR * 2];
+#pragma GCC unroll 28
+    for (int i = 0; i < rows * np * 2; i++)
+        acc[i] = accumulate ? _mm512_load_ps(tile + i * 16) : _mm512_setzero_ps();
+    for (size_t s = 0; s < steps; s++) {
+#pragma GCC unroll 6
+        for (int p = 0; p < np; p++) {
+            __m512 w0, w1;
+            const char *w = b + (size_t)p * b_stride;
+            load(w, &w0, &w1);
+            _mm_prefetch(w + 1024, _MM_HINT_T0);
+            if (b_step > 64)
+                _mm_prefetch(w + 1024 + 64, _MM_HINT_T0);
+#pragma GCC unroll 14
+            for (int r = 0; r < rows; r++) {
+                __m512 x = _mm512_set1_ps(a[r]);
+                acc[(p * rows + r) * 2] = _mm512_fmadd_ps(x, w0, acc[(p * rows + r) * 2]);
+                acc[(p * rows + r) * 2 + 1] = _mm512_fmadd_ps(x, w1, acc[(p * rows + r) * 2 + 1]);
+            }
+        }
+        a += rows;
+        b += b_step;
+    }
+#pragma GCC unroll 28
+    for (int i = 0; i < rows * np * 2; i++)
+        _mm512_store_ps(tile + i * 16, acc[i]);
+}
+
+#define CASE(r, p, load, step) \
+    case r * 8 + p: kernel(tile, a, b, b_stride, steps, r, p, accumulate, load, step); break;
+
+#define MUL(dtype, step)                                                                                              \
+    static void mul_##dtype(float *tile, const void *a, const void *b, size_t b_stride, size_t steps, int rows,       \
+                            int np, int accumulate)                                                                   \
+    {                                                                                                                 \
+        switch (rows * 8 + np) {                                                                                      \
+            CASE(1, 1, load_##dtype, step) CASE(2, 1, load_##dtype, step) CASE(3, 1, load_##dtype, step)              \
+            CASE(4, 1, load_##dtype, step) CASE(5, 1, load_##dtype, step) CASE(6, 1, load_##dtype, step)              \
+            CASE(7, 1, load_##dtype, step) CASE(8, 1, load_##dtype, step) CASE(9, 1, load_##dtype, step)              \
+            CASE(10, 1, load_##dtype, step) CASE(11, 1, load_##dtype, step) CASE(12, 1, load_##dtype, step)           \
+            CASE(13, 1, load_##dtype, step) CASE(14, 1, load_##dtype, step) CASE(1, 6, load_##dtype, step)            \
+            CASE(2, 6, load_##dtype, step) CASE(3, 4, load_##dtype, step) CASE(4, 3, load_##dtype, step)              \
+            CASE(5, 2, load_##dtype, step) CASE(6, 2, load_##dtype, step) CASE(7, 2, load_##dtype, step)              \
+        default: break;                                                                                               \
+        }                                                                                                             \
+    }
+
+MUL(f32, 128)
+MUL(f16, 64)
+MUL(bf16, 64)
+
+/* 16 rows from k on, transposed: out[i] holds element k + i of the 16 rows. */
+static void gather16(__m512 out[16], const void *const *rows, int n, size_t k, __mmask16 valid,
+                     __m512 (*get)(const char *row, size_t k, __mmask16 valid))
+{
+    for (int i = 0; i < 16; i++)
+        out[i] = i < n ? get(rows[i], k, valid) : _mm512_setzero_ps();
+    transpose16(out);
+}
+
+static __m512 get_f32(const char *row, size_t k, __mmask16 valid)
+{
+    return _mm512_maskz_loadu_ps(valid, row + 4 * k);
+}
+
+static __m512 get_f16(const char *row, size_t k, __mmask16 valid)
+{
+    return _mm512_cvtph_ps(_mm256_maskz_loadu_epi16(valid, row + 2 * k));
+}
+
+static __m512 get_bf16(const char *row, size_t k, __mmask16 valid)
+{
+    return widen_bf16(_mm256_maskz_loadu_epi16(valid, row + 2 * k));
+}
+
+static __m512 get_q8_0(const char *row, size_t k, __mmask16 valid)
+{
+    const char *block = row + k / 32 * 34;
+    uint16_t half;
+    (void)valid; /* K is a multiple of 32, a call takes half a block */
+    memcpy(&half, block, sizeof half);
+    return _mm512_mul_ps(_mm512_set1_ps(_cvtsh_ss(half)),
+                         _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128((const void *)(block + 2 + k % 32)))));
+}
+
+/* Both halves of a panel by blocks of 16 x 16. A 16-bit weight that went through float32 comes back unchanged. */
+#define PACK(dtype, step, STORE)                                                                   \
+    static void pack_##dtype(void *dst, const void *const *rows, int n, size_t k)                  \
+    {                                                                                              \
+        for (size_t i = 0; i < k; i += 16)                                                         \
+            for (int h = 0; h < 2; h++) {                                                          \
+                __m512 t[16];                                                                      \
+                size_t m = k - i < 16 ? k - i : 16;                                                \
+                char *d = (char *)dst + i * step + (size_t)h * (step / 2);                         \
+                gather16(t, rows + 16 * h, n - 16 * h, i, (__mmask16)((1u << m) - 1), get_##dtype); \
+                for (size_t j = 0; j < m; j++, d += step)                                          \
+                    STORE;                                                                         \
+            }                                                                                      \
+    }
+
+PACK(f32, 128, _mm512_store_ps((void *)d, t[j]))
+PACK(f16, 64, _mm256_store_si256((void *)d, _mm512_cvtps_ph(t[j], _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC)))
+/* d q rounded to float16: off by 2^-12 at most, where q8_0 itself is off by up to 2^-8 */
+PACK(q8_0, 64, _mm256_store_si256((void *)d, _mm512_cvtps_ph(t[j], _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC)))
+PACK(bf16, 64, _mm256_store_si256((void *)d, _mm512_cvtepi32_epi16(_mm512_srli_epi32(_mm512_castps_si512(t[j]), 16))))
+
+/* [k][rows] */
+static void pack_a(void *dst, const float *a, size_t lda, int rows, size_t k)
+{
+    float *d = dst;
+    if (rows == 1) {
+        memcpy(d, a, k * sizeof *d);
+        return;
+    }
+    __mmask16 some = (__mmask16)((1u << rows) - 1);
+    for (size_t i = 0; i < k; i += 16) {
+        __m512 t[16];
+        size_t m = k - i < 16 ? k - i : 16;
+        for (int r = 0; r < 16; r++)
+            t[r] = r < rows ? _mm512_maskz_loadu_ps((__mmask16)((1u << m) - 1), a + (size_t)r * lda + i)
+                            : _mm512_setzero_ps();
+        transpose16(t);
+        for (size_t j = 0; j < m; j++, d += rows)
+            _mm512_mask_storeu_ps(d, some, t[j]);
+    }
+}
+
+static void epilogue(float *c, size_t ldc, const float *tile, int rows, int cols, const float *bias, const float *res,
+                     size_t ldr, mmk_act act)
+{
+    epilogue_avx512(c, ldc, tile, NR, rows, cols, bias, res, ldr, act);
+}
+
+#define OPS(dtype, step, mul_fn)                                                                                     \
+    const mmk_gemm_ops mmk_gemm_##dtype##_avx512 = {                                                         \
+        .name = #dtype "_avx512", .nr = NR, .mr = MR, .row_unit = 1, .kstep = 1, .kc = 0, .b_step = step, .a_step = a_step, \
+        .panels = panels, .pack_b = pack_##dtype, .pack_a = pack_a, .mul = mul_fn, .epilogue = epilogue, \
+    }
+
+OPS(f32, 128, mul_f32);
+OPS(f16, 64, mul_f16);
+OPS(bf16, 64, mul_bf16);
+OPS(q8_0, 64, mul_f16);

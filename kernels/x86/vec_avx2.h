@@ -1,0 +1,83 @@
+/* vec_avx2.h - vector pieces that the AVX2 matrix, attention and row kernels share; the polynomials are those of
+ * vec_avx512.h. Include only from files built with -mavx2 -mfma -mf16c. */
+#ifndef VEC_AVX2_H
+#define VEC_AVX2_H
+
+#include "kernels/mm_gemm.h"
+#include <immintrin.h>
+#include <stdint.h>
+
+/* Mask of the first n <= 8 lanes. */
+static inline __m256i tail_avx2(size_t n)
+{
+    static const int32_t m[16] = { -1, -1, -1, -1, -1, -1, -1, -1 };
+    return _mm256_loadu_si256((const __m256i *)(const void *)(m + 8 - n));
+}
+
+/* e^x for x <= 0 (also -Inf: 0; NaN: NaN), error < 1 ulp; 0 below -87.3. */
+static inline __m256 exp_neg_avx2(__m256 x)
+{
+    __m256 big = _mm256_cmp_ps(x, _mm256_set1_ps(-87.33f), _CMP_NLT_UQ); /* true for NaN */
+    x = _mm256_max_ps(_mm256_set1_ps(-87.33f), x);                       /* this order keeps NaN */
+    __m256 n = _mm256_round_ps(_mm256_mul_ps(x, _mm256_set1_ps(1.44269504f)), _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+    __m256 r = _mm256_fnmadd_ps(n, _mm256_set1_ps(0.693145752f), x);
+    r = _mm256_fnmadd_ps(n, _mm256_set1_ps(1.4286068e-6f), r);
+    __m256 p = _mm256_set1_ps(1.3814456e-3f);
+    p = _mm256_fmadd_ps(p, r, _mm256_set1_ps(8.3687855e-3f));
+    p = _mm256_fmadd_ps(p, r, _mm256_set1_ps(4.1668396e-2f));
+    p = _mm256_fmadd_ps(p, r, _mm256_set1_ps(1.6666520e-1f));
+    p = _mm256_fmadd_ps(p, r, _mm256_set1_ps(0.49999994f));
+    p = _mm256_fmadd_ps(p, r, _mm256_set1_ps(1.0f));
+    p = _mm256_fmadd_ps(p, r, _mm256_set1_ps(1.0f));
+    __m256i e = _mm256_slli_epi32(_mm256_add_epi32(_mm256_cvtps_epi32(n), _mm256_set1_epi32(127)), 23);
+    return _mm256_and_ps(big, _mm256_mul_ps(p, _mm256_castsi256_ps(e)));
+}
+
+/* x / (1 + e^-u), without overflow for any u. */
+static inline __m256 x_sigmoid_avx2(__m256 x, __m256 u)
+{
+    __m256 e = exp_neg_avx2(_mm256_or_ps(u, _mm256_set1_ps(-0.0f)));
+    __m256 r = _mm256_div_ps(_mm256_set1_ps(1.0f), _mm256_add_ps(e, _mm256_set1_ps(1.0f)));
+    return _mm256_mul_ps(x, _mm256_blendv_ps(r, _mm256_mul_ps(r, e), u));
+}
+
+/* erf(x) = x P(x^2) / Q(x^2) for |x| < 3.92, beyond it +-1; |error| < 3e-7. */
+static inline __m256 gelu_erf_avx2(__m256 x)
+{
+    __m256 z = _mm256_mul_ps(x, _mm256_set1_ps(0.707106781f)), sign = _mm256_set1_ps(-0.0f);
+    __m256 t = _mm256_min_ps(_mm256_set1_ps(15.3664f), _mm256_mul_ps(z, z)); /* keeps NaN */
+    __m256 p = _mm256_set1_ps(2.050076e-6f), q = _mm256_set1_ps(3.8091635e-5f);
+    p = _mm256_fmadd_ps(p, t, _mm256_set1_ps(2.8488346e-4f));
+    q = _mm256_fmadd_ps(q, t, _mm256_set1_ps(1.1625455e-3f));
+    p = _mm256_fmadd_ps(p, t, _mm256_set1_ps(3.7656608e-3f));
+    q = _mm256_fmadd_ps(q, t, _mm256_set1_ps(1.4969306e-2f));
+    p = _mm256_fmadd_ps(p, t, _mm256_set1_ps(5.2748851e-2f));
+    q = _mm256_fmadd_ps(q, t, _mm256_set1_ps(1.14109546e-1f));
+    p = _mm256_fmadd_ps(p, t, _mm256_set1_ps(1.9040751e-1f));
+    q = _mm256_fmadd_ps(q, t, _mm256_set1_ps(5.02077e-1f));
+    p = _mm256_fmadd_ps(p, t, _mm256_set1_ps(1.1283791f));
+    q = _mm256_fmadd_ps(q, t, _mm256_set1_ps(1.0f));
+    __m256 erf = _mm256_div_ps(_mm256_mul_ps(z, p), q);
+    __m256 far = _mm256_cmp_ps(_mm256_andnot_ps(sign, z), _mm256_set1_ps(3.92f), _CMP_GE_OQ);
+    erf = _mm256_blendv_ps(erf, _mm256_or_ps(_mm256_and_ps(z, sign), _mm256_set1_ps(1.0f)), far);
+    __m256 h = _mm256_mul_ps(x, _mm256_set1_ps(0.5f));
+    return _mm256_fmadd_ps(h, erf, h);
+}
+
+static inline __m256 act_avx2(__m256 x, mmk_act act)
+{
+    switch (act) {
+    case MMK_ACT_GELU_ERF: return gelu_erf_avx2(x);
+    case MMK_ACT_GELU_TANH: { /* (1 + tanh(y)) / 2 = sigmoid(2y) */
+        __m256 u = _mm256_mul_ps(x, _mm256_set1_ps(1.59576912f));
+        return x_sigmoid_avx2(x, _mm256_fmadd_ps(_mm256_mul_ps(u, _mm256_set1_ps(0.044715f)), _mm256_mul_ps(x, x), u));
+    }
+    case MMK_ACT_QUICK_GELU: return x_sigmoid_avx2(x, _mm256_mul_ps(x, _mm256_set1_ps(1.702f)));
+    case MMK_ACT_SILU: return x_sigmoid_avx2(x, x);
+    case MMK_ACT_RELU: return _mm256_max_ps(_mm256_setzero_ps(), x); /* keeps NaN */
+    case MMK_ACT_NONE: break;
+    }
+    return x;
+}
+
+#endif

@@ -1,0 +1,100 @@
+/* mm_model.h - models that turn inputs into vectors: one transformer block driven by a configuration, families as data.
+ *
+ *   mm_model *m;
+ *   if (mm_model_open(&m, "path/of/all-MiniLM-L6-v2", NULL, &err)) ...
+ *   mm_text_in in[2] = { { "a cat", 5 }, { "two dogs", 8 } };
+ *   mm_text_out res[2];
+ *   float vec[2 * dim];
+ *   mm_model_embed_text(m, in, 2, vec, res, &err);
+ *   mm_model_close(&m);
+ *
+ * One thread at a time calls a model, which uses up to `threads` threads itself and keeps their scratch memory. The vector of an
+ * input has the same bits whatever else is in the call and whatever the number of threads.
+ *
+ * Checkpoints are Hugging Face folders or GGUF files (mm_store.h); pooling, normalisation, window and prompts come from
+ * the checkpoint's own files (modules.json, 1_Pooling/config.json, sentence_bert_config.json,
+ * config_sentence_transformers.json, or GGUF keys) unless the options say otherwise. */
+#ifndef MM_MODEL_H
+#define MM_MODEL_H
+
+#include <stddef.h>
+#include <stdint.h>
+#include "base/mm_err.h"
+#include "graph/mm_graph.h"
+#include "store/mm_store.h"
+#include "token/mm_token.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef struct mm_model mm_model;
+
+/* The shape of a model: what a family's configuration reader fills in. */
+typedef struct mm_model_config {
+    char family[16];     /* "bert" */
+    int64_t layers, width, ff_width, heads, kv_heads, head_dim;
+    int64_t vocab, token_types; /* rows of the tables; token_types may be 0 */
+    int64_t positions;   /* rows of the position table */
+    int64_t pos_offset;  /* row of the first token's position: 0, or 2 for models of the RoBERTa kind */
+    int64_t window;      /* most tokens of one input, special ones included */
+    float eps;           /* of the norms */
+    mmk_act act;
+    int pre_norm;        /* norm before attention and feed-forward instead of after the sums */
+    int causal;
+    mm_pool pool;
+    int pool_stated;     /* 0: the checkpoint says nothing about pooling, mean is assumed */
+    int normalize;       /* vectors scaled to length 1 */
+} mm_model_config;
+
+typedef struct mm_model_opts {
+    int threads;     /* 0: as many as OpenMP would use */
+    int pool;        /* -1: the checkpoint's; else mm_pool */
+    int normalize;   /* -1: the checkpoint's; 0, 1 */
+    int64_t window;  /* 0: the checkpoint's; else smaller or equal to its positions */
+} mm_model_opts;
+#define MM_MODEL_OPTS_INIT { 0, -1, -1, 0 }
+
+/* Open the checkpoint at path (see mm_store_resolve for names). opts may be NULL. On failure *out is NULL. */
+MM_API MM_MUST_CHECK int mm_model_open(mm_model **out, const char *path, const mm_model_opts *opts, mm_err *err);
+MM_API void mm_model_close(mm_model **m);
+
+MM_API const mm_model_config *mm_model_get_config(const mm_model *m);
+MM_API const mm_tok *mm_model_tokenizer(const mm_model *m);
+/* Floats per vector. */
+MM_API size_t mm_model_dim(const mm_model *m);
+/* "name@16hex": name of the checkpoint and a hash of its shape, tokenizer, pooling and samples of its weights. Two files
+ * with the same fingerprint give vectors of one space; a GGUF made by mm-quantize keeps the fingerprint of its source. */
+MM_API const char *mm_model_fingerprint(const mm_model *m);
+/* What mm-quantize writes as key mm.fingerprint (16 hexadecimal digits): the hash before pooling and normalisation. */
+MM_API uint64_t mm_model_source_hash(const mm_model *m);
+/* The text that the checkpoint wants before an input of this kind ("query", "passage", ...), NULL if it names none.
+ * name NULL: the checkpoint's default prompt. */
+MM_API const char *mm_model_prompt(const mm_model *m, const char *name);
+
+typedef struct mm_text_in {
+    const char *p; /* valid UTF-8 */
+    size_t len;
+} mm_text_in;
+
+typedef struct mm_text_out {
+    int code;         /* 0, or MM_EEMPTY (no token besides the special ones): its vector is zero */
+    uint32_t tokens;  /* of the whole input, special ones included */
+    uint32_t used;    /* tokens that fit the window */
+    size_t used_len;  /* bytes of the text that the used tokens cover; len when nothing was cut */
+} mm_text_out;
+
+/* vec [n, dim]; res [n]. Too long inputs are cut at the window, keeping the closing special token: res says so.
+ * Returns 0, MM_ENOMEM, or MM_EDATA when an input is not valid UTF-8 (err names its number). */
+MM_API MM_MUST_CHECK int mm_model_embed_text(mm_model *m, const mm_text_in *in, size_t n, float *vec,
+                                             mm_text_out *res, mm_err *err);
+
+/* The same from token ids (special ones included): sequence s is ids[off[s]..off[s+1]). Ids must be below the vocabulary
+ * and sequences within the window: MM_ESHAPE otherwise. vec [n, dim]. */
+MM_API MM_MUST_CHECK int mm_model_embed_ids(mm_model *m, const int32_t *ids, const size_t *off, size_t n,
+                                            float *vec, mm_err *err);
+
+#ifdef __cplusplus
+}
+#endif
+#endif
