@@ -14,7 +14,7 @@
 #endif
 
 /* Packed rows of A per group. 512 KiB of a 1-2 MiB L2 (Intel), all of it on 512 KiB (Zen), where W panels are small. */
-#define GROUP_BYTES ((size_t)512 << 10)
+#define GROUP_BYTES ((size_t)1024 << 10)
 
 /* A thread more pays from this much work on: starting one costs 2 us or so, this is 10-20 us of FMA. */
 #define MMK_FLOP_PER_THREAD 2e6
@@ -157,6 +157,13 @@ static void one_block(const job *j, size_t row, int rows, size_t p0, size_t p1, 
     }
 }
 
+/* Bytes from .. to of a panel into L2: while one panel is multiplied the next one comes from memory, a piece per block. */
+static void fetch(const char *p, size_t from, size_t to)
+{
+    for (; from < to; from += 64)
+        __builtin_prefetch(p + from, 0, 2);
+}
+
 /* Rows row .. row+rows-1, packed in `blocks` blocks at a, times panels p0 .. p1-1; tile has room for all rows. */
 static void many_blocks(const job *j, size_t row, size_t rows, size_t blocks, size_t p0, size_t p1, const char *a,
                         float *tile)
@@ -172,6 +179,8 @@ static void many_blocks(const job *j, size_t row, size_t rows, size_t blocks, si
             for (size_t b = 0; b < blocks; b++) {
                 size_t r0 = cut(rows, unit, blocks, b);
                 int n = (int)(cut(rows, unit, blocks, b + 1) - r0);
+                if (pass == 0 && p + 1 < p1)
+                    fetch(panel_at(w, p + 1), cut(w->panel_bytes, 64, blocks, b), cut(w->panel_bytes, 64, blocks, b + 1));
                 ops->mul(tile + r0 * nr, blk + s0 * ops->a_step(n), panel_at(w, p) + s0 * ops->b_step, w->panel_bytes,
                          s1 - s0, n, 1, pass > 0);
                 if (pass + 1 == passes)

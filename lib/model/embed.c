@@ -87,14 +87,14 @@ static int run(mm_model *m, const int32_t *ids, const size_t *off, size_t n, flo
     size_t groups = plan(s, n, budget, order, first);
     /* Threads work on groups of their own, which needs no barriers; few sequences share the threads inside each product.
      * Either way a row's operations are the same. */
-    int outer = groups >= (size_t)threads ? threads : 1;
-#pragma omp parallel num_threads(outer) reduction(| : failed)
-    {
-        mm_arena *arena = &m->scratch[omp_get_thread_num()];
-#pragma omp for schedule(dynamic, 1)
+    if (groups < (size_t)threads) {
         for (size_t i = 0; i < groups; i++)
-            failed |= forward(m, ids, off, order + first[i], first[i + 1] - first[i], vec, arena, outer > 1 ? 1 : threads) != 0;
+            failed |= forward(m, ids, off, order + first[i], first[i + 1] - first[i], vec, &m->scratch[0], threads) != 0;
+        goto end;
     }
+#pragma omp parallel for num_threads(threads) schedule(dynamic, 1) reduction(| : failed) if (threads > 1)
+    for (size_t i = 0; i < groups; i++)
+        failed |= forward(m, ids, off, order + first[i], first[i + 1] - first[i], vec, &m->scratch[omp_get_thread_num()], 1) != 0;
 end:
     free(s);
     free(order);
