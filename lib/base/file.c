@@ -146,7 +146,10 @@ int mm_outfile_open(mm_outfile *f, const char *path, mm_err *err)
     snprintf(f->tmp, n + 40, "%s.tmp-%ld-%u", path, (long)getpid(), atomic_fetch_add(&counter, 1));
     f->fd = open(f->tmp, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
     if (f->fd < 0) {
-        int r = mm_fail_errno(err, "cannot create '%s'", f->tmp);
+        const char *slash = strrchr(path, '/'); /* name what the user wrote, not the temporary file */
+        int r = errno == ENOENT && slash
+                    ? mm_fail(err, MM_EIO, "cannot create '%s': there is no folder '%.*s'", path, (int)(slash - path), path)
+                    : mm_fail_errno(err, "cannot create '%s'", path);
         outfile_free(f);
         return r;
     }

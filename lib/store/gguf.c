@@ -1,5 +1,4 @@
 /* Reader of one GGUF image: magic, version, counts, key-value pairs, tensor descriptions, aligned data. */
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include "base/mm_str.h"
@@ -113,17 +112,18 @@ static int tensor_info(cur *c, mm_store *st, uint64_t *off, mm_store_tensor *t, 
 {
     uint32_t nd, type;
     uint64_t d;
-    size_t count = 1;
+    size_t count = 1, span = 1; /* span: without zeros, so that no later product over the shape overflows */
     int r = name(c, &st->arena, tname);
     if (r) return r;
     c->what = *tname;
     if ((r = u32(c, &nd))) return r;
-    if (nd > MM_STORE_NDIM) return mm_fail(c->err, MM_EDATA, "tensor '%s' has %u dimensions", *tname, nd);
+    if (nd > 4) return mm_fail(c->err, MM_EDATA, "tensor '%s' has %u dimensions", *tname, nd);
     t->ndim = (int)nd;
     for (uint32_t i = 0; i < nd; i++) { /* GGUF lists the innermost dimension first */
         if ((r = u64(c, &d))) return r;
-        if (d > INT64_MAX || mm_mul(count, (size_t)d, &count))
+        if (d > INT64_MAX || (d && mm_mul(span, (size_t)d, &span)))
             return mm_fail(c->err, MM_EDATA, "tensor '%s' is larger than memory can be", *tname);
+        count *= (size_t)d; /* not above span */
         t->shape[nd - 1 - i] = (int64_t)d;
     }
     if ((r = u32(c, &type)) || (r = u64(c, off))) return r;
@@ -182,13 +182,16 @@ static int parse(mm_store *st, cur *c, uint32_t part)
     }
     size_t start = ((size_t)(c->p - c->base) + (size_t)align - 1) & ~((size_t)align - 1), size = (size_t)(c->end - c->base);
     size_t data_len = start < size ? size - start : 0;
+    uint64_t end = 0;
     for (size_t i = first; i < st->n && !r; i++) {
         mm_store_tensor *t = &st->t[i];
         uint64_t o = off[i - first];
         if (o % (uint64_t)align) r = mm_fail(c->err, MM_EDATA, "tensor '%s' is not aligned", t->name);
         else if (o > data_len || t->bytes > data_len - o)
             r = mm_fail(c->err, MM_ETRUNC, "cut: data of tensor '%s' ends after the file", t->name);
+        else if (o < end) r = mm_fail(c->err, MM_EDATA, "tensor '%s' overlaps the one before it", t->name);
         else t->data = c->base + start + o;
+        end = o + t->bytes;
     }
     free(off);
     return r;
@@ -342,28 +345,53 @@ int mm_store_kv_nums(const mm_store *st, const char *key, const float **out, siz
     return 0;
 }
 
-const char *mm_store_kv_at(const mm_store *st, size_t i, char *buf, size_t size)
+static const char *const kv_types[KV_TYPES] = { "u8", "i8", "u16", "i16", "u32", "i32", "f32", "bool", "string", "array", "u64", "i64", "f64" };
+#define LISTED 8 /* elements of an array that are shown, not only counted */
+
+static void element(mm_buf *out, int type, const uint8_t *p, size_t len)
 {
-    static const char *const types[KV_TYPES] = { "u8", "i8", "u16", "i16", "u32", "i32", "f32", "bool", "string", "array", "u64", "i64", "f64" };
+    kv v = { .type = type, .p = p };
+    int64_t n;
+    double d;
+    if (type == KV_STR) mm_json_quote(out, (const char *)p, len);
+    else if (type == KV_BOOL) mm_buf_adds(out, *p ? "true" : "false");
+    else if (!as_int(&v, &n)) mm_buf_addf(out, "%lld", (long long)n);
+    else if (type == KV_U64) mm_buf_addf(out, "%llu", (unsigned long long)le64(p));
+    else if (as_num(&v, &d) || d - d != 0) mm_buf_adds(out, "null"); /* JSON has no NaN */
+    else mm_buf_addf(out, "%.*g", type == KV_F32 ? 9 : 17, d);
+}
+
+const char *mm_store_kv_at(const mm_store *st, size_t i, const char **type, mm_buf *out)
+{
     if (!st->gguf) {
         const char *k;
-        json_t *v;
-        json_object_foreach(st->meta, k, v) {
+        json_t *s;
+        json_object_foreach(st->meta, k, s) {
             if (i--) continue;
-            snprintf(buf, size, "%s", json_string_value(v));
+            *type = "string";
+            mm_json_quote(out, json_string_value(s), json_string_length(s));
             return k;
         }
         return NULL;
     }
     if (i >= st->n_kv) return NULL;
     const kv *v = &st->kv[i];
-    int64_t n;
-    double d;
-    if (v->type == KV_ARR) snprintf(buf, size, "[%llu] %s", (unsigned long long)v->n, types[v->elem]);
-    else if (v->type == KV_STR) snprintf(buf, size, "%.*s", (int)(v->len < size ? v->len : size - 1), (const char *)v->p);
-    else if (v->type == KV_BOOL) snprintf(buf, size, "%s", v->p[0] ? "true" : "false");
-    else if (!as_int(v, &n)) snprintf(buf, size, "%lld", (long long)n);
-    else if (!as_num(v, &d)) snprintf(buf, size, "%.9g", d);
-    else snprintf(buf, size, "%llu", (unsigned long long)le64(v->p));
+    *type = kv_types[v->type];
+    if (v->type != KV_ARR) {
+        element(out, v->type, v->p, v->len);
+    } else if (v->n > LISTED) {
+        mm_buf_addf(out, "{\"array\":\"%s\",\"count\":%llu}", kv_types[v->elem], (unsigned long long)v->n);
+    } else {
+        const uint8_t *p = v->p;
+        mm_buf_addc(out, '[');
+        for (uint64_t k = 0; k < v->n; k++) {
+            size_t len = v->elem == KV_STR ? (size_t)le64(p) : value_size[v->elem];
+            if (v->elem == KV_STR) p += 8;
+            if (k) mm_buf_addc(out, ',');
+            element(out, v->elem, p, len);
+            p += len;
+        }
+        mm_buf_addc(out, ']');
+    }
     return v->key;
 }

@@ -20,6 +20,7 @@
 #include "base/mm_err.h"
 #include "base/mm_file.h"
 #include "base/mm_json.h"
+#include "base/mm_mem.h"
 
 #ifdef __cplusplus
 extern "C" {
@@ -58,6 +59,8 @@ MM_API const mm_store_tensor *mm_store_find(const mm_store *st, const char *name
  * MM_EDATA when two tensors would get the same name. */
 MM_API MM_MUST_CHECK int mm_store_rename(mm_store *st, const char *(*map)(const char *name, char buf[128], void *arg),
                                          void *arg, mm_err *err);
+/* 1 if path is, by device and inode, one of the files that this store is mapped from. */
+MM_API int mm_store_uses(const mm_store *st, const char *path);
 /* The tensor's pages are not needed again soon: resident memory shrinks. */
 MM_API void mm_store_release(const mm_store *st, const mm_store_tensor *t);
 
@@ -82,9 +85,9 @@ MM_API MM_MUST_CHECK int mm_store_kv_strs(const mm_store *st, const char *key, c
 MM_API MM_MUST_CHECK int mm_store_kv_ints(const mm_store *st, const char *key, const int32_t **out, size_t *n, mm_err *err);
 MM_API MM_MUST_CHECK int mm_store_kv_nums(const mm_store *st, const char *key, const float **out, size_t *n, mm_err *err);
 
-/* For listing: the i-th key (NULL past the end) with its value as short text ("[30522] string", "0.5"), cut to buf. For
- * safetensors: the __metadata__ map. */
-MM_API const char *mm_store_kv_at(const mm_store *st, size_t i, char *buf, size_t size);
+/* For listing: the i-th key (NULL past the end), its type ("u32", "array") and its value, appended to out as JSON; an array
+ * of more than 8 elements as {"array":"string","count":30522}. For safetensors: the __metadata__ map. */
+MM_API const char *mm_store_kv_at(const mm_store *st, size_t i, const char **type, mm_buf *out);
 
 /* ---- parsers over memory, for files already mapped and for fuzzing ---- */
 /* Parse one safetensors or GGUF image; the bytes stay the caller's and must outlive the store. name is used in messages. */
@@ -96,8 +99,11 @@ MM_API MM_MUST_CHECK int mm_store_parse(mm_store **out, const char *name, const 
  *   mm_gguf_kv_str(w, "general.architecture", "bert"); ...              failures are kept and reported by begin
  *   mm_gguf_tensor(w, "token_embd.weight", MM_F32, 2, shape); ...       all tensors first
  *   mm_gguf_begin(w, &err);                                             writes the header
- *   mm_gguf_data(w, bytes, n, &err); ...                                data of the tensors in the same order
- *   mm_gguf_commit(&w, &err);                                           renames; mm_gguf_abort(&w) gives up */
+ *   mm_gguf_data(w, bytes, n, &err); ...                                data of the tensors in the same order, in any
+ *                                                                       pieces that do not cross from one to the next
+ *   mm_gguf_commit(&w, &err);                                           renames; w is NULL afterwards in any case
+ *   mm_gguf_abort(&w);                                                  gives up: nothing is left behind
+ * Data is aligned to 32 bytes. A writer is used by one thread. */
 typedef struct mm_gguf_writer mm_gguf_writer;
 MM_API MM_MUST_CHECK int mm_gguf_create(mm_gguf_writer **w, const char *path, mm_err *err);
 MM_API void mm_gguf_kv_str(mm_gguf_writer *w, const char *key, const char *val);
@@ -109,7 +115,7 @@ MM_API void mm_gguf_kv_ints(mm_gguf_writer *w, const char *key, const int32_t *v
 MM_API void mm_gguf_kv_nums(mm_gguf_writer *w, const char *key, const float *v, size_t n);
 /* Copy every key of another GGUF except those for which skip returns 1. */
 MM_API void mm_gguf_kv_copy(mm_gguf_writer *w, const mm_store *from, int (*skip)(const char *key));
-/* shape row-major, outermost first, at most 4 dimensions (GGUF's limit). */
+/* shape row-major, outermost first, at most 4 dimensions; name at most 64 bytes (GGUF's limits). */
 MM_API void mm_gguf_tensor(mm_gguf_writer *w, const char *name, int type, int ndim, const int64_t *shape);
 MM_API MM_MUST_CHECK int mm_gguf_begin(mm_gguf_writer *w, mm_err *err);
 MM_API MM_MUST_CHECK int mm_gguf_data(mm_gguf_writer *w, const void *p, size_t len, mm_err *err);

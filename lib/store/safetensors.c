@@ -22,6 +22,7 @@ static const char *not_safetensors(const uint8_t *p, size_t len)
         { "<!DOCTYPE", 9, "an HTML page, not safetensors" },
         { "<html", 5, "an HTML page, not safetensors" },
     };
+    if (len > 8 && p[8] == '{' && le64(p) <= len - 8) return NULL; /* a header of 640 bytes begins as a pickle does */
     for (size_t i = 0; i < sizeof known / sizeof *known; i++)
         if (len >= known[i].len && !memcmp(p, known[i].magic, known[i].len)) return known[i].what;
     return NULL;
@@ -32,6 +33,7 @@ static int shape(mm_store_tensor *t, mm_slice v, size_t *count, mm_err *err)
     mm_json_iter it;
     mm_slice key, val;
     int r;
+    size_t span = 1; /* the product without zeros: no later sum over the shape may overflow either */
     *count = 1;
     if (v.p[0] != '[' || mm_json_begin(&it, v.p, v.len, err)) return mm_fail(err, MM_EDATA, "shape should be a list");
     while ((r = mm_json_next(&it, &key, &val, err)) > 0) {
@@ -43,7 +45,8 @@ static int shape(mm_store_tensor *t, mm_slice v, size_t *count, mm_err *err)
             d = d * 10 + (uint64_t)(val.p[i] - '0');
         }
         t->shape[t->ndim++] = (int64_t)d;
-        if (mm_mul(*count, (size_t)d, count)) return mm_fail(err, MM_EDATA, "shape is larger than memory can be");
+        *count *= (size_t)d; /* not above span */
+        if (d && mm_mul(span, (size_t)d, &span)) return mm_fail(err, MM_EDATA, "shape is larger than memory can be");
     }
     return r;
 }
@@ -153,11 +156,15 @@ int mm_st_parse(mm_store *st, const char *name, const uint8_t *p, size_t len, ui
     mm_json_iter it;
     mm_slice key, val;
     mm_buf b = { 0 };
-    int r = mm_json_begin(&it, json, (size_t)h, err), more = 0;
+    int r = mm_json_begin(&it, json, (size_t)h, err), more = 0, metadata = 0;
     while (!r && (more = mm_json_next(&it, &key, &val, err)) > 0) {
         mm_buf_reset(&b);
         if ((r = mm_json_unescape(&b, (mm_slice){ key.p - 1, key.len + 2 }, err))) break;
         if (!strcmp(b.p, "__metadata__") && b.len == 12) {
+            if (metadata++) {
+                r = mm_fail(err, MM_EDATA, "'__metadata__' is given twice");
+                break;
+            }
             json_t *m = mm_json_load(val.p, val.len, "__metadata__", err);
             const char *k;
             json_t *v;

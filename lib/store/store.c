@@ -74,6 +74,17 @@ size_t mm_store_count(const mm_store *st) { return st->n; }
 const mm_store_tensor *mm_store_at(const mm_store *st, size_t i) { return i < st->n ? &st->t[i] : NULL; }
 const json_t *mm_store_config(const mm_store *st) { return st->config; }
 
+int mm_store_uses(const mm_store *st, const char *path)
+{
+    struct stat sb;
+    if (stat(path, &sb)) return 0;
+    for (size_t i = 0; i < st->n_parts; i++)
+        if (st->parts[i].owned && st->parts[i].dev == sb.st_dev && st->parts[i].ino == sb.st_ino) return 1;
+    for (size_t i = 0; i < st->n_aux; i++)
+        if (st->aux[i].dev == sb.st_dev && st->aux[i].ino == sb.st_ino) return 1;
+    return 0;
+}
+
 void mm_store_release(const mm_store *st, const mm_store_tensor *t)
 {
     if (t->part < st->n_parts) mm_map_release(&st->parts[t->part].map, t->data, t->bytes);
@@ -110,7 +121,7 @@ static int add_part(mm_store *st, mm_map map, int owned, mm_err *err)
         return mm_fail(err, MM_ENOMEM, "out of memory");
     }
     st->parts = p;
-    p[st->n_parts++] = (mm_part){ map, owned };
+    p[st->n_parts++] = (mm_part){ .map = map, .owned = owned };
     return 0;
 }
 
@@ -138,6 +149,8 @@ static int open_file(mm_store *st, const char *path, mm_err *err)
     mm_map m;
     int r = mm_map_open(&m, path, err);
     if (r || (r = add_part(st, m, 1, err))) return r;
+    struct stat sb;
+    if (!stat(path, &sb)) st->parts[st->n_parts - 1].dev = sb.st_dev, st->parts[st->n_parts - 1].ino = sb.st_ino;
     return parse(st, path, m.p, m.len, err);
 }
 
@@ -191,6 +204,8 @@ int mm_store_file(const mm_store *cst, const char *name, const char **p, size_t 
         r = 1;
     } else if (!(r = mm_map_open(&a[st->n_aux].map, path, err))) {
         a[st->n_aux].name = copy;
+        a[st->n_aux].dev = sb.st_dev;
+        a[st->n_aux].ino = sb.st_ino;
         copy = NULL;
         *p = a[st->n_aux].map.p ? (const char *)a[st->n_aux].map.p : "";
         *len = a[st->n_aux].map.len;

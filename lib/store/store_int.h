@@ -2,6 +2,7 @@
 #ifndef MM_STORE_INT_H
 #define MM_STORE_INT_H
 
+#include <sys/types.h>
 #include "base/mm_mem.h"
 #include "store/mm_store.h"
 
@@ -22,6 +23,8 @@ typedef struct kv {
 typedef struct mm_part { /* a mapped file */
     mm_map map;
     int owned; /* unmap it */
+    dev_t dev; /* which file this is, for mm_store_uses; 0, 0: memory */
+    ino_t ino;
 } mm_part;
 
 struct mm_store {
@@ -41,6 +44,8 @@ struct mm_store {
     struct aux {  /* files of the folder asked for */
         char *name;
         mm_map map;
+        dev_t dev;
+        ino_t ino;
     } *aux;
     size_t n_aux;
 };
