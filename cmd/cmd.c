@@ -342,6 +342,7 @@ int mm_cmd_main(const mm_cmd *cmd, int argc, char **argv)
     mm_ctx *c = &ctx;
     c->cmd = cmd;
     if (fill_fds()) return EXIT_SYSTEM;
+    signal(SIGXFSZ, SIG_IGN); /* a file size limit is a failed write, cleaned up after like a full disk */
     signal(SIGPIPE, SIG_DFL); /* a reader that leaves ends us, even when our parent ignored the signal */
     build_table(cmd->opts);
     int r = dispatch(c, argc, argv);

@@ -56,7 +56,7 @@ int mm_fingerprint_make(mm_model *m, const char *path, mm_err *err)
         if (sscanf(stored, "%16llx%n", &h, &end) != 1 || stored[end])
             return mm_fail(err, MM_EDATA, "key mm.fingerprint should be 16 hexadecimal digits");
     } else {
-        uint64_t u;
+        uint64_t u = 0;
         if ((r = source_hash(m, &u, err))) return r;
         h = u;
     }

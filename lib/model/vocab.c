@@ -21,9 +21,11 @@ static int from_gguf(mm_model *m, mm_err *err)
 {
     const mm_store *st = m->store;
     mm_tok_spec s = { .word_marks = 1, .chinese = 1 };
-    const char *model;
+    const char *model, *json; /* the original file, where the arrays cannot say all of it */
     int64_t cls, bos, sep, unk, pad, mask;
     int r;
+    if ((r = mm_store_kv_str(st, "tokenizer.huggingface.json", "", &json, err))) return r;
+    if (json[0]) return (r = mm_tok_from_json(&m->tok, json, strlen(json), err)) ? mm_err_prefix(err, "tokenizer.huggingface.json: "), r : 0;
     if ((r = mm_store_kv_str(st, "tokenizer.ggml.model", "", &model, err))) return r;
     if (strcmp(model, "bert")) return mm_fail(err, MM_EUNSUP, "tokenizer of type '%s' is not supported", model[0] ? model : "(none)");
     if ((r = mm_store_kv_strs(st, "tokenizer.ggml.tokens", &s.tokens, &s.n, err)) ||
@@ -33,8 +35,8 @@ static int from_gguf(mm_model *m, mm_err *err)
         (r = mm_store_kv_int(st, "tokenizer.ggml.unknown_token_id", -1, INT32_MAX, -1, &unk, err)) ||
         (r = mm_store_kv_int(st, "tokenizer.ggml.padding_token_id", -1, INT32_MAX, -1, &pad, err)) ||
         (r = mm_store_kv_int(st, "tokenizer.ggml.mask_token_id", -1, INT32_MAX, -1, &mask, err)) ||
-        (r = mm_store_kv_bool(st, "mm.tokenizer.lowercase", 1, &s.lowercase, err)) ||
-        (r = mm_store_kv_bool(st, "mm.tokenizer.strip_accents", s.lowercase, &s.strip_accents, err)) ||
+        (r = mm_store_kv_bool(st, "tokenizer.ggml.normalizer.lowercase", 1, &s.lowercase, err)) ||
+        (r = mm_store_kv_bool(st, "tokenizer.ggml.normalizer.strip_accents", s.lowercase, &s.strip_accents, err)) ||
         (r = mm_store_kv_bool(st, "mm.tokenizer.chinese", 1, &s.chinese, err)))
         return r;
     s.cls = (int32_t)cls;

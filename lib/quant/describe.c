@@ -1,8 +1,12 @@
-/* What goes in front of the tensors: keys, names. */
+/* What goes in front of the tensors: keys, names. Keys of a model are those of the GGUF specification (docs/gguf.md in
+ * github.com/ggml-org/ggml) and of llama.cpp's loader, which is also where the spelling "seperator" comes from; what they
+ * cannot say has keys of our own, "mm.*" (mm-model(5)). */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include "base/mm_str.h"
+#include "model/mm_family.h"
+#include "model/mm_model.h"
 #include "quant/quant_int.h"
 
 /* The last part of a path without an extension; "" for "." and the like. */
@@ -37,14 +41,33 @@ static int skip_key(const char *key)
            !strncmp(key, "split.", 6);
 }
 
-static int from_gguf(job *j, mm_err *err)
+/* The source's fingerprint, since coarser types do not keep what it is made from; and its name, which it is part of. */
+static void identity(job *j, const mm_model *m, int with_name)
 {
-    const char *arch;
-    int r = mm_store_kv_str(j->st, "general.architecture", "", &arch, err);
-    if (r) return r;
+    char hash[24], name[128];
+    const char *f = mm_model_fingerprint(m), *at = strrchr(f, '@');
+    snprintf(hash, sizeof hash, "%016llx", (unsigned long long)mm_model_source_hash(m));
+    snprintf(name, sizeof name, "%.*s", (int)(at - f), f);
+    mm_gguf_kv_str(j->w, "mm.fingerprint", hash);
+    if (with_name && name[0]) mm_gguf_kv_str(j->w, "general.name", name);
+}
+
+static int from_gguf(job *j, const char *in, mm_err *err)
+{
+    const char *arch, *name, *hash;
+    mm_model *m;
+    int r;
+    if ((r = mm_store_kv_str(j->st, "general.architecture", "", &arch, err)) || (r = mm_store_kv_str(j->st, "general.name", "", &name, err)) ||
+        (r = mm_store_kv_str(j->st, "mm.fingerprint", "", &hash, err)))
+        return r;
     snprintf(j->arch, sizeof j->arch, "%s", arch);
     mm_gguf_kv_copy(j->w, j->st, skip_key);
     j->family = 1;
+    /* A file that this library cannot use as a model may still be converted for others. */
+    if (!hash[0] && mm_family_find(arch) && !mm_model_open(&m, in, NULL, NULL)) {
+        identity(j, m, !name[0]);
+        mm_model_close(&m);
+    }
     return all_tensors(j);
 }
 
@@ -59,9 +82,177 @@ static int from_tensors(job *j, const char *in)
     return all_tensors(j);
 }
 
+/* ---- Hugging Face folders ---- */
+
+static void arch_u32(job *j, const char *key, int64_t v)
+{
+    char name[96];
+    snprintf(name, sizeof name, "%s.%s", j->arch, key);
+    mm_gguf_kv_u32(j->w, name, (uint32_t)v);
+}
+
+static void shape_keys(job *j, const mm_model_config *c)
+{
+    static const char *const acts[] = { [MMK_ACT_GELU_ERF] = "gelu", [MMK_ACT_GELU_TANH] = "gelu_new", [MMK_ACT_QUICK_GELU] = "quick_gelu",
+                                        [MMK_ACT_SILU] = "silu", [MMK_ACT_RELU] = "relu" };
+    static const struct {
+        const char *name;
+        int llama; /* llama.cpp's number of it; 0: none */
+    } pools[] = { [MM_POOL_MEAN] = { "mean", 1 }, [MM_POOL_CLS] = { "cls", 2 }, [MM_POOL_LAST] = { "last", 3 }, [MM_POOL_MAX] = { "max", 0 } };
+    char name[96];
+    arch_u32(j, "block_count", c->layers);
+    arch_u32(j, "context_length", c->positions - c->pos_offset);
+    arch_u32(j, "embedding_length", c->width);
+    arch_u32(j, "feed_forward_length", c->ff_width);
+    arch_u32(j, "attention.head_count", c->heads);
+    snprintf(name, sizeof name, "%s.attention.layer_norm_epsilon", j->arch);
+    mm_gguf_kv_f32(j->w, name, c->eps);
+    snprintf(name, sizeof name, "%s.attention.causal", j->arch);
+    mm_gguf_kv_bool(j->w, name, c->causal);
+    if (c->pool_stated) {
+        arch_u32(j, "pooling_type", pools[c->pool].llama);
+        mm_gguf_kv_str(j->w, "mm.pooling", pools[c->pool].name);
+    }
+    if (acts[c->act]) mm_gguf_kv_str(j->w, "mm.activation", acts[c->act]);
+    mm_gguf_kv_bool(j->w, "mm.normalize", c->normalize);
+    mm_gguf_kv_u32(j->w, "mm.window", (uint32_t)c->window);
+}
+
+/* Tokens in the form of llama.cpp: words begin with U+2581, continuations have no mark, special tokens are as they are. */
+static int tokenizer_keys(job *j, const mm_model *m, mm_err *err)
+{
+    static const struct {
+        mm_tok_role role;
+        const char *key[3];
+    } roles[] = { { MM_TOK_CLS, { "bos", "cls", NULL } }, { MM_TOK_SEP, { "eos", "seperator", NULL } }, { MM_TOK_UNK, { "unknown", NULL } },
+                  { MM_TOK_PAD, { "padding", NULL } }, { MM_TOK_MASK, { "mask", NULL } } };
+    enum { NORMAL = 1, CONTROL = 3, UNUSED = 5 };
+    const mm_tok *tok = mm_model_tokenizer(m);
+    const mm_model_config *c = mm_model_get_config(m);
+    size_t n = (size_t)c->vocab; /* a row of the table without a token still counts */
+    mm_slice *v = mm_arena_alloc(&j->arena, n, sizeof *v);
+    int32_t *type = mm_arena_alloc(&j->arena, n, sizeof *type);
+    if (!v || !type) return mm_fail(err, MM_ENOMEM, "out of memory");
+    for (size_t i = 0; i < n; i++) {
+        char buf[40];
+        const char *s = mm_tok_text(tok, (int32_t)i);
+        mm_buf b = { 0 };
+        type[i] = NORMAL;
+        if (!s) {
+            type[i] = UNUSED;
+            snprintf(buf, sizeof buf, "[PAD%zu]", i);
+            mm_buf_adds(&b, buf);
+        } else {
+            for (size_t k = 0; k < sizeof roles / sizeof *roles; k++)
+                if (mm_tok_role_id(tok, roles[k].role) == (int32_t)i) type[i] = CONTROL;
+            if (type[i] == NORMAL && strncmp(s, "##", 2)) mm_buf_adds(&b, "\xE2\x96\x81");
+            mm_buf_adds(&b, type[i] == NORMAL && !strncmp(s, "##", 2) ? s + 2 : s);
+        }
+        v[i] = (mm_slice){ b.failed ? NULL : mm_arena_strndup(&j->arena, b.p, b.len), b.len };
+        mm_buf_clear(&b);
+        if (!v[i].p) return mm_fail(err, MM_ENOMEM, "out of memory");
+    }
+    int flags = mm_tok_bert_flags(tok);
+    mm_gguf_kv_u32(j->w, "tokenizer.ggml.token_type_count", (uint32_t)c->token_types);
+    mm_gguf_kv_str(j->w, "tokenizer.ggml.model", "bert");
+    mm_gguf_kv_str(j->w, "tokenizer.ggml.pre", "default");
+    mm_gguf_kv_strs(j->w, "tokenizer.ggml.tokens", v, n);
+    mm_gguf_kv_ints(j->w, "tokenizer.ggml.token_type", type, n);
+    for (size_t k = 0; k < sizeof roles / sizeof *roles; k++)
+        for (size_t i = 0; roles[k].key[i]; i++) {
+            int32_t id = mm_tok_role_id(tok, roles[k].role);
+            char name[64];
+            snprintf(name, sizeof name, "tokenizer.ggml.%s_token_id", roles[k].key[i]);
+            if (id >= 0) mm_gguf_kv_u32(j->w, name, (uint32_t)id);
+        }
+    mm_gguf_kv_bool(j->w, "tokenizer.ggml.normalizer.lowercase", flags & 1);
+    mm_gguf_kv_bool(j->w, "tokenizer.ggml.normalizer.strip_accents", flags & 2);
+    mm_gguf_kv_bool(j->w, "mm.tokenizer.chinese", flags & 4);
+
+    /* Does what is written make the same tokenizer? If not (added tokens, gaps), the original file comes along. */
+    mm_tok_spec s = { .tokens = v, .n = mm_tok_vocab(tok), .word_marks = 1, .lowercase = flags & 1, .strip_accents = (flags & 2) != 0,
+                      .chinese = (flags & 4) != 0, .cls = mm_tok_role_id(tok, MM_TOK_CLS), .sep = mm_tok_role_id(tok, MM_TOK_SEP),
+                      .unk = mm_tok_role_id(tok, MM_TOK_UNK), .pad = mm_tok_role_id(tok, MM_TOK_PAD), .mask = mm_tok_role_id(tok, MM_TOK_MASK) };
+    mm_tok *again;
+    int same = !mm_tok_from_spec(&again, &s, NULL) && mm_tok_hash(again) == mm_tok_hash(tok);
+    mm_tok_free(&again);
+    if (same) return 0;
+    const char *p;
+    size_t len;
+    int r = mm_store_file(j->st, "tokenizer.json", &p, &len, err);
+    if (r) return r < 0 ? r : mm_fail(err, MM_EUNSUP, "this tokenizer cannot be written to GGUF");
+    char *copy = mm_arena_strndup(&j->arena, p, len);
+    if (!copy) return mm_fail(err, MM_ENOMEM, "out of memory");
+    mm_gguf_kv_str(j->w, "tokenizer.huggingface.json", copy);
+    return 0;
+}
+
+/* sentence-transformers' prompts: texts put in front of an input, by name */
+static int prompt_keys(job *j, mm_err *err)
+{
+    const char *p, *name, *dflt;
+    size_t len, n = 0;
+    int r = mm_store_file(j->st, "config_sentence_transformers.json", &p, &len, err);
+    if (r) return r < 0 ? r : 0;
+    json_t *c = mm_json_load(p, len, "config_sentence_transformers.json", err), *prompts = json_object_get(c, "prompts"), *text;
+    if (!c) return MM_EDATA;
+    mm_slice *v = mm_arena_alloc(&j->arena, 2 * json_object_size(prompts) + 1, sizeof *v), *t = v + json_object_size(prompts);
+    if (!v) r = mm_fail(err, MM_ENOMEM, "out of memory");
+    if (!r)
+        json_object_foreach(prompts, name, text) {
+            if (!json_is_string(text)) continue;
+            v[n] = (mm_slice){ name, strlen(name) };
+            t[n++] = (mm_slice){ json_string_value(text), json_string_length(text) };
+        }
+    if (n) {
+        mm_gguf_kv_strs(j->w, "mm.prompt.names", v, n);
+        mm_gguf_kv_strs(j->w, "mm.prompt.texts", t, n);
+    }
+    if (!r) r = mm_json_get_str(c, "default_prompt_name", "", &dflt, err);
+    if (!r && dflt[0]) mm_gguf_kv_str(j->w, "mm.prompt.default", dflt);
+    json_decref(c);
+    return r;
+}
+
+static int folder_tensors(job *j, const mm_family *f, mm_err *err)
+{
+    for (size_t i = 0; i < mm_store_count(j->st); i++) {
+        const mm_store_tensor *t = mm_store_at(j->st, i);
+        char buf[128];
+        const char *name = mm_family_canonical(f, t->name, buf);
+        if (!name) return mm_fail(err, MM_EUNSUP, "tensor '%s' is not known for model_type '%s'", t->name, f->name);
+        if (!name[0]) continue;
+        j->out[j->n].t = t;
+        if (!(j->out[j->n].name = mm_arena_strndup(&j->arena, name, strlen(name)))) return mm_fail(err, MM_ENOMEM, "out of memory");
+        j->n++;
+    }
+    return 0;
+}
+
+static int from_folder(job *j, const char *in, mm_err *err)
+{
+    const char *type;
+    int r = mm_json_get_str(mm_store_config(j->st), "model_type", "", &type, err);
+    if (r) return r;
+    const mm_family *f = mm_family_find(type);
+    if (!f) return mm_fail(err, MM_EUNSUP, "'%s': model_type '%s' is not supported", in, type);
+    mm_model *m;
+    if ((r = mm_model_open(&m, in, NULL, err))) return r; /* checks shapes and reads everything there is to know */
+    snprintf(j->arch, sizeof j->arch, "%s", f->name);
+    j->family = 1;
+    mm_gguf_kv_str(j->w, "general.architecture", j->arch);
+    mm_gguf_kv_str(j->w, "general.type", "model");
+    identity(j, m, 1);
+    shape_keys(j, mm_model_get_config(m));
+    r = tokenizer_keys(j, m, err);
+    if (!r) r = prompt_keys(j, err);
+    if (!r) r = folder_tensors(j, f, err);
+    mm_model_close(&m);
+    return r;
+}
+
 int describe(job *j, const char *in, mm_err *err)
 {
-    if (mm_store_is_gguf(j->st)) return from_gguf(j, err);
-    if (!mm_store_config(j->st)) return from_tensors(j, in);
-    return mm_fail(err, MM_EUNSUP, "folders not yet");
+    if (mm_store_is_gguf(j->st)) return from_gguf(j, in, err);
+    return mm_store_config(j->st) ? from_folder(j, in, err) : from_tensors(j, in);
 }

@@ -14,7 +14,7 @@ static size_t left(const cur *c) { return (size_t)(c->end - c->p); }
 
 static int cut(cur *c)
 {
-    return mm_fail(c->err, MM_ETRUNC, "cut at byte %zu, in %s", (size_t)(c->p - c->base), c->what);
+    return mm_fail(c->err, MM_ETRUNC, "cut, or a count is too large: byte %zu, in %s", (size_t)(c->p - c->base), c->what);
 }
 
 static int u32(cur *c, uint32_t *v)
@@ -85,7 +85,8 @@ static int value(cur *c, mm_arena *a, kv *v)
     }
     uint32_t e;
     if ((r = u32(c, &e)) || (r = u64(c, &v->n))) return r;
-    if (e >= KV_TYPES || e == KV_ARR) return mm_fail(c->err, MM_EUNSUP, "key '%s' is an array of type %u", v->key, e);
+    if (e == KV_ARR) return mm_fail(c->err, MM_EUNSUP, "key '%s' is an array of arrays, which is not supported", v->key);
+    if (e >= KV_TYPES) return mm_fail(c->err, MM_EUNSUP, "key '%s' is an array of type %u", v->key, e);
     v->elem = (int)e;
     v->p = c->p;
     size_t least = e == KV_STR ? 8 : value_size[e]; /* so many bytes each at least: bounds n by the file */
@@ -145,6 +146,7 @@ static int parse(mm_store *st, cur *c, uint32_t part)
     c->what = "the header";
     c->p += 4; /* magic, seen by the caller */
     if ((r = u32(c, &version))) return r;
+    if (version && !(version & 0xFFFF)) return mm_fail(c->err, MM_EUNSUP, "is big-endian GGUF, which is not read");
     if (version != 2 && version != 3) return mm_fail(c->err, MM_EUNSUP, "GGUF version %u (2 and 3 are known)", version);
     if ((r = u64(c, &nt)) || (r = u64(c, &nkv))) return r;
     /* a pair takes 13 bytes at least, a tensor 24 */

@@ -246,7 +246,15 @@ uint64_t mm_tok_hash(const mm_tok *t)
 {
     uint64_t h = mm_hash64("wordpiece", 9, (uint64_t)mm_tok_bert_flags(t));
     for (size_t i = 0; i < t->n; i++) h = mm_hash64(t->text[i] ? t->text[i] : "", t->len[i], h);
-    return h;
+    for (size_t i = 0; i < t->n_add; i++) { /* sorted: the order in the file makes no difference */
+        const added *a = &t->add[i];
+        const int how[] = { a->id, a->single_word, a->lstrip, a->rstrip, a->normalized };
+        h = mm_hash64(a->text, a->len, mm_hash64(how, sizeof how, h));
+    }
+    h = mm_hash64(t->prefix, t->n_prefix * sizeof *t->prefix, h);
+    h = mm_hash64(t->suffix, t->n_suffix * sizeof *t->suffix, h);
+    const size_t rest[] = { t->max_chars, (size_t)t->clean };
+    return mm_hash64(rest, sizeof rest, h);
 }
 
 void mm_tok_out_clear(mm_tok_out *o)

@@ -72,7 +72,7 @@ typedef enum { MM_TOK_CLS, MM_TOK_SEP, MM_TOK_UNK, MM_TOK_PAD, MM_TOK_MASK } mm_
 MM_API int32_t mm_tok_role_id(const mm_tok *tok, mm_tok_role role);
 /* The flags of BERT's normaliser, for those who write the tokenizer out again: bit 0 lowercase, 1 strip accents, 2 chinese. */
 MM_API int mm_tok_bert_flags(const mm_tok *tok);
-/* A hash of the vocabulary and the flags: equal tokenizers from different files have equal hashes. */
+/* A hash of the vocabulary, the added tokens, the template and the flags: equal tokenizers from different files have equal hashes. */
 MM_API uint64_t mm_tok_hash(const mm_tok *tok);
 
 /* Append the text of ids to out: WordPiece words joined by spaces, "##" removed, special tokens left out. */

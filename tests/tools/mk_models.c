@@ -384,10 +384,10 @@ static void gguf(const char *dir)
     one_key(dir, "bad-array-strings", 9, "\10\0\0\0\2\0\0\0\0\0\0\0\1\0\0\0\0\0\0\0a\xFF\0\0\0\0\0\0\0", 29);
     one_key(dir, "bad-array-nested", 9, "\11\0\0\0\1\0\0\0\0\0\0\0\4\0\0\0\0\0\0\0\0\0\0\0", 24);
     one_key(dir, "bad-array-type", 9, "\77\0\0\0\0\0\0\0\0\0\0\0", 12);
-    head(3, 0, 1), u64(1u << 20), finish(dir, "bad-key-long", 0);
-    head(3, 0, 1), bytes("", 0), u32(0), finish(dir, "bad-key-empty", 0);
-    head(3, 0, 1), bytes("a\0b", 3), u32(0), mm_buf_addc(&g, 1), finish(dir, "bad-key-nul", 0);
-    head(3, 0, 1), str("\xFF"), u32(0), mm_buf_addc(&g, 1), finish(dir, "bad-key-utf8", 0);
+    head(3, 0, 1), u64(70000), u64(0), finish(dir, "bad-key-long", 70000);
+    head(3, 0, 1), bytes("", 0), u32(0), finish(dir, "bad-key-empty", 64);
+    head(3, 0, 1), bytes("a\0b", 3), u32(0), mm_buf_addc(&g, 1), finish(dir, "bad-key-nul", 64);
+    head(3, 0, 1), str("\xFF"), u32(0), mm_buf_addc(&g, 1), finish(dir, "bad-key-utf8", 64);
     head(3, 0, 2), str("k"), u32(4), u32(1), str("k"), u32(4), u32(2), finish(dir, "bad-key-twice", 0);
     for (int i = 0; i < 3; i++) {
         static const char *const name[] = { "bad-alignment-0", "bad-alignment-3", "bad-alignment-huge" };
@@ -409,7 +409,7 @@ static void gguf(const char *dir)
     one_tensor(dir, "bad-data-none", 1, 32, 0, 0, 0);
     head(3, 2, 0), info("x", 1, 8, 0, 0), info("x", 1, 8, 0, 32), finish(dir, "bad-tensor-twice", 64);
     head(3, 2, 0), info("x", 1, 8, 0, 0), info("y", 1, 8, 0, 0), finish(dir, "bad-overlap", 64);
-    head(3, 1, 2), str("split.count"), u32(2), u32(2), str("split.no"), u32(2), u32(1), info("x", 1, 8, 0, 0), finish(dir, "bad-split", 64);
+    head(3, 1, 2), str("split.count"), u32(4), u32(2), str("split.no"), u32(4), u32(1), info("x", 1, 8, 0, 0), finish(dir, "bad-split", 64);
     mm_buf_clear(&g);
 }
 
