@@ -10,6 +10,7 @@
 #include <string.h>
 #include <time.h>
 #include <unistd.h>
+#include "base/mm_file.h"
 #include "base/mm_str.h"
 #include "cmd/cmd.h"
 #include "kernels/mm_kern.h"
@@ -336,14 +337,30 @@ static int dispatch(mm_ctx *c, int argc, char **argv)
     return c->cmd->run(c, argc - optind, argv + optind);
 }
 
+static void on_signal(int sig)
+{
+    mm_outfile_unlink_all();
+    raise(sig); /* the default action, as SA_RESETHAND has put it back */
+}
+
+/* A signal that ends us leaves no temporary file behind. One that our parent ignores stays ignored, except SIGPIPE: a reader
+ * that leaves ends us. A file size limit is a failed write, cleaned up after like a full disk. */
+static void catch_signals(void)
+{
+    static const int sigs[] = { SIGHUP, SIGINT, SIGTERM, SIGPIPE };
+    struct sigaction sa = { .sa_handler = on_signal, .sa_flags = (int)(SA_RESETHAND | SA_NODEFER) }, old;
+    for (size_t i = 0; i < sizeof sigs / sizeof *sigs; i++)
+        if (sigs[i] == SIGPIPE || (!sigaction(sigs[i], NULL, &old) && old.sa_handler != SIG_IGN)) sigaction(sigs[i], &sa, NULL);
+    signal(SIGXFSZ, SIG_IGN);
+}
+
 int mm_cmd_main(const mm_cmd *cmd, int argc, char **argv)
 {
     static mm_ctx ctx;
     mm_ctx *c = &ctx;
     c->cmd = cmd;
     if (fill_fds()) return EXIT_SYSTEM;
-    signal(SIGXFSZ, SIG_IGN); /* a file size limit is a failed write, cleaned up after like a full disk */
-    signal(SIGPIPE, SIG_DFL); /* a reader that leaves ends us, even when our parent ignored the signal */
+    catch_signals();
     build_table(cmd->opts);
     int r = dispatch(c, argc, argv);
     int status = exit_status(r);

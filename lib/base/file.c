@@ -117,8 +117,36 @@ int mm_sync_dir(const char *dir, mm_err *err)
     return r;
 }
 
+/* Temporary files that exist now, for a signal handler; those beyond the table are not remembered. */
+static _Atomic(const char *) live[16];
+
+static void remember(const char *tmp)
+{
+    for (size_t i = 0; i < sizeof live / sizeof *live; i++) {
+        const char *none = NULL;
+        if (atomic_compare_exchange_strong(&live[i], &none, tmp)) return;
+    }
+}
+
+static void forget(const char *tmp)
+{
+    for (size_t i = 0; i < sizeof live / sizeof *live; i++) {
+        const char *t = tmp;
+        if (atomic_compare_exchange_strong(&live[i], &t, NULL)) return;
+    }
+}
+
+void mm_outfile_unlink_all(void)
+{
+    for (size_t i = 0; i < sizeof live / sizeof *live; i++) {
+        const char *t = atomic_load(&live[i]);
+        if (t) unlink(t);
+    }
+}
+
 static void outfile_free(mm_outfile *f)
 {
+    if (f->tmp) forget(f->tmp);
     free(f->path);
     free(f->tmp);
     free(f->buf);
@@ -143,6 +171,14 @@ int mm_outfile_open(mm_outfile *f, const char *path, mm_err *err)
         outfile_free(f);
         return mm_fail(err, MM_EIO, "cannot create '%s': is a directory", path);
     }
+    if (!stat(path, &st) && !S_ISREG(st.st_mode)) { /* a device or a pipe is written to, never replaced */
+        free(f->tmp);
+        f->tmp = NULL;
+        if ((f->fd = open(path, O_WRONLY | O_CLOEXEC)) >= 0) return 0;
+        int r = mm_fail_errno(err, "cannot write '%s'", path);
+        outfile_free(f);
+        return r;
+    }
     snprintf(f->tmp, n + 40, "%s.tmp-%ld-%u", path, (long)getpid(), atomic_fetch_add(&counter, 1));
     f->fd = open(f->tmp, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
     if (f->fd < 0) {
@@ -150,9 +186,12 @@ int mm_outfile_open(mm_outfile *f, const char *path, mm_err *err)
         int r = errno == ENOENT && slash
                     ? mm_fail(err, MM_EIO, "cannot create '%s': there is no folder '%.*s'", path, (int)(slash - path), path)
                     : mm_fail_errno(err, "cannot create '%s'", path);
+        free(f->tmp);
+        f->tmp = NULL;
         outfile_free(f);
         return r;
     }
+    remember(f->tmp);
     return 0;
 }
 
@@ -199,9 +238,10 @@ int mm_outfile_pad(mm_outfile *f, size_t align, mm_err *err)
 int mm_outfile_commit(mm_outfile *f, mm_err *err)
 {
     int r = outfile_flush(f, err);
-    if (!r && fsync(f->fd)) r = mm_fail_errno(err, "cannot sync '%s'", f->path);
+    if (!r && f->tmp && fsync(f->fd)) r = mm_fail_errno(err, "cannot sync '%s'", f->path);
     if (close(f->fd) && !r) r = mm_fail_errno(err, "cannot close '%s'", f->path);
     f->fd = -1;
+    if (!f->tmp) return outfile_free(f), r;
     if (!r && rename(f->tmp, f->path)) r = mm_fail_errno(err, "cannot rename to '%s'", f->path);
     if (r) {
         unlink(f->tmp);
@@ -216,8 +256,8 @@ int mm_outfile_commit(mm_outfile *f, mm_err *err)
 
 void mm_outfile_abort(mm_outfile *f)
 {
-    if (!f->tmp) return;
+    if (!f->path) return;
     if (f->fd >= 0) close(f->fd);
-    unlink(f->tmp);
+    if (f->tmp) unlink(f->tmp);
     outfile_free(f);
 }

@@ -39,7 +39,7 @@ MM_API MM_MUST_CHECK int mm_file_read(mm_buf *out, const char *path, size_t max,
 
 typedef struct mm_outfile {
     int fd;
-    char *path, *tmp; /* final and temporary name; owned */
+    char *path, *tmp; /* final and temporary name; owned; tmp NULL: path is a device or a pipe, written to directly */
     uint8_t *buf;     /* write buffer; owned */
     size_t fill;
     uint64_t pos; /* bytes written so far, buffer included */
@@ -53,6 +53,8 @@ MM_API MM_MUST_CHECK int mm_outfile_pad(mm_outfile *f, size_t align, mm_err *err
 /* On success path holds the whole content and f is closed. On failure path is untouched and the temporary is removed. */
 MM_API MM_MUST_CHECK int mm_outfile_commit(mm_outfile *f, mm_err *err);
 MM_API void mm_outfile_abort(mm_outfile *f);
+/* Remove the temporary files of this process, for a signal handler that ends it: async-signal-safe. */
+MM_API void mm_outfile_unlink_all(void);
 
 /* write(2) all of it, retrying EINTR and short writes. 0 or MM_EIO. */
 MM_API MM_MUST_CHECK int mm_write_all(int fd, const void *p, size_t len, mm_err *err);
