@@ -94,6 +94,14 @@ static int choose(const job *j, struct out *o, mm_err *err)
     return 0;
 }
 
+static int too_large(const mm_store_tensor *t, int to, const float *x, size_t n, mm_err *err)
+{
+    float most = 0; /* of a block it is the largest value that does not fit */
+    for (size_t i = 0; i < n; i++)
+        if (isfinite(x[i]) && fabsf(x[i]) > fabsf(most)) most = x[i];
+    return mm_fail(err, MM_EDATA, "tensor '%s' has the value %g, which %s cannot hold", t->name, (double)most, mm_dtype_get(to)->name);
+}
+
 typedef struct {
     float *x, *y;   /* as read, as written and read back */
     uint8_t *bytes; /* as written */
@@ -131,9 +139,7 @@ static int write_tensor(job *j, const struct out *o, scratch *s, size_t step, mm
         for (size_t i = 0; i < m; i++) {
             if (!isfinite(s->x[i])) continue;
             double d = fabs((double)s->y[i] - (double)s->x[i]);
-            if (!isfinite(d))
-                return mm_fail(err, MM_EDATA, "tensor '%s' has the value %g, which %s cannot hold", t->name, (double)s->x[i],
-                               mm_dtype_get(o->to)->name);
+            if (!isfinite(d)) return too_large(t, o->to, s->x, m, err);
             *err2 += d * d;
             *sum2 += (double)s->x[i] * (double)s->x[i];
             if (d > q->max_abs) q->max_abs = d;
@@ -193,17 +199,17 @@ int mm_quant_convert(const char *in, const char *out, const mm_quant_opts *o, mm
     if (mm_store_uses(j.st, out)) r = mm_fail(err, MM_EARG, "'%s' is a file that the model is read from", out);
     if (!r) r = mm_gguf_create(&j.w, out, err);
     if (!r) r = (j.out = calloc(mm_store_count(j.st) + 1, sizeof *j.out)) ? 0 : mm_fail(err, MM_ENOMEM, "out of memory");
-    if (!r) r = describe(&j, in, err);
-    if (!r) {
-        strcpy(sum->arch, j.arch);
-        mm_gguf_kv_u32(j.w, "general.file_type", file_type(o->type));
-        mm_gguf_kv_u32(j.w, "general.quantization_version", 2);
-    }
+    if (r || (r = describe(&j, in, err))) goto end;
+    strcpy(sum->arch, j.arch);
+    mm_gguf_kv_u32(j.w, "general.file_type", file_type(o->type));
+    mm_gguf_kv_u32(j.w, "general.quantization_version", 2);
     for (size_t i = 0; i < j.n && !r; i++)
         if (!(r = choose(&j, &j.out[i], err))) mm_gguf_tensor(j.w, j.out[i].name, j.out[i].to, j.out[i].t->ndim, j.out[i].t->shape);
     if (!r) r = mm_gguf_begin(j.w, err);
     if (!r) r = write_all(&j, sum, err);
+    if (r == MM_EDATA || r == MM_EUNSUP || r == MM_ESHAPE) mm_err_prefix(err, "'%s': ", in);
     if (!r) r = mm_gguf_commit(&j.w, err);
+end:
     mm_gguf_abort(&j.w);
     mm_store_close(&j.st);
     mm_arena_clear(&j.arena);
