@@ -1,5 +1,6 @@
 #!/bin/sh
 # mm-quantize: files that must be refused, what is listed, conversion, safety of the input and of what is left behind.
+# shellcheck disable=SC2317,SC2016,SC2015 # the scripts given to test_ok use the functions and variables
 : "${MM_BUILD:?set by make check}" "${MM_ROOT:?set by make check}"
 PATH=$MM_BUILD/bin:$MM_BUILD/tests/tools:$PATH
 export PATH
@@ -9,7 +10,6 @@ trap 'cd /; rm -rf "$dir"' EXIT
 cd "$dir" || exit 1
 n=0 bad=0
 
-# shellcheck disable=SC2317,SC2016 # functions and variables are used by the scripts given to test_ok
 # test_ok NAME SCRIPT: the script's status decides
 test_ok()
 {
@@ -33,7 +33,7 @@ expect_code()
 }
 # has FILE TEXT
 has() { grep -qF -- "$2" "$1" || { echo "no '$2' in $1:"; cat "$1"; return 1; }; }
-no_leftovers() { ! ls | grep -F .tmp-; }
+no_leftovers() { for f in *.tmp-*; do [ ! -e "$f" ] || return 1; done; }
 
 mk_models tinybert tiny && mk_models oddbert odd && mk_models safetensors st && mk_models gguf gguf &&
 mk_models block block.safetensors || { echo 'Bail out! mk_models failed'; exit 1; }

@@ -63,6 +63,13 @@ const char *mm_family_canonical(const mm_family *f, const char *name, char buf[1
     const char *num;
     int len;
     if (!strncmp(name, f->prefix, n)) name += n;
+    /* norms of checkpoints that come from TensorFlow */
+    char modern[256];
+    const char *dot = strrchr(name, '.'), *part = !dot ? "" : !strcmp(dot, ".gamma") ? "weight" : !strcmp(dot, ".beta") ? "bias" : "";
+    if (part[0] && strlen(name) < sizeof modern - 8) {
+        snprintf(modern, sizeof modern, "%.*s.%s", (int)(dot - name), name, part);
+        name = modern;
+    }
     for (size_t i = 0; f->unused[i]; i++) {
         size_t k = strlen(f->unused[i]);
         if (f->unused[i][k - 1] == '*' ? !strncmp(name, f->unused[i], k - 1) : !strcmp(name, f->unused[i])) return "";

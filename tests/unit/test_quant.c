@@ -1,5 +1,6 @@
 /* Conversion: a GGUF made from a folder is the same model; types and errors are as stated; what cannot be said is refused. */
 #include <unistd.h>
+#include "model/mm_family.h"
 #include "model/mm_model.h"
 #include "quant/mm_quant.h"
 #include "tap.h"
@@ -218,9 +219,28 @@ static void plain(void)
     refuse("an unknown family", at("tiny"), MM_F32, MM_EUNSUP, "unheard-of");
 }
 
+static void tensor_names(void)
+{
+    static const char *const t[][2] = {
+        { "embeddings.word_embeddings.weight", "token_embd.weight" }, { "bert.embeddings.word_embeddings.weight", "token_embd.weight" },
+        { "bert.encoder.layer.11.output.dense.bias", "blk.11.ffn_down.bias" }, { "bert.embeddings.LayerNorm.gamma", "token_embd_norm.weight" },
+        { "encoder.layer.0.attention.output.LayerNorm.beta", "blk.0.attn_output_norm.bias" }, { "pooler.dense.weight", "" },
+        { "bert.embeddings.position_ids", "" }, { "cls.predictions.bias", "" }, { "encoder.layer.x.output.dense.bias", NULL },
+        { "encoder.layer..output.dense.bias", NULL }, { "encoder.layer.123456.output.dense.bias", NULL }, { "classifier.weight", NULL },
+        { "embeddings.word_embeddings.weight2", NULL }, { "", NULL }, { "gamma", NULL }, { ".gamma", NULL } };
+    const mm_family *f = mm_family_find("bert");
+    for (size_t i = 0; f && i < sizeof t / sizeof *t; i++) {
+        char buf[128];
+        const char *got = mm_family_canonical(f, t[i][0], buf);
+        ok(t[i][1] ? got && !strcmp(got, t[i][1]) : !got, "'%s' is %s", t[i][0], t[i][1] ? t[i][1] : "not known");
+    }
+    ok(!mm_family_find("bert.") && !mm_family_find(""), "unknown families");
+}
+
 int main(void)
 {
     if (!mkdtemp(dir)) return 1;
+    tensor_names();
     families();
     added_token();
     plain();
