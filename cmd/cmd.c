@@ -352,6 +352,7 @@ static void catch_signals(void)
     for (size_t i = 0; i < sizeof sigs / sizeof *sigs; i++)
         if (sigs[i] == SIGPIPE || (!sigaction(sigs[i], NULL, &old) && old.sa_handler != SIG_IGN)) sigaction(sigs[i], &sa, NULL);
     signal(SIGXFSZ, SIG_IGN);
+    atexit(mm_outfile_unlink_all); /* should a library end us */
 }
 
 int mm_cmd_main(const mm_cmd *cmd, int argc, char **argv)

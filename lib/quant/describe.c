@@ -174,12 +174,12 @@ static int tokenizer_keys(job *j, const mm_model *m, mm_err *err)
                       .chinese = (flags & 4) != 0, .cls = mm_tok_role_id(tok, MM_TOK_CLS), .sep = mm_tok_role_id(tok, MM_TOK_SEP),
                       .unk = mm_tok_role_id(tok, MM_TOK_UNK), .pad = mm_tok_role_id(tok, MM_TOK_PAD), .mask = mm_tok_role_id(tok, MM_TOK_MASK) };
     mm_tok *again;
-    int same = !mm_tok_from_spec(&again, &s, NULL) && mm_tok_hash(again) == mm_tok_hash(tok);
+    int r = mm_tok_from_spec(&again, &s, err), same = !r && mm_tok_hash(again) == mm_tok_hash(tok);
     mm_tok_free(&again);
-    if (same) return 0;
+    if (same || r == MM_ENOMEM) return r;
     const char *p;
     size_t len;
-    int r = mm_store_file(j->st, "tokenizer.json", &p, &len, err);
+    r = mm_store_file(j->st, "tokenizer.json", &p, &len, err);
     if (r) return r < 0 ? r : mm_fail(err, MM_EUNSUP, "this tokenizer cannot be written to GGUF");
     char *copy = mm_arena_strndup(&j->arena, p, len);
     if (!copy) return mm_fail(err, MM_ENOMEM, "out of memory");
