@@ -6,7 +6,7 @@
 #include "quant/mm_quant.h"
 #include "token/mm_token.h"
 
-#define CHECK_LIMIT ((uint64_t)1 << 30) /* --info looks at values of models up to this many bytes unless told */
+#define CHECK_LIMIT ((uint64_t)1 << 30) /* without --check values are looked at up to this many bytes */
 
 static const int types[] = { MM_F32, MM_F16, MM_BF16, MM_Q8_0 };
 static struct {
@@ -21,7 +21,8 @@ static const mm_opt opts[] = {
     MM_OPT_GROUP("Looking"),
     MM_OPT_BOOL('i', "info", &o.info, "list architecture, keys, tokenizer and tensors instead"),
     MM_OPT_BOOL(0, "json", &o.json, "as one JSON object"),
-    MM_OPT_BOOL(0, "check", &o.check, "look for NaN and infinite values; any: exit 1 (default: warn, up to 1 GiB)"),
+    MM_OPT_BOOL(0, "check", &o.check,
+                "look for NaN and infinite values; any: exit 1 (default: warn, up to 1 GiB)"),
     MM_OPT_END
 };
 
@@ -40,12 +41,14 @@ static void report(void *arg, const mm_quant_stat *q)
 {
     reporter *r = arg;
     mm_progress_tick(&r->progress, ++r->tensors);
-    if (q->nonfinite) mm_warn(r->c, "'%s': tensor '%s' has %zu values that are NaN or infinite", r->in, q->name, q->nonfinite);
+    if (q->nonfinite)
+        mm_warn(r->c, "'%s': tensor '%s' has %zu values that are NaN or infinite", r->in, q->name,
+                q->nonfinite);
     if (q->to == MM_F16 && types[o.type] == MM_Q8_0 && q->note) r->fell_back++;
     if (q->from == q->to) mm_info(r->c, "%s: %s, copied", q->name, type_name(q->to));
     else
-        mm_info(r->c, "%s: %s -> %s, relative RMS error %.3g, max %.3g%s%s", q->name, type_name(q->from), type_name(q->to), q->rel_rms,
-                q->max_abs, q->note ? "; " : "", q->note ? q->note : "");
+        mm_info(r->c, "%s: %s -> %s, relative RMS error %.3g, max %.3g%s%s", q->name, type_name(q->from),
+                type_name(q->to), q->rel_rms, q->max_abs, q->note ? "; " : "", q->note ? q->note : "");
 }
 
 static void quoted(mm_buf *b, const char *s) { mm_json_quote(b, s, strlen(s)); }
@@ -53,7 +56,8 @@ static void quoted(mm_buf *b, const char *s) { mm_json_quote(b, s, strlen(s)); }
 static int flush(mm_ctx *c, mm_buf *b)
 {
     int r = b->failed ? mm_fail(&c->err, MM_ENOMEM, "out of memory") : 0;
-    if (!r && fwrite(b->p, 1, b->len, stdout) != b->len) r = mm_fail_errno(&c->err, "cannot write to standard output");
+    if (!r && fwrite(b->p, 1, b->len, stdout) != b->len)
+        r = mm_fail_errno(&c->err, "cannot write to standard output");
     mm_buf_clear(b);
     return r;
 }
@@ -68,14 +72,16 @@ static int convert(mm_ctx *c, const char *in)
     mm_progress_end(&rep.progress);
     if (r) return r;
     if (rep.fell_back)
-        mm_warn(c, "'%s': rows of %zu tensors do not divide into blocks of 32; they are stored as f16 (-v lists them)", in, rep.fell_back);
+        mm_warn(c, "'%s': rows of %zu tensors do not divide into blocks of 32: stored as f16 (-v lists them)",
+                in, rep.fell_back);
     mm_buf b = { 0 };
     mm_buf_adds(&b, "{\"output\":");
     quoted(&b, o.out);
     mm_buf_addf(&b, ",\"type\":\"%s\",\"architecture\":", type_name(q.type));
     quoted(&b, s.arch);
-    mm_buf_addf(&b, ",\"tensors\":%zu,\"parameters\":%llu,\"bytes_in\":%llu,\"bytes\":%llu,\"rel_rms\":%.4g", s.tensors,
-                (unsigned long long)s.params, (unsigned long long)s.bytes_in, (unsigned long long)s.bytes_out, s.rel_rms);
+    mm_buf_addf(&b, ",\"tensors\":%zu,\"parameters\":%llu,\"bytes_in\":%llu,\"bytes\":%llu,\"rel_rms\":%.4g",
+                s.tensors, (unsigned long long)s.params, (unsigned long long)s.bytes_in,
+                (unsigned long long)s.bytes_out, s.rel_rms);
     if (s.worst_name[0]) {
         mm_buf_adds(&b, ",\"worst\":{\"name\":");
         quoted(&b, s.worst_name);
@@ -93,7 +99,10 @@ typedef struct {
     size_t tok_count, bad; /* tensors with NaN or infinite values */
 } facts;
 
-static uint64_t elements(const mm_store_tensor *t) { return (uint64_t)t->bytes / mm_dtype_get(t->type)->bytes * mm_dtype_get(t->type)->block; }
+static uint64_t elements(const mm_store_tensor *t)
+{
+    return (uint64_t)t->bytes / mm_dtype_get(t->type)->bytes * mm_dtype_get(t->type)->block;
+}
 
 static int look(mm_ctx *c, const mm_store *st, facts *f)
 {
@@ -166,7 +175,8 @@ static void as_json(mm_buf *b, const mm_store *st, const char *name, const facts
     quoted(b, name);
     mm_buf_addf(b, ",\"format\":\"%s\",\"architecture\":", f->kind);
     quoted(b, f->arch);
-    mm_buf_addf(b, ",\"parameters\":%llu,\"bytes\":%llu", (unsigned long long)f->params, (unsigned long long)f->bytes);
+    mm_buf_addf(b, ",\"parameters\":%llu,\"bytes\":%llu", (unsigned long long)f->params,
+                (unsigned long long)f->bytes);
     if (f->tok_model) {
         mm_buf_adds(b, ",\"tokenizer\":{\"model\":");
         quoted(b, f->tok_model);
@@ -214,9 +224,13 @@ static void as_text(mm_buf *b, const mm_store *st, const char *name, const facts
     const char *key, *type;
     size_t width = 0, n = mm_store_count(st), count;
     plain(b, name);
-    mm_buf_addf(b, ": %s, architecture ", !strcmp(f->kind, "gguf") ? "GGUF" : !strcmp(f->kind, "folder") ? "Hugging Face folder" : "safetensors");
+    mm_buf_addf(b, ": %s, architecture ",
+                !strcmp(f->kind, "gguf")     ? "GGUF"
+                : !strcmp(f->kind, "folder") ? "Hugging Face folder"
+                                             : "safetensors");
     plain(b, f->arch[0] ? f->arch : "not stated");
-    mm_buf_addf(b, ", %llu parameters, %.1f MiB\n", (unsigned long long)f->params, (double)f->bytes / 1048576);
+    mm_buf_addf(b, ", %llu parameters, %.1f MiB\n", (unsigned long long)f->params,
+                (double)f->bytes / 1048576);
     if (f->tok_model) {
         mm_buf_adds(b, "\ntokenizer: ");
         plain(b, f->tok_model);
@@ -246,7 +260,8 @@ static void as_text(mm_buf *b, const mm_store *st, const char *name, const facts
         mm_buf_addc(b, '\n');
         mm_buf_clear(&v);
     }
-    for (size_t i = 0; i < n; i++) width = strlen(mm_store_at(st, i)->name) > width ? strlen(mm_store_at(st, i)->name) : width;
+    for (size_t i = 0; i < n; i++)
+        width = strlen(mm_store_at(st, i)->name) > width ? strlen(mm_store_at(st, i)->name) : width;
     if (width > 60) width = 60;
     mm_buf_addf(b, "\ntensors: %zu\n", n);
     for (size_t i = 0; i < n; i++) {
@@ -264,7 +279,8 @@ static void as_text(mm_buf *b, const mm_store *st, const char *name, const facts
         count = 0;
         for (size_t i = 0; i < n; i++)
             if (mm_store_at(st, i)->type == k) count++, bytes += mm_store_at(st, i)->bytes;
-        if (count) mm_buf_addf(b, "  %-5s %zu tensors, %.1f MiB\n", type_name(k), count, (double)bytes / 1048576);
+        if (count)
+            mm_buf_addf(b, "  %-5s %zu tensors, %.1f MiB\n", type_name(k), count, (double)bytes / 1048576);
     }
 }
 
@@ -290,11 +306,14 @@ static int run(mm_ctx *c, int argc, char **argv)
     char *path;
     int r;
     if (argc != 1) return mm_fail(&c->err, MM_EARG, argc ? "one model at a time" : "no model given");
-    if ((r = mm_opt_exclusive(c, "info", "type", NULL)) || (r = mm_opt_exclusive(c, "info", "output", NULL))) return r;
-    if (!o.info && (o.json || o.check >= 0)) return mm_fail(&c->err, MM_EARG, "options '--json' and '--check' go with '--info'");
+    if ((r = mm_opt_exclusive(c, "info", "type", NULL)) || (r = mm_opt_exclusive(c, "info", "output", NULL)))
+        return r;
+    if (!o.info && (o.json || o.check >= 0))
+        return mm_fail(&c->err, MM_EARG, "options '--json' and '--check' go with '--info'");
     if (!o.info && o.type < 0) return mm_fail(&c->err, MM_EARG, "option '--type' or '--info' is needed");
     if (!o.info && !o.out) return mm_fail(&c->err, MM_EARG, "option '--output' is needed");
-    if (!o.info && !strcmp(o.out, "-")) return mm_fail(&c->err, MM_EARG, "GGUF is written to a file, not to standard output");
+    if (!o.info && !strcmp(o.out, "-"))
+        return mm_fail(&c->err, MM_EARG, "GGUF is written to a file, not to standard output");
     if ((r = mm_store_resolve(&path, argv[0], &c->err))) return r;
     r = o.info ? info(c, path) : convert(c, path);
     free(path);
@@ -302,6 +321,7 @@ static int run(mm_ctx *c, int argc, char **argv)
 }
 
 static const char *const usage[] = { "-t TYPE -o FILE [-v] MODEL", "--info [--json] [--check] MODEL", NULL };
-static const mm_cmd cmd = { "mm-quantize", "look into model files, and store them smaller", usage, opts, run };
+static const mm_cmd cmd = { "mm-quantize", "look into model files, and store them smaller", usage,
+                            opts, run };
 
 int main(int argc, char **argv) { return mm_cmd_main(&cmd, argc, argv); }

@@ -46,7 +46,9 @@ int mm_quant_check(const mm_store_tensor *t, size_t *nan, size_t *inf, mm_err *e
     *nan = *inf = 0;
     if (!readable(t->type)) {
         /* whole numbers are finite */
-        if (t->type == MM_I8 || t->type == MM_I16 || t->type == MM_I32 || t->type == MM_I64 || (t->type >= MM_U8 && t->type <= MM_U64)) return 0;
+        if (t->type == MM_I8 || t->type == MM_I16 || t->type == MM_I32 || t->type == MM_I64 ||
+            (t->type >= MM_U8 && t->type <= MM_U64))
+            return 0;
         return mm_fail(err, MM_EUNSUP, "values of type %s cannot be checked", mm_dtype_get(t->type)->name);
     }
     if (!n) return 0;
@@ -72,8 +74,9 @@ static int ends(const char *s, const char *end)
     return n >= m && !strcmp(s + n - m, end);
 }
 
-/* The rules of llama.cpp's converter, whose graphs expect them: vectors and norms in float32, as are the small tables that
- * are added to; the rest in the type asked for, or float16 where rows do not divide into blocks. */
+/* The rules of llama.cpp's converter, whose graphs expect them: vectors and norms in float32, as are the
+ * small tables that are added to; the rest in the type asked for, or float16 where rows do not divide into
+ * blocks. */
 static int choose(const job *j, struct out *o, mm_err *err)
 {
     const mm_store_tensor *t = o->t;
@@ -82,14 +85,17 @@ static int choose(const job *j, struct out *o, mm_err *err)
     o->note = NULL;
     if (!readable(t->type)) {
         if (mm_dtype_get(t->type)->block > 1)
-            return mm_fail(err, MM_EUNSUP, "tensor '%s' has type %s, which cannot be converted", t->name, mm_dtype_get(t->type)->name);
+            return mm_fail(err, MM_EUNSUP, "tensor '%s' has type %s, which cannot be converted", t->name,
+                           mm_dtype_get(t->type)->name);
         o->note = "whole numbers, copied";
         return 0; /* the writer refuses what GGUF does not have */
     }
     if (t->ndim <= 1) o->to = MM_F32;
-    else if (j->family && (ends(o->name, "_norm.weight") || !strcmp(o->name, "position_embd.weight") || !strcmp(o->name, "token_types.weight")))
+    else if (j->family && (ends(o->name, "_norm.weight") || !strcmp(o->name, "position_embd.weight") ||
+                           !strcmp(o->name, "token_types.weight")))
         o->to = MM_F32, o->note = want == MM_F32 ? NULL : "small table, kept as f32";
-    else if (columns(t) % mm_dtype_get(want)->block) o->to = MM_F16, o->note = "rows do not divide into blocks of 32, kept as f16";
+    else if (columns(t) % mm_dtype_get(want)->block)
+        o->to = MM_F16, o->note = "rows do not divide into blocks of 32, kept as f16";
     else o->to = want;
     return 0;
 }
@@ -99,7 +105,8 @@ static int too_large(const mm_store_tensor *t, int to, const float *x, size_t n,
     float most = 0; /* of a block it is the largest value that does not fit */
     for (size_t i = 0; i < n; i++)
         if (isfinite(x[i]) && fabsf(x[i]) > fabsf(most)) most = x[i];
-    return mm_fail(err, MM_EDATA, "tensor '%s' has the value %g, which %s cannot hold", t->name, (double)most, mm_dtype_get(to)->name);
+    return mm_fail(err, MM_EDATA, "tensor '%s' has the value %g, which %s cannot hold", t->name, (double)most,
+                   mm_dtype_get(to)->name);
 }
 
 typedef struct {
@@ -107,7 +114,8 @@ typedef struct {
     uint8_t *bytes; /* as written */
 } scratch;
 
-static int write_tensor(job *j, const struct out *o, scratch *s, size_t step, mm_quant_stat *q, double *err2, double *sum2, mm_err *err)
+static int write_tensor(job *j, const struct out *o, scratch *s, size_t step, mm_quant_stat *q, double *err2,
+                        double *sum2, mm_err *err)
 {
     const mm_kern *k = mm_kern_get();
     const mm_store_tensor *t = o->t;
@@ -119,7 +127,8 @@ static int write_tensor(job *j, const struct out *o, scratch *s, size_t step, mm
         size_t out_bytes;
         int r, finite;
         m = n - at < step ? n - at : step;
-        if ((r = mm_dtype_bytes(o->to, m, &out_bytes))) return mm_fail(err, r, "tensor '%s' has a bad shape", t->name);
+        if ((r = mm_dtype_bytes(o->to, m, &out_bytes)))
+            return mm_fail(err, r, "tensor '%s' has a bad shape", t->name);
         if (readable(t->type)) {
             read_row(k, s->x, src, t->type, m);
             if (!(finite = all_finite(s->x, m)))
@@ -132,10 +141,13 @@ static int write_tensor(job *j, const struct out *o, scratch *s, size_t step, mm
             continue;
         }
         if (!finite && mm_dtype_get(o->to)->block > 1)
-            return mm_fail(err, MM_EDATA, "tensor '%s' has values that are NaN or infinite, which %s cannot hold", t->name,
+            return mm_fail(err, MM_EDATA,
+                           "tensor '%s' has values that are NaN or infinite, which %s cannot hold", t->name,
                            mm_dtype_get(o->to)->name);
-        for (size_t i = 0; i < m; i += cols) k->from_f32[mmk_fmt(o->to)](s->bytes + out_bytes / (m / cols) * (i / cols), s->x + i, cols);
-        for (size_t i = 0; i < m; i += cols) mmk_row_to_f32(k, s->y + i, s->bytes + out_bytes / (m / cols) * (i / cols), o->to, cols);
+        for (size_t i = 0; i < m; i += cols)
+            k->from_f32[mmk_fmt(o->to)](s->bytes + out_bytes / (m / cols) * (i / cols), s->x + i, cols);
+        for (size_t i = 0; i < m; i += cols)
+            mmk_row_to_f32(k, s->y + i, s->bytes + out_bytes / (m / cols) * (i / cols), o->to, cols);
         for (size_t i = 0; i < m; i++) {
             if (!isfinite(s->x[i])) continue;
             double d = fabs((double)s->y[i] - (double)s->x[i]);
@@ -162,7 +174,9 @@ static int write_all(job *j, mm_quant_sum *sum, mm_err *err)
     for (size_t i = 0; i < j->n && !r; i++) {
         const struct out *o = &j->out[i];
         double err2 = 0, sum2 = 0;
-        mm_quant_stat q = { .name = o->name, .from = o->t->type, .to = o->to, .count = elements(o->t), .note = o->note };
+        mm_quant_stat q = {
+            .name = o->name, .from = o->t->type, .to = o->to, .count = elements(o->t), .note = o->note
+        };
         if (mm_dtype_bytes(o->to, q.count, &q.bytes)) q.bytes = 0; /* the writer has refused such a tensor */
         if ((r = write_tensor(j, o, &s, CHUNK, &q, &err2, &sum2, err))) break;
         q.rel_rms = err2 > 0 ? sqrt(err2 / sum2) : 0;
@@ -185,7 +199,10 @@ static int write_all(job *j, mm_quant_sum *sum, mm_err *err)
 }
 
 /* llama.cpp's number for a file whose matrices mostly have this type (llama.h, enum llama_ftype) */
-static uint32_t file_type(int type) { return type == MM_F16 ? 1 : type == MM_Q8_0 ? 7 : type == MM_BF16 ? 32 : 0; }
+static uint32_t file_type(int type)
+{
+    return type == MM_F16 ? 1 : type == MM_Q8_0 ? 7 : type == MM_BF16 ? 32 : 0;
+}
 
 int mm_quant_convert(const char *in, const char *out, const mm_quant_opts *o, mm_quant_sum *sum, mm_err *err)
 {
@@ -196,15 +213,20 @@ int mm_quant_convert(const char *in, const char *out, const mm_quant_opts *o, mm
     if (mmk_fmt(o->type) < 0) return mm_fail(err, MM_EARG, "type %d cannot be written", o->type);
     int r = mm_store_open(&j.st, in, err);
     if (r) return r;
-    if (mm_store_uses(j.st, out)) r = mm_fail(err, MM_EARG, "'%s' is a file that the model is read from", out);
+    if (mm_store_uses(j.st, out))
+        r = mm_fail(err, MM_EARG, "'%s' is a file that the model is read from", out);
     if (!r) r = mm_gguf_create(&j.w, out, err);
-    if (!r) r = (j.out = calloc(mm_store_count(j.st) + 1, sizeof *j.out)) ? 0 : mm_fail(err, MM_ENOMEM, "out of memory");
+    if (!r)
+        r = (j.out = calloc(mm_store_count(j.st) + 1, sizeof *j.out))
+                ? 0
+                : mm_fail(err, MM_ENOMEM, "out of memory");
     if (r || (r = describe(&j, in, err))) goto end;
     strcpy(sum->arch, j.arch);
     mm_gguf_kv_u32(j.w, "general.file_type", file_type(o->type));
     mm_gguf_kv_u32(j.w, "general.quantization_version", 2);
     for (size_t i = 0; i < j.n && !r; i++)
-        if (!(r = choose(&j, &j.out[i], err))) mm_gguf_tensor(j.w, j.out[i].name, j.out[i].to, j.out[i].t->ndim, j.out[i].t->shape);
+        if (!(r = choose(&j, &j.out[i], err)))
+            mm_gguf_tensor(j.w, j.out[i].name, j.out[i].to, j.out[i].t->ndim, j.out[i].t->shape);
     if (!r) r = mm_gguf_begin(j.w, err);
     if (!r) r = write_all(&j, sum, err);
     if (r == MM_EDATA || r == MM_EUNSUP || r == MM_ESHAPE) mm_err_prefix(err, "'%s': ", in);

@@ -1,6 +1,6 @@
-/* What goes in front of the tensors: keys, names. Keys of a model are those of the GGUF specification (docs/gguf.md in
- * github.com/ggml-org/ggml) and of llama.cpp's loader, which is also where the spelling "seperator" comes from; what they
- * cannot say has keys of our own, "mm.*" (mm-model(5)). */
+/* What goes in front of the tensors: keys, names. Keys of a model are those of the GGUF specification
+ * (docs/gguf.md in github.com/ggml-org/ggml) and of llama.cpp's loader, which is also where the spelling
+ * "seperator" comes from; what they cannot say has keys of our own, "mm.*" (mm-model(5)). */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -37,11 +37,12 @@ static int all_tensors(job *j)
 /* keys of the container and of the types, which the writer sets anew */
 static int skip_key(const char *key)
 {
-    return !strcmp(key, "general.file_type") || !strcmp(key, "general.quantization_version") || !strcmp(key, "general.alignment") ||
-           !strncmp(key, "split.", 6);
+    return !strcmp(key, "general.file_type") || !strcmp(key, "general.quantization_version") ||
+           !strcmp(key, "general.alignment") || !strncmp(key, "split.", 6);
 }
 
-/* The source's fingerprint, since coarser types do not keep what it is made from; and its name, which it is part of. */
+/* The source's fingerprint, since coarser types do not keep what it is made from; and its name, which it is
+ * part of. */
 static void identity(job *j, const mm_model *m, int with_name)
 {
     char hash[24], name[128];
@@ -57,7 +58,8 @@ static int from_gguf(job *j, const char *in, mm_err *err)
     const char *arch, *name, *hash;
     mm_model *m;
     int r;
-    if ((r = mm_store_kv_str(j->st, "general.architecture", "", &arch, err)) || (r = mm_store_kv_str(j->st, "general.name", "", &name, err)) ||
+    if ((r = mm_store_kv_str(j->st, "general.architecture", "", &arch, err)) ||
+        (r = mm_store_kv_str(j->st, "general.name", "", &name, err)) ||
         (r = mm_store_kv_str(j->st, "mm.fingerprint", "", &hash, err)))
         return r;
     snprintf(j->arch, sizeof j->arch, "%s", arch);
@@ -93,12 +95,18 @@ static void arch_u32(job *j, const char *key, int64_t v)
 
 static void shape_keys(job *j, const mm_model_config *c)
 {
-    static const char *const acts[] = { [MMK_ACT_GELU_ERF] = "gelu", [MMK_ACT_GELU_TANH] = "gelu_new", [MMK_ACT_QUICK_GELU] = "quick_gelu",
-                                        [MMK_ACT_SILU] = "silu", [MMK_ACT_RELU] = "relu" };
+    static const char *const acts[] = { [MMK_ACT_GELU_ERF] = "gelu",
+                                        [MMK_ACT_GELU_TANH] = "gelu_new",
+                                        [MMK_ACT_QUICK_GELU] = "quick_gelu",
+                                        [MMK_ACT_SILU] = "silu",
+                                        [MMK_ACT_RELU] = "relu" };
     static const struct {
         const char *name;
         int llama; /* llama.cpp's number of it; 0: none */
-    } pools[] = { [MM_POOL_MEAN] = { "mean", 1 }, [MM_POOL_CLS] = { "cls", 2 }, [MM_POOL_LAST] = { "last", 3 }, [MM_POOL_MAX] = { "max", 0 } };
+    } pools[] = { [MM_POOL_MEAN] = { "mean", 1 },
+                  [MM_POOL_CLS] = { "cls", 2 },
+                  [MM_POOL_LAST] = { "last", 3 },
+                  [MM_POOL_MAX] = { "max", 0 } };
     char name[96];
     arch_u32(j, "block_count", c->layers);
     arch_u32(j, "context_length", c->positions - c->pos_offset);
@@ -118,14 +126,18 @@ static void shape_keys(job *j, const mm_model_config *c)
     mm_gguf_kv_u32(j->w, "mm.window", (uint32_t)c->window);
 }
 
-/* Tokens in the form of llama.cpp: words begin with U+2581, continuations have no mark, special tokens are as they are. */
+/* Tokens in the form of llama.cpp: words begin with U+2581, continuations have no mark, special tokens are as
+ * they are. */
 static int tokenizer_keys(job *j, const mm_model *m, mm_err *err)
 {
     static const struct {
         mm_tok_role role;
         const char *key[3];
-    } roles[] = { { MM_TOK_CLS, { "bos", "cls", NULL } }, { MM_TOK_SEP, { "eos", "seperator", NULL } }, { MM_TOK_UNK, { "unknown", NULL } },
-                  { MM_TOK_PAD, { "padding", NULL } }, { MM_TOK_MASK, { "mask", NULL } } };
+    } roles[] = { { MM_TOK_CLS, { "bos", "cls", NULL } },
+                  { MM_TOK_SEP, { "eos", "seperator", NULL } },
+                  { MM_TOK_UNK, { "unknown", NULL } },
+                  { MM_TOK_PAD, { "padding", NULL } },
+                  { MM_TOK_MASK, { "mask", NULL } } };
     enum { NORMAL = 1, CONTROL = 3, UNUSED = 5 };
     const mm_tok *tok = mm_model_tokenizer(m);
     const mm_model_config *c = mm_model_get_config(m);
@@ -169,10 +181,19 @@ static int tokenizer_keys(job *j, const mm_model *m, mm_err *err)
     mm_gguf_kv_bool(j->w, "tokenizer.ggml.normalizer.strip_accents", flags & 2);
     mm_gguf_kv_bool(j->w, "mm.tokenizer.chinese", flags & 4);
 
-    /* Does what is written make the same tokenizer? If not (added tokens, gaps), the original file comes along. */
-    mm_tok_spec s = { .tokens = v, .n = mm_tok_vocab(tok), .word_marks = 1, .lowercase = flags & 1, .strip_accents = (flags & 2) != 0,
-                      .chinese = (flags & 4) != 0, .cls = mm_tok_role_id(tok, MM_TOK_CLS), .sep = mm_tok_role_id(tok, MM_TOK_SEP),
-                      .unk = mm_tok_role_id(tok, MM_TOK_UNK), .pad = mm_tok_role_id(tok, MM_TOK_PAD), .mask = mm_tok_role_id(tok, MM_TOK_MASK) };
+    /* Does what is written make the same tokenizer? If not (added tokens, gaps), the original file comes
+     * along. */
+    mm_tok_spec s = { .tokens = v,
+                      .n = mm_tok_vocab(tok),
+                      .word_marks = 1,
+                      .lowercase = flags & 1,
+                      .strip_accents = (flags & 2) != 0,
+                      .chinese = (flags & 4) != 0,
+                      .cls = mm_tok_role_id(tok, MM_TOK_CLS),
+                      .sep = mm_tok_role_id(tok, MM_TOK_SEP),
+                      .unk = mm_tok_role_id(tok, MM_TOK_UNK),
+                      .pad = mm_tok_role_id(tok, MM_TOK_PAD),
+                      .mask = mm_tok_role_id(tok, MM_TOK_MASK) };
     mm_tok *again;
     int r = mm_tok_from_spec(&again, &s, err), same = !r && mm_tok_hash(again) == mm_tok_hash(tok);
     mm_tok_free(&again);
@@ -194,9 +215,11 @@ static int prompt_keys(job *j, mm_err *err)
     size_t len, n = 0;
     int r = mm_store_file(j->st, "config_sentence_transformers.json", &p, &len, err);
     if (r) return r < 0 ? r : 0;
-    json_t *c = mm_json_load(p, len, "config_sentence_transformers.json", err), *prompts = json_object_get(c, "prompts"), *text;
+    json_t *c = mm_json_load(p, len, "config_sentence_transformers.json", err),
+           *prompts = json_object_get(c, "prompts"), *text;
     if (!c) return MM_EDATA;
-    mm_slice *v = mm_arena_alloc(&j->arena, 2 * json_object_size(prompts) + 1, sizeof *v), *t = v + json_object_size(prompts);
+    mm_slice *v = mm_arena_alloc(&j->arena, 2 * json_object_size(prompts) + 1, sizeof *v),
+             *t = v + json_object_size(prompts);
     if (!v) r = mm_fail(err, MM_ENOMEM, "out of memory");
     if (!r)
         json_object_foreach(prompts, name, text) {
@@ -220,10 +243,12 @@ static int folder_tensors(job *j, const mm_family *f, mm_err *err)
         const mm_store_tensor *t = mm_store_at(j->st, i);
         char buf[128];
         const char *name = mm_family_canonical(f, t->name, buf);
-        if (!name) return mm_fail(err, MM_EUNSUP, "tensor '%s' is not known for model_type '%s'", t->name, f->name);
+        if (!name)
+            return mm_fail(err, MM_EUNSUP, "tensor '%s' is not known for model_type '%s'", t->name, f->name);
         if (!name[0]) continue;
         j->out[j->n].t = t;
-        if (!(j->out[j->n].name = mm_arena_strndup(&j->arena, name, strlen(name)))) return mm_fail(err, MM_ENOMEM, "out of memory");
+        if (!(j->out[j->n].name = mm_arena_strndup(&j->arena, name, strlen(name))))
+            return mm_fail(err, MM_ENOMEM, "out of memory");
         j->n++;
     }
     return 0;
@@ -237,7 +262,8 @@ static int from_folder(job *j, const char *in, mm_err *err)
     const mm_family *f = mm_family_find(type);
     if (!f) return mm_fail(err, MM_EUNSUP, "'%s': model_type '%s' is not supported", in, type);
     mm_model *m;
-    if ((r = mm_model_open(&m, in, NULL, err))) return r; /* checks shapes and reads everything there is to know */
+    if ((r = mm_model_open(&m, in, NULL, err)))
+        return r; /* checks shapes and reads everything there is to know */
     snprintf(j->arch, sizeof j->arch, "%s", f->name);
     j->family = 1;
     mm_gguf_kv_str(j->w, "general.architecture", j->arch);

@@ -4,9 +4,10 @@
  *   mm_quant_sum sum;
  *   mm_quant_convert("all-MiniLM-L6-v2", "minilm-q8_0.gguf", &o, &sum, &err);
  *
- * The source is what mm_store_open() takes. A Hugging Face folder of a known family becomes a GGUF that this library and
- * llama.cpp load; a GGUF keeps its keys; a single .safetensors file becomes a plain container of tensors (mm-model(5)).
- * What is written is read back, value by value, and the difference reported, so that the loss is known. */
+ * The source is what mm_store_open() takes. A Hugging Face folder of a known family becomes a GGUF that
+ * this library and llama.cpp load; a GGUF keeps its keys; a single .safetensors file becomes a plain
+ * container of tensors (mm-model(5)). What is written is read back, value by value, and the difference
+ * reported, so that the loss is known. */
 #ifndef MM_QUANT_H
 #define MM_QUANT_H
 
@@ -44,13 +45,15 @@ typedef struct mm_quant_sum {
     char worst_name[128];
 } mm_quant_sum;
 
-/* Convert `in` to the file `out`, which appears, whole, only on success. sum may be NULL. MM_EARG: out is a file that the
- * source is read from (by device and inode), or the type is not one of the four. MM_EUNSUP: an unknown family, a tensor
- * type that cannot be converted. MM_EDATA: a value that the type cannot hold (NaN in q8_0, 70000 in f16); err names the
- * tensor. */
-MM_API MM_MUST_CHECK int mm_quant_convert(const char *in, const char *out, const mm_quant_opts *o, mm_quant_sum *sum, mm_err *err);
+/* Convert `in` to the file `out`, which appears, whole, only on success. sum may be NULL. MM_EARG: out is a
+ * file that the source is read from (by device and inode), or the type is not one of the four. MM_EUNSUP:
+ * an unknown family, a tensor type that cannot be converted. MM_EDATA: a value that the type cannot hold
+ * (NaN in q8_0, 70000 in f16); err names the tensor. */
+MM_API MM_MUST_CHECK int mm_quant_convert(const char *in, const char *out, const mm_quant_opts *o,
+                                          mm_quant_sum *sum, mm_err *err);
 
-/* Count NaN and infinite values. 0, or MM_EUNSUP for a type that cannot be looked into (counts are then 0), MM_ENOMEM. */
+/* Count NaN and infinite values. 0, or MM_EUNSUP for a type that cannot be looked into (counts are then 0),
+ * MM_ENOMEM. */
 MM_API MM_MUST_CHECK int mm_quant_check(const mm_store_tensor *t, size_t *nan, size_t *inf, mm_err *err);
 
 #ifdef __cplusplus

@@ -14,7 +14,8 @@ static size_t left(const cur *c) { return (size_t)(c->end - c->p); }
 
 static int cut(cur *c)
 {
-    return mm_fail(c->err, MM_ETRUNC, "cut, or a count is too large: byte %zu, in %s", (size_t)(c->p - c->base), c->what);
+    return mm_fail(c->err, MM_ETRUNC, "cut, or a count is too large: byte %zu, in %s",
+                   (size_t)(c->p - c->base), c->what);
 }
 
 static int u32(cur *c, uint32_t *v)
@@ -53,7 +54,8 @@ static int name(cur *c, mm_arena *a, const char **out)
     int r = string(c, &s);
     if (r) return r;
     if (s.len > 65535 || !s.len || memchr(s.p, 0, s.len) || mm_utf8_valid(s.p, s.len) != s.len)
-        return mm_fail(c->err, MM_EDATA, "bad name at byte %zu, in %s", (size_t)((const uint8_t *)s.p - c->base), c->what);
+        return mm_fail(c->err, MM_EDATA, "bad name at byte %zu, in %s",
+                       (size_t)((const uint8_t *)s.p - c->base), c->what);
     *out = mm_arena_strndup(a, s.p, s.len);
     return *out ? 0 : mm_fail(c->err, MM_ENOMEM, "out of memory");
 }
@@ -73,19 +75,22 @@ static int value(cur *c, mm_arena *a, kv *v)
         if ((r = string(c, &s))) return r;
         v->p = (const uint8_t *)s.p;
         v->len = s.len;
-        if (!memchr(s.p, 0, s.len) && !(v->str = mm_arena_strndup(a, s.p, s.len))) return mm_fail(c->err, MM_ENOMEM, "out of memory");
+        if (!memchr(s.p, 0, s.len) && !(v->str = mm_arena_strndup(a, s.p, s.len)))
+            return mm_fail(c->err, MM_ENOMEM, "out of memory");
         return 0;
     }
     if (t != KV_ARR) {
         if (left(c) < value_size[t]) return cut(c);
         v->len = value_size[t];
         c->p += v->len;
-        if (t == KV_BOOL && *v->p > 1) return mm_fail(c->err, MM_EDATA, "key '%s' is neither true nor false", v->key);
+        if (t == KV_BOOL && *v->p > 1)
+            return mm_fail(c->err, MM_EDATA, "key '%s' is neither true nor false", v->key);
         return 0;
     }
     uint32_t e;
     if ((r = u32(c, &e)) || (r = u64(c, &v->n))) return r;
-    if (e == KV_ARR) return mm_fail(c->err, MM_EUNSUP, "key '%s' is an array of arrays, which is not supported", v->key);
+    if (e == KV_ARR)
+        return mm_fail(c->err, MM_EUNSUP, "key '%s' is an array of arrays, which is not supported", v->key);
     if (e >= KV_TYPES) return mm_fail(c->err, MM_EUNSUP, "key '%s' is an array of type %u", v->key, e);
     v->elem = (int)e;
     v->p = c->p;
@@ -95,8 +100,7 @@ static int value(cur *c, mm_arena *a, kv *v)
         for (uint64_t i = 0; i < v->n; i++) {
             if ((r = string(c, &s))) return r;
         }
-    else
-        c->p += v->n * least;
+    else c->p += v->n * least;
     v->len = (size_t)(c->p - v->p);
     return 0;
 }
@@ -129,12 +133,15 @@ static int tensor_info(cur *c, mm_store *st, uint64_t *off, mm_store_tensor *t, 
     }
     if ((r = u32(c, &type)) || (r = u64(c, off))) return r;
     const mm_dtype_info *info = type < 1000 ? mm_dtype_get((int)type) : NULL;
-    if (!info) return mm_fail(c->err, MM_EUNSUP, "tensor '%s' has type %u, which this version does not know", *tname, type);
+    if (!info)
+        return mm_fail(c->err, MM_EUNSUP, "tensor '%s' has type %u, which this version does not know", *tname,
+                       type);
     t->type = (int)type;
     if (nd && t->shape[nd - 1] % info->block)
-        return mm_fail(c->err, MM_EDATA, "tensor '%s': rows of %lld are no multiple of the %u of a block", *tname,
-                       (long long)t->shape[nd - 1], info->block);
-    if (mm_dtype_bytes((int)type, count, &t->bytes)) return mm_fail(c->err, MM_EDATA, "tensor '%s' has a bad size", *tname);
+        return mm_fail(c->err, MM_EDATA, "tensor '%s': rows of %lld are no multiple of the %u of a block",
+                       *tname, (long long)t->shape[nd - 1], info->block);
+    if (mm_dtype_bytes((int)type, count, &t->bytes))
+        return mm_fail(c->err, MM_EDATA, "tensor '%s' has a bad size", *tname);
     return 0;
 }
 
@@ -146,8 +153,10 @@ static int parse(mm_store *st, cur *c, uint32_t part)
     c->what = "the header";
     c->p += 4; /* magic, seen by the caller */
     if ((r = u32(c, &version))) return r;
-    if (version && !(version & 0xFFFF)) return mm_fail(c->err, MM_EUNSUP, "is big-endian GGUF, which is not read");
-    if (version != 2 && version != 3) return mm_fail(c->err, MM_EUNSUP, "GGUF version %u (2 and 3 are known)", version);
+    if (version && !(version & 0xFFFF))
+        return mm_fail(c->err, MM_EUNSUP, "is big-endian GGUF, which is not read");
+    if (version != 2 && version != 3)
+        return mm_fail(c->err, MM_EUNSUP, "GGUF version %u (2 and 3 are known)", version);
     if ((r = u64(c, &nt)) || (r = u64(c, &nkv))) return r;
     /* a pair takes 13 bytes at least, a tensor 24 */
     if (nkv > left(c) / 13 || nt > left(c) / 24) return cut(c);
@@ -169,20 +178,24 @@ static int parse(mm_store *st, cur *c, uint32_t part)
     } else {
         qsort(st->kv, st->n_kv, sizeof *st->kv, by_key);
         for (size_t i = 1; i < st->n_kv; i++)
-            if (!strcmp(st->kv[i - 1].key, st->kv[i].key)) return mm_fail(c->err, MM_EDATA, "key '%s' occurs twice", st->kv[i].key);
+            if (!strcmp(st->kv[i - 1].key, st->kv[i].key))
+                return mm_fail(c->err, MM_EDATA, "key '%s' occurs twice", st->kv[i].key);
     }
     int64_t align;
     if ((r = mm_store_kv_int(st, "general.alignment", 1, 1 << 20, 32, &align, c->err))) return r;
-    if (align & (align - 1)) return mm_fail(c->err, MM_EDATA, "alignment %lld is no power of two", (long long)align);
+    if (align & (align - 1))
+        return mm_fail(c->err, MM_EDATA, "alignment %lld is no power of two", (long long)align);
     uint64_t *off = malloc((size_t)(nt + 1) * sizeof *off);
     if (!off) return mm_fail(c->err, MM_ENOMEM, "out of memory");
     for (uint64_t i = 0; i < nt && !r; i++) {
         mm_store_tensor t = { .part = part };
         const char *tname;
         c->what = "a tensor's description";
-        if (!(r = tensor_info(c, st, &off[i], &t, &tname))) r = mm_store_add(st, &t, tname, strlen(tname), c->err);
+        if (!(r = tensor_info(c, st, &off[i], &t, &tname)))
+            r = mm_store_add(st, &t, tname, strlen(tname), c->err);
     }
-    size_t start = ((size_t)(c->p - c->base) + (size_t)align - 1) & ~((size_t)align - 1), size = (size_t)(c->end - c->base);
+    size_t start = ((size_t)(c->p - c->base) + (size_t)align - 1) & ~((size_t)align - 1),
+           size = (size_t)(c->end - c->base);
     size_t data_len = start < size ? size - start : 0;
     uint64_t end = 0;
     for (size_t i = first; i < st->n && !r; i++) {
@@ -218,7 +231,8 @@ static int wrong(const char *key, const char *should, mm_err *err)
 static int as_int(const kv *v, int64_t *out)
 {
     switch (v->type) {
-    case KV_U8: case KV_BOOL: *out = v->p[0]; return 0;
+    case KV_U8:
+    case KV_BOOL: *out = v->p[0]; return 0;
     case KV_I8: *out = (int8_t)v->p[0]; return 0;
     case KV_U16: *out = v->p[0] | v->p[1] << 8; return 0;
     case KV_I16: *out = (int16_t)(v->p[0] | v->p[1] << 8); return 0;
@@ -246,14 +260,16 @@ static int as_num(const kv *v, double *out)
     return *out = (double)i, 0;
 }
 
-int mm_store_kv_int(const mm_store *st, const char *key, int64_t min, int64_t max, int64_t dflt, int64_t *out, mm_err *err)
+int mm_store_kv_int(const mm_store *st, const char *key, int64_t min, int64_t max, int64_t dflt, int64_t *out,
+                    mm_err *err)
 {
     const kv *v = mm_gguf_find(st, key);
     int64_t i;
     if (!v) return *out = dflt, 0;
     if (v->type == KV_BOOL || as_int(v, &i)) return wrong(key, "a whole number", err);
     if (i < min || i > max)
-        return mm_fail(err, MM_EDATA, "key '%s' is %lld, should be %lld to %lld", key, (long long)i, (long long)min, (long long)max);
+        return mm_fail(err, MM_EDATA, "key '%s' is %lld, should be %lld to %lld", key, (long long)i,
+                       (long long)min, (long long)max);
     *out = i;
     return 0;
 }
@@ -286,8 +302,8 @@ int mm_store_kv_str(const mm_store *st, const char *key, const char *dflt, const
     return 0;
 }
 
-/* Arrays are decoded into the arena at the first request. A store is opened by one thread, and the model that uses it asks
- * for arrays only then. */
+/* Arrays are decoded into the arena at the first request. A store is opened by one thread, and the model that
+ * uses it asks for arrays only then. */
 static const kv *array(const mm_store *st, const char *key, size_t *n)
 {
     const kv *v = mm_gguf_find(st, key);
@@ -320,7 +336,8 @@ int mm_store_kv_ints(const mm_store *st, const char *key, const int32_t **out, s
     const kv *v = array(st, key, n);
     *out = NULL;
     if (!v) return 0;
-    if (v->type != KV_ARR || (v->elem != KV_I32 && v->elem != KV_U32)) return wrong(key, "an array of 32-bit integers", err);
+    if (v->type != KV_ARR || (v->elem != KV_I32 && v->elem != KV_U32))
+        return wrong(key, "an array of 32-bit integers", err);
     if (!v->array) {
         int32_t *a = mm_arena_alloc((mm_arena *)&st->arena, *n, sizeof *a);
         if (!a) return mm_fail(err, MM_ENOMEM, "out of memory");
@@ -347,7 +364,8 @@ int mm_store_kv_nums(const mm_store *st, const char *key, const float **out, siz
     return 0;
 }
 
-static const char *const kv_types[KV_TYPES] = { "u8", "i8", "u16", "i16", "u32", "i32", "f32", "bool", "string", "array", "u64", "i64", "f64" };
+static const char *const kv_types[KV_TYPES] = { "u8",   "i8",     "u16",   "i16", "u32", "i32", "f32",
+                                                "bool", "string", "array", "u64", "i64", "f64" };
 #define LISTED 8 /* elements of an array that are shown, not only counted */
 
 static void element(mm_buf *out, int type, const uint8_t *p, size_t len)

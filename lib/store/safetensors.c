@@ -1,5 +1,6 @@
-/* Reader of one safetensors image: u64 length, JSON header, data. The rules are those of the published format, enforced as
- * the reference reader does: offsets cover the data without hole, overlap or rest, and equal shape times element size. */
+/* Reader of one safetensors image: u64 length, JSON header, data. The rules are those of the published
+ * format, enforced as the reference reader does: offsets cover the data without hole, overlap or rest, and
+ * equal shape times element size. */
 #include <stdlib.h>
 #include <string.h>
 #include "base/mm_str.h"
@@ -13,7 +14,8 @@ static const char *not_safetensors(const uint8_t *p, size_t len)
         size_t len;
         const char *what;
     } known[] = {
-        { "version https://git-lfs", 23, "a Git LFS pointer, not the file itself: fetch it with 'git lfs pull'" },
+        { "version https://git-lfs", 23,
+          "a Git LFS pointer, not the file itself: fetch it with 'git lfs pull'" },
         { "PK\x03\x04", 4, "a zip archive (a PyTorch checkpoint?), not safetensors" },
         { "\x80\x02", 2, "a Python pickle, not safetensors" },
         { "\x80\x03", 2, "a Python pickle, not safetensors" },
@@ -22,7 +24,8 @@ static const char *not_safetensors(const uint8_t *p, size_t len)
         { "<!DOCTYPE", 9, "an HTML page, not safetensors" },
         { "<html", 5, "an HTML page, not safetensors" },
     };
-    if (len > 8 && p[8] == '{' && le64(p) <= len - 8) return NULL; /* a header of 640 bytes begins as a pickle does */
+    if (len > 8 && p[8] == '{' && le64(p) <= len - 8)
+        return NULL; /* a header of 640 bytes begins as a pickle does */
     for (size_t i = 0; i < sizeof known / sizeof *known; i++)
         if (len >= known[i].len && !memcmp(p, known[i].magic, known[i].len)) return known[i].what;
     return NULL;
@@ -35,18 +38,21 @@ static int shape(mm_store_tensor *t, mm_slice v, size_t *count, mm_err *err)
     int r;
     size_t span = 1; /* the product without zeros: no later sum over the shape may overflow either */
     *count = 1;
-    if (v.p[0] != '[' || mm_json_begin(&it, v.p, v.len, err)) return mm_fail(err, MM_EDATA, "shape should be a list");
+    if (v.p[0] != '[' || mm_json_begin(&it, v.p, v.len, err))
+        return mm_fail(err, MM_EDATA, "shape should be a list");
     while ((r = mm_json_next(&it, &key, &val, err)) > 0) {
         uint64_t d = 0;
         if (t->ndim == MM_STORE_NDIM) return mm_fail(err, MM_EDATA, "more than %d dimensions", MM_STORE_NDIM);
         for (size_t i = 0; i < val.len; i++) {
             if (val.p[i] < '0' || val.p[i] > '9' || d > (uint64_t)INT64_MAX / 10 - 1)
-                return mm_fail(err, MM_EDATA, "dimension '%.*s' should be a whole number", (int)(val.len < 30 ? val.len : 30), val.p);
+                return mm_fail(err, MM_EDATA, "dimension '%.*s' should be a whole number",
+                               (int)(val.len < 30 ? val.len : 30), val.p);
             d = d * 10 + (uint64_t)(val.p[i] - '0');
         }
         t->shape[t->ndim++] = (int64_t)d;
         *count *= (size_t)d; /* not above span */
-        if (d && mm_mul(span, (size_t)d, &span)) return mm_fail(err, MM_EDATA, "shape is larger than memory can be");
+        if (d && mm_mul(span, (size_t)d, &span))
+            return mm_fail(err, MM_EDATA, "shape is larger than memory can be");
     }
     return r;
 }
@@ -56,7 +62,8 @@ static int offset(mm_slice v, uint64_t out[2], mm_err *err)
     mm_json_iter it;
     mm_slice key, val;
     int r, n = 0;
-    if (v.p[0] != '[' || mm_json_begin(&it, v.p, v.len, err)) return mm_fail(err, MM_EDATA, "data_offsets should be a list");
+    if (v.p[0] != '[' || mm_json_begin(&it, v.p, v.len, err))
+        return mm_fail(err, MM_EDATA, "data_offsets should be a list");
     while ((r = mm_json_next(&it, &key, &val, err)) > 0) {
         uint64_t d = 0;
         if (n == 2) return mm_fail(err, MM_EDATA, "data_offsets should be two numbers");
@@ -78,14 +85,17 @@ static int tensor(mm_store_tensor *t, mm_slice v, const uint8_t *data, size_t da
     int r, seen = 0;
     size_t count = 0;
     uint64_t off[2] = { 0, 0 };
-    if (v.p[0] != '{' || mm_json_begin(&it, v.p, v.len, err)) return mm_fail(err, MM_EDATA, "should be an object");
+    if (v.p[0] != '{' || mm_json_begin(&it, v.p, v.len, err))
+        return mm_fail(err, MM_EDATA, "should be an object");
     while ((r = mm_json_next(&it, &key, &val, err)) > 0) {
         int bit;
         if (key.len == 5 && !memcmp(key.p, "dtype", 5)) {
             bit = 1;
-            const mm_dtype_info *d = val.p[0] == '"' && val.len > 2 ? mm_dtype_find(val.p + 1, val.len - 2) : NULL;
+            const mm_dtype_info *d =
+                val.p[0] == '"' && val.len > 2 ? mm_dtype_find(val.p + 1, val.len - 2) : NULL;
             if (!d || !d->st_name || d->st_name[0] != val.p[1])
-                return mm_fail(err, MM_EDATA, "unknown dtype %.*s", (int)(val.len < 30 ? val.len : 30), val.p);
+                return mm_fail(err, MM_EDATA, "unknown dtype %.*s", (int)(val.len < 30 ? val.len : 30),
+                               val.p);
             t->type = (int)d->type;
         } else if (key.len == 5 && !memcmp(key.p, "shape", 5)) {
             bit = 2;
@@ -102,11 +112,13 @@ static int tensor(mm_store_tensor *t, mm_slice v, const uint8_t *data, size_t da
     if (r) return r;
     if (seen != 7) return mm_fail(err, MM_EDATA, "dtype, shape or data_offsets is missing");
     if (off[0] > off[1] || off[1] > data_len)
-        return mm_fail(err, MM_EDATA, "data_offsets %llu to %llu do not lie in the %zu bytes of data", (unsigned long long)off[0],
-                       (unsigned long long)off[1], data_len);
-    if (mm_dtype_bytes(t->type, count, &t->bytes)) return mm_fail(err, MM_EDATA, "shape is larger than memory can be");
+        return mm_fail(err, MM_EDATA, "data_offsets %llu to %llu do not lie in the %zu bytes of data",
+                       (unsigned long long)off[0], (unsigned long long)off[1], data_len);
+    if (mm_dtype_bytes(t->type, count, &t->bytes))
+        return mm_fail(err, MM_EDATA, "shape is larger than memory can be");
     if (t->bytes != off[1] - off[0])
-        return mm_fail(err, MM_EDATA, "shape needs %zu bytes, data_offsets give %llu", t->bytes, (unsigned long long)(off[1] - off[0]));
+        return mm_fail(err, MM_EDATA, "shape needs %zu bytes, data_offsets give %llu", t->bytes,
+                       (unsigned long long)(off[1] - off[0]));
     t->data = data + off[0];
     return 0;
 }
@@ -142,15 +154,20 @@ int mm_st_parse(mm_store *st, const char *name, const uint8_t *p, size_t len, ui
 {
     const char *what = not_safetensors(p, len);
     if (what) return mm_fail(err, MM_EDATA, "'%s' is %s", name, what);
-    if (len < 8) return mm_fail(err, MM_EDATA, "'%s' is no safetensors file: %zu bytes, the header's length alone takes 8", name, len);
+    if (len < 8)
+        return mm_fail(err, MM_EDATA,
+                       "'%s' is no safetensors file: %zu bytes, the header's length alone takes 8", name,
+                       len);
     uint64_t h = le64(p);
     if (h > MM_STORE_HEADER)
-        return mm_fail(err, MM_EDATA, "'%s' is no safetensors file: header of %llu bytes (limit %zu)", name, (unsigned long long)h,
-                       MM_STORE_HEADER);
+        return mm_fail(err, MM_EDATA, "'%s' is no safetensors file: header of %llu bytes (limit %zu)", name,
+                       (unsigned long long)h, MM_STORE_HEADER);
     if (h > len - 8)
-        return mm_fail(err, MM_ETRUNC, "'%s' is cut: header of %llu bytes, the file has %zu", name, (unsigned long long)h, len);
+        return mm_fail(err, MM_ETRUNC, "'%s' is cut: header of %llu bytes, the file has %zu", name,
+                       (unsigned long long)h, len);
     const char *json = (const char *)p + 8;
-    if (h == 0 || json[0] != '{') return mm_fail(err, MM_EDATA, "'%s' is no safetensors file: header is no JSON object", name);
+    if (h == 0 || json[0] != '{')
+        return mm_fail(err, MM_EDATA, "'%s' is no safetensors file: header is no JSON object", name);
     const uint8_t *data = p + 8 + h;
     size_t data_len = len - 8 - (size_t)h, first = st->n;
     mm_json_iter it;

@@ -63,7 +63,8 @@ int mm_store_rename(mm_store *st, const char *(*map)(const char *, char[128], vo
         char buf[128];
         const char *name = map(st->t[i].name, buf, arg);
         if (!name) continue;
-        if (!(name = mm_arena_strndup(&st->arena, name, strlen(name)))) return mm_fail(err, MM_ENOMEM, "out of memory");
+        if (!(name = mm_arena_strndup(&st->arena, name, strlen(name))))
+            return mm_fail(err, MM_ENOMEM, "out of memory");
         st->t[i].name = name;
     }
     return mm_store_index(st, err);
@@ -150,23 +151,27 @@ static int open_file(mm_store *st, const char *path, mm_err *err)
     int r = mm_map_open(&m, path, err);
     if (r || (r = add_part(st, m, 1, err))) return r;
     struct stat sb;
-    if (!stat(path, &sb)) st->parts[st->n_parts - 1].dev = sb.st_dev, st->parts[st->n_parts - 1].ino = sb.st_ino;
+    if (!stat(path, &sb))
+        st->parts[st->n_parts - 1].dev = sb.st_dev, st->parts[st->n_parts - 1].ino = sb.st_ino;
     return parse(st, path, m.p, m.len, err);
 }
 
-/* The other parts of a split GGUF: NAME-00001-of-00003.gguf names them all (split.count tells how many there must be). */
+/* The other parts of a split GGUF: NAME-00001-of-00003.gguf names them all (split.count tells how many there
+ * must be). */
 static int open_split(mm_store *st, const char *path, mm_err *err)
 {
     int64_t count, no, total;
     int r;
-    if ((r = mm_store_kv_int(st, "split.count", 0, 99999, 0, &count, err)) || (r = mm_store_kv_int(st, "split.no", 0, 99999, 0, &no, err)) ||
+    if ((r = mm_store_kv_int(st, "split.count", 0, 99999, 0, &count, err)) ||
+        (r = mm_store_kv_int(st, "split.no", 0, 99999, 0, &no, err)) ||
         (r = mm_store_kv_int(st, "split.tensors.count", 0, INT32_MAX, 0, &total, err)) || count <= 1)
         return r;
     char tail[32];
     size_t len = strlen(path), n = (size_t)snprintf(tail, sizeof tail, "-00001-of-%05d.gguf", (int)count);
     if (no != 0 || len < n || strcmp(path + len - n, tail))
-        return mm_fail(err, MM_EDATA, "'%s' is part %d of %d of a split model: open the part whose name ends in '%s'", path, (int)no + 1,
-                       (int)count, tail);
+        return mm_fail(err, MM_EDATA,
+                       "'%s' is part %d of %d of a split model: open the part whose name ends in '%s'", path,
+                       (int)no + 1, (int)count, tail);
     char *name = malloc(len + 1);
     if (!name) return mm_fail(err, MM_ENOMEM, "out of memory");
     for (int i = 2; i <= count && !r; i++) {
@@ -176,7 +181,8 @@ static int open_split(mm_store *st, const char *path, mm_err *err)
     }
     free(name);
     if (!r && total && (size_t)total != st->n)
-        r = mm_fail(err, MM_EDATA, "'%s': the parts hold %zu tensors, %lld are announced", path, st->n, (long long)total);
+        r = mm_fail(err, MM_EDATA, "'%s': the parts hold %zu tensors, %lld are announced", path, st->n,
+                    (long long)total);
     return r;
 }
 
@@ -192,7 +198,8 @@ int mm_store_file(const mm_store *cst, const char *name, const char **p, size_t 
             *len = st->aux[i].map.len;
             return 0;
         }
-    if (strstr(name, "..") || name[0] == '/') return mm_fail(err, MM_EDATA, "file name '%s' leads out of the model's folder", name);
+    if (strstr(name, "..") || name[0] == '/')
+        return mm_fail(err, MM_EDATA, "file name '%s' leads out of the model's folder", name);
     char *path = mm_path_join(st->dir, name), *copy = strdup(name);
     struct aux *a = mm_realloc(st->aux, st->n_aux + 1, sizeof *a);
     int r = 0;
@@ -218,7 +225,8 @@ int mm_store_file(const mm_store *cst, const char *name, const char **p, size_t 
 
 static int open_in(mm_store *st, const char *name, mm_err *err)
 {
-    if (strchr(name, '/') || !strcmp(name, "..")) return mm_fail(err, MM_EDATA, "shard name '%s' leads out of the folder", name);
+    if (strchr(name, '/') || !strcmp(name, ".."))
+        return mm_fail(err, MM_EDATA, "shard name '%s' leads out of the folder", name);
     char *path = mm_path_join(st->dir, name);
     int r = path ? open_file(st, path, err) : mm_fail(err, MM_ENOMEM, "out of memory");
     free(path);
@@ -232,10 +240,13 @@ static int open_shards(mm_store *st, const char *p, size_t len, mm_err *err)
     const char *k;
     int r = !j ? MM_EDATA : !files ? mm_fail(err, MM_ENOMEM, "out of memory") : 0;
     json_t *map = json_object_get(j, "weight_map");
-    if (!r && !json_is_object(map)) r = mm_fail(err, MM_EDATA, "model.safetensors.index.json has no weight_map");
+    if (!r && !json_is_object(map))
+        r = mm_fail(err, MM_EDATA, "model.safetensors.index.json has no weight_map");
     if (!r) {
         json_object_foreach(map, k, v) {
-            if (!json_is_string(v)) r = mm_fail(err, MM_EDATA, "model.safetensors.index.json: file of '%s' should be a string", k);
+            if (!json_is_string(v))
+                r = mm_fail(err, MM_EDATA, "model.safetensors.index.json: file of '%s' should be a string",
+                            k);
             else if (!json_object_get(files, json_string_value(v))) {
                 json_object_set_new(files, json_string_value(v), json_true());
                 r = open_in(st, json_string_value(v), err);
@@ -263,14 +274,18 @@ static int open_folder(mm_store *st, const char *path, mm_err *err)
     if (r < 0) return r;
     if (r == 1) return mm_fail(err, MM_EDATA, "'%s' is no model folder: there is no config.json", path);
     if (len > CONFIG_MAX || !(st->config = mm_json_load(p, len, "config.json", err)))
-        return len > CONFIG_MAX ? mm_fail(err, MM_EDATA, "'%s': config.json is too large", path) : (mm_err_prefix(err, "'%s': ", path), MM_EDATA);
+        return len > CONFIG_MAX ? mm_fail(err, MM_EDATA, "'%s': config.json is too large", path)
+                                : (mm_err_prefix(err, "'%s': ", path), MM_EDATA);
     if ((r = mm_store_file(st, "model.safetensors.index.json", &p, &len, err)) < 0) return r;
     if (r == 0) return (r = open_shards(st, p, len, err)) ? mm_err_prefix(err, "'%s': ", path), r : 0;
     if ((r = mm_store_file(st, "model.safetensors", &p, &len, err)) < 0) return r;
     if (r == 0) return open_in(st, "model.safetensors", err);
     if (mm_store_file(st, "pytorch_model.bin", &p, &len, err) == 0)
-        return mm_fail(err, MM_EUNSUP, "'%s' has its weights only as pytorch_model.bin, a Python pickle, which is not read: convert it to "
-                       "model.safetensors", path);
+        return mm_fail(err, MM_EUNSUP,
+                       "'%s' has its weights only as pytorch_model.bin, a Python pickle, which is not read: "
+                       "convert it to "
+                       "model.safetensors",
+                       path);
     return mm_fail(err, MM_EDATA, "'%s' has no model.safetensors", path);
 }
 
@@ -316,15 +331,20 @@ int mm_store_resolve(char **out, const char *name, mm_err *err)
     const char *path = getenv("MM_MODEL_PATH"), *data = getenv("XDG_DATA_HOME"), *home = getenv("HOME");
     mm_buf dirs = { 0 }, tried = { 0 };
     if (path && path[0]) mm_buf_adds(&dirs, path);
-    else if (data && data[0]) mm_buf_addf(&dirs, "%s/mm/models:/usr/local/share/mm/models:/usr/share/mm/models", data);
-    else mm_buf_addf(&dirs, "%s/.local/share/mm/models:/usr/local/share/mm/models:/usr/share/mm/models", home ? home : "");
+    else if (data && data[0])
+        mm_buf_addf(&dirs, "%s/mm/models:/usr/local/share/mm/models:/usr/share/mm/models", data);
+    else
+        mm_buf_addf(&dirs, "%s/.local/share/mm/models:/usr/local/share/mm/models:/usr/share/mm/models",
+                    home ? home : "");
     for (const char *p = dirs.p, *end; p && !*out; p = *end ? end + 1 : NULL) {
         end = p + strcspn(p, ":");
         if (end > p) try(out, p, (size_t)(end - p), name, &tried);
     }
     if (!*out)
-        mm_fail(err, MM_EIO, "there is no model '%s' (searched %s; MM_MODEL_PATH says where; scripts/get-model fetches known ones)", name,
-                tried.p ? tried.p : "nothing");
+        mm_fail(err, MM_EIO,
+                "there is no model '%s' (searched %s; MM_MODEL_PATH says where; scripts/get-model fetches "
+                "known ones)",
+                name, tried.p ? tried.p : "nothing");
     mm_buf_clear(&dirs);
     mm_buf_clear(&tried);
     return *out ? 0 : MM_EIO;

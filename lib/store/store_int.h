@@ -7,7 +7,8 @@
 #include "store/mm_store.h"
 
 /* GGUF value types, by the specification's numbers */
-enum { KV_U8, KV_I8, KV_U16, KV_I16, KV_U32, KV_I32, KV_F32, KV_BOOL, KV_STR, KV_ARR, KV_U64, KV_I64, KV_F64, KV_TYPES };
+enum { KV_U8, KV_I8, KV_U16, KV_I16, KV_U32, KV_I32, KV_F32, KV_BOOL, KV_STR, KV_ARR,
+       KV_U64, KV_I64, KV_F64, KV_TYPES };
 
 typedef struct kv {
     const char *key;   /* NUL-terminated, in the arena */

@@ -1,5 +1,5 @@
-/* Writers of GGUF and safetensors: a header built in memory, then the tensors' data as it comes, to a temporary file that
- * gets its name when all is there. */
+/* Writers of GGUF and safetensors: a header built in memory, then the tensors' data as it comes, to a
+ * temporary file that gets its name when all is there. */
 #include <stdlib.h>
 #include <string.h>
 #include "base/mm_str.h"
@@ -13,12 +13,12 @@ typedef struct core {
     mm_outfile f;
     mm_buf kv, info; /* encoded pairs and descriptions of tensors */
     uint64_t n_kv;
-    size_t *bytes;   /* of each tensor */
+    size_t *bytes; /* of each tensor */
     size_t n, cap;
-    uint64_t at;     /* offset of the next tensor described */
-    size_t align;    /* of each tensor's data */
+    uint64_t at;       /* offset of the next tensor described */
+    size_t align;      /* of each tensor's data */
     size_t next, done; /* tensor being written, bytes of it that are */
-    mm_err err;      /* the first failure before begin */
+    mm_err err;        /* the first failure before begin */
 } core;
 
 struct mm_gguf_writer {
@@ -48,16 +48,20 @@ static void destroy(core *c)
 }
 
 /* What both formats ask of a tensor; 0 when it is refused. *off is its place in the data. */
-static int describe(core *c, const char *name, int type, int ndim, const int64_t *shape, int max_dim, uint64_t *off, size_t *bytes)
+static int describe(core *c, const char *name, int type, int ndim, const int64_t *shape, int max_dim,
+                    uint64_t *off, size_t *bytes)
 {
     size_t count = 1;
     if (c->err.code) return 0;
     if (!name[0] || mm_utf8_valid(name, strlen(name)) != strlen(name))
         return mm_fail(&c->err, MM_EARG, "tensor %zu has a bad name", c->n), 0;
     if (ndim < 0 || ndim > max_dim)
-        return mm_fail(&c->err, MM_EUNSUP, "tensor '%s' has %d dimensions, the format holds %d", name, ndim, max_dim), 0;
+        return mm_fail(&c->err, MM_EUNSUP, "tensor '%s' has %d dimensions, the format holds %d", name, ndim,
+                       max_dim),
+               0;
     for (int i = 0; i < ndim; i++)
-        if (shape[i] < 0 || mm_mul(count, (size_t)shape[i], &count)) return mm_fail(&c->err, MM_ESHAPE, "tensor '%s' has a bad shape", name), 0;
+        if (shape[i] < 0 || mm_mul(count, (size_t)shape[i], &count))
+            return mm_fail(&c->err, MM_ESHAPE, "tensor '%s' has a bad shape", name), 0;
     const mm_dtype_info *t = mm_dtype_get(type);
     if (!t || (ndim ? shape[ndim - 1] % t->block : t->block > 1) || mm_dtype_bytes(type, count, bytes))
         return mm_fail(&c->err, MM_ESHAPE, "tensor '%s': rows are no multiple of the type's block", name), 0;
@@ -94,7 +98,8 @@ static int pass(core *c, mm_err *err)
 
 static int data(core *c, const void *p, size_t len, mm_err *err)
 {
-    if (c->next == c->n || len > c->bytes[c->next] - c->done) return mm_fail(err, MM_EARG, "more data than tensor %zu takes", c->next);
+    if (c->next == c->n || len > c->bytes[c->next] - c->done)
+        return mm_fail(err, MM_EARG, "more data than tensor %zu takes", c->next);
     int r = mm_outfile_write(&c->f, p, len, err);
     if (r) return r;
     c->done += len;
@@ -103,7 +108,8 @@ static int data(core *c, const void *p, size_t len, mm_err *err)
 
 static int commit(core *c, mm_err *err)
 {
-    int r = c->next < c->n ? mm_fail(err, MM_EARG, "the data of tensor %zu is missing", c->next) : mm_outfile_commit(&c->f, err);
+    int r = c->next < c->n ? mm_fail(err, MM_EARG, "the data of tensor %zu is missing", c->next)
+                           : mm_outfile_commit(&c->f, err);
     destroy(c);
     return r;
 }
@@ -140,10 +146,19 @@ static mm_buf *array_key(mm_gguf_writer *w, const char *name, int elem, size_t n
     return b;
 }
 
-void mm_gguf_kv_str(mm_gguf_writer *w, const char *name, const char *val) { put_str(key(w, name, KV_STR), val, strlen(val)); }
+void mm_gguf_kv_str(mm_gguf_writer *w, const char *name, const char *val)
+{
+    put_str(key(w, name, KV_STR), val, strlen(val));
+}
 void mm_gguf_kv_u32(mm_gguf_writer *w, const char *name, uint32_t val) { put32(key(w, name, KV_U32), val); }
-void mm_gguf_kv_f32(mm_gguf_writer *w, const char *name, float val) { mm_buf_add(key(w, name, KV_F32), &val, 4); }
-void mm_gguf_kv_bool(mm_gguf_writer *w, const char *name, int val) { mm_buf_addc(key(w, name, KV_BOOL), val != 0); }
+void mm_gguf_kv_f32(mm_gguf_writer *w, const char *name, float val)
+{
+    mm_buf_add(key(w, name, KV_F32), &val, 4);
+}
+void mm_gguf_kv_bool(mm_gguf_writer *w, const char *name, int val)
+{
+    mm_buf_addc(key(w, name, KV_BOOL), val != 0);
+}
 
 void mm_gguf_kv_strs(mm_gguf_writer *w, const char *name, const mm_slice *v, size_t n)
 {
@@ -178,9 +193,11 @@ void mm_gguf_tensor(mm_gguf_writer *w, const char *name, int type, int ndim, con
     uint64_t off;
     size_t bytes;
     if (!c->err.code && type >= 1000)
-        mm_fail(&c->err, MM_EUNSUP, "tensor '%s' has type %s, which GGUF does not have", name, mm_dtype_get(type) ? mm_dtype_get(type)->name : "?");
+        mm_fail(&c->err, MM_EUNSUP, "tensor '%s' has type %s, which GGUF does not have", name,
+                mm_dtype_get(type) ? mm_dtype_get(type)->name : "?");
     if (!c->err.code && strlen(name) > GGUF_NAME)
-        mm_fail(&c->err, MM_EUNSUP, "tensor '%s' has a name of more than %d bytes, which GGUF does not allow", name, GGUF_NAME);
+        mm_fail(&c->err, MM_EUNSUP, "tensor '%s' has a name of more than %d bytes, which GGUF does not allow",
+                name, GGUF_NAME);
     if (!describe(c, name, type, ndim, shape, GGUF_NDIM, &off, &bytes)) return;
     put_str(&c->info, name, strlen(name));
     put32(&c->info, (uint32_t)ndim);
@@ -206,7 +223,10 @@ int mm_gguf_begin(mm_gguf_writer *w, mm_err *err)
     return r ? r : pass(c, err);
 }
 
-int mm_gguf_data(mm_gguf_writer *w, const void *p, size_t len, mm_err *err) { return data(&w->c, p, len, err); }
+int mm_gguf_data(mm_gguf_writer *w, const void *p, size_t len, mm_err *err)
+{
+    return data(&w->c, p, len, err);
+}
 
 int mm_gguf_commit(mm_gguf_writer **w, mm_err *err)
 {
@@ -252,13 +272,15 @@ void mm_st_tensor(mm_st_writer *w, const char *name, int type, int ndim, const i
     size_t bytes;
     const mm_dtype_info *t = mm_dtype_get(type);
     if (!c->err.code && (!t || !t->st_name))
-        mm_fail(&c->err, MM_EUNSUP, "tensor '%s' has type %s, which safetensors does not have", name, t ? t->name : "?");
+        mm_fail(&c->err, MM_EUNSUP, "tensor '%s' has type %s, which safetensors does not have", name,
+                t ? t->name : "?");
     if (!describe(c, name, type, ndim, shape, MM_STORE_NDIM, &off, &bytes)) return;
     if (c->info.len) mm_buf_addc(&c->info, ',');
     mm_json_quote(&c->info, name, strlen(name));
     mm_buf_addf(&c->info, ":{\"dtype\":\"%s\",\"shape\":[", t->st_name);
     for (int i = 0; i < ndim; i++) mm_buf_addf(&c->info, "%s%lld", i ? "," : "", (long long)shape[i]);
-    mm_buf_addf(&c->info, "],\"data_offsets\":[%llu,%llu]}", (unsigned long long)off, (unsigned long long)(off + bytes));
+    mm_buf_addf(&c->info, "],\"data_offsets\":[%llu,%llu]}", (unsigned long long)off,
+                (unsigned long long)(off + bytes));
 }
 
 int mm_st_begin(mm_st_writer *w, mm_err *err)

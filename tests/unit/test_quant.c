@@ -1,4 +1,5 @@
-/* Conversion: a GGUF made from a folder is the same model; types and errors are as stated; what cannot be said is refused. */
+/* Conversion: a GGUF made from a folder is the same model; types and errors are as stated; what cannot be
+ * said is refused. */
 #include <unistd.h>
 #include "model/mm_family.h"
 #include "model/mm_model.h"
@@ -17,7 +18,9 @@ static char *at(const char *name)
     return path[i];
 }
 
-static const mm_text_in texts[] = { { "shrink many photos at once", 26 }, { "The cat sat on the mat, running.", 32 }, { "caf\xC3\xA9 \xE4\xB8\xAD\xE6\x96\x87!", 13 },
+static const mm_text_in texts[] = { { "shrink many photos at once", 26 },
+                                    { "The cat sat on the mat, running.", 32 },
+                                    { "caf\xC3\xA9 \xE4\xB8\xAD\xE6\x96\x87!", 13 },
                                     { "[MASK] unwanted", 15 } };
 #define NTEXT (sizeof texts / sizeof *texts)
 
@@ -40,7 +43,9 @@ static float *embed(const char *path, char fingerprint[128])
 static double cosine(const float *a, const float *b, size_t n)
 {
     double ab = 0, aa = 0, bb = 0;
-    for (size_t i = 0; i < n; i++) ab += (double)a[i] * (double)b[i], aa += (double)a[i] * (double)a[i], bb += (double)b[i] * (double)b[i];
+    for (size_t i = 0; i < n; i++)
+        ab += (double)a[i] * (double)b[i], aa += (double)a[i] * (double)a[i],
+            bb += (double)b[i] * (double)b[i];
     return ab / sqrt(aa * bb);
 }
 
@@ -55,7 +60,8 @@ static void report(void *arg, const mm_quant_stat *q)
     at_f16 += q->to == MM_F16;
     at_q8 += q->to == MM_Q8_0;
     if (q->rel_rms > worst) worst = q->rel_rms;
-    bad_stats += (q->rel_rms > 0) != (q->from != q->to) || !q->count || q->nonfinite || (q->to != type && q->to != MM_F32 && !q->note);
+    bad_stats += (q->rel_rms > 0) != (q->from != q->to) || !q->count || q->nonfinite ||
+                 (q->to != type && q->to != MM_F32 && !q->note);
 }
 
 static void convert(const char *in, const char *out, int type)
@@ -65,7 +71,8 @@ static void convert(const char *in, const char *out, int type)
     seen = at_f16 = at_q8 = at_f32 = bad_stats = 0;
     worst = 0;
     check(mm_quant_convert(in, out, &o, &s, &err));
-    ok(s.tensors == seen && !bad_stats && s.worst == worst && s.rel_rms <= worst, "%s: sums and reports agree", out);
+    ok(s.tensors == seen && !bad_stats && s.worst == worst && s.rel_rms <= worst,
+       "%s: sums and reports agree", out);
     is_str(s.arch, "bert", "... architecture");
 }
 
@@ -75,18 +82,23 @@ static void families(void)
         int type;
         const char *name;
         double least; /* cosine to the folder's vectors */
-    } t[] = { { MM_F32, "f32.gguf", 1 }, { MM_F16, "f16.gguf", 0.999999 }, { MM_BF16, "bf16.gguf", 0.9998 }, { MM_Q8_0, "q8_0.gguf", 0.999 } };
+    } t[] = { { MM_F32, "f32.gguf", 1 },
+              { MM_F16, "f16.gguf", 0.999999 },
+              { MM_BF16, "bf16.gguf", 0.9998 },
+              { MM_Q8_0, "q8_0.gguf", 0.999 } };
     char want[128], got[128];
     tinybert(at("tiny"), 32, 64, 0);
     float *ref = embed(at("tiny"), want);
     for (size_t i = 0; i < 4; i++) {
         convert(at("tiny"), at(t[i].name), t[i].type);
         is_int((long long)seen, 37, "... the pooler and the index buffer are left out");
-        is_int((long long)(t[i].type == MM_F32 ? at_f32 : seen - at_f32), t[i].type == MM_F32 ? 37 : 13, "... types");
+        is_int((long long)(t[i].type == MM_F32 ? at_f32 : seen - at_f32), t[i].type == MM_F32 ? 37 : 13,
+               "... types");
         float *v = embed(at(t[i].name), got);
         double c = 2;
         for (size_t k = 0; k < NTEXT; k++) c = fmin(c, cosine(v + 32 * k, ref + 32 * k, 32));
-        ok(t[i].type == MM_F32 ? !memcmp(v, ref, NTEXT * 32 * sizeof *v) : c >= t[i].least, "%s: vectors as from the folder (%.7f)", t[i].name, c);
+        ok(t[i].type == MM_F32 ? !memcmp(v, ref, NTEXT * 32 * sizeof *v) : c >= t[i].least,
+           "%s: vectors as from the folder (%.7f)", t[i].name, c);
         is_str(got, want, "... and its fingerprint");
         free(v);
     }
@@ -116,7 +128,8 @@ static void added_token(void)
     check(mm_file_read(&b, at("added/tokenizer.json"), 1 << 20, &err));
     char *p = strstr(b.p, "],\"normalizer\"");
     mm_buf_add(&c, b.p, (size_t)(p - b.p));
-    mm_buf_adds(&c, ",{\"id\":5,\"special\":false,\"content\":\"the\",\"single_word\":true,\"lstrip\":false,\"rstrip\":true,\"normalized\":true}");
+    mm_buf_adds(&c, ",{\"id\":5,\"special\":false,\"content\":\"the\",\"single_word\":true,\"lstrip\":false,"
+                    "\"rstrip\":true,\"normalized\":true}");
     mm_buf_adds(&c, p);
     put(at("added"), "tokenizer.json", c.p, c.len);
     float *x = embed(at("added"), want);
@@ -126,10 +139,12 @@ static void added_token(void)
     mm_store *st;
     const char *json;
     check(mm_store_open(&st, at("added.gguf"), &err));
-    ok(!mm_store_kv_str(st, "tokenizer.huggingface.json", "", &json, &err) && !strcmp(json, c.p), "... whole");
+    ok(!mm_store_kv_str(st, "tokenizer.huggingface.json", "", &json, &err) && !strcmp(json, c.p),
+       "... whole");
     mm_store_close(&st);
     check(mm_store_open(&st, at("f32.gguf"), &err));
-    ok(!mm_store_kv_str(st, "tokenizer.huggingface.json", "", &json, &err) && !json[0], "... which others do without");
+    ok(!mm_store_kv_str(st, "tokenizer.huggingface.json", "", &json, &err) && !json[0],
+       "... which others do without");
     mm_store_close(&st);
     free(x);
     free(y);
@@ -137,7 +152,8 @@ static void added_token(void)
     mm_buf_clear(&c);
 }
 
-static void tensor_file(const char *name, const char *tensor, int type, const void *data, size_t bytes, int ndim, const int64_t *shape)
+static void tensor_file(const char *name, const char *tensor, int type, const void *data, size_t bytes,
+                        int ndim, const int64_t *shape)
 {
     mm_st_writer *w;
     check(mm_st_create(&w, at(name), NULL, &err));
@@ -168,7 +184,8 @@ static void plain(void)
     for (int i = 0; i < 64; i++) d[i] = (double)(x[i] = i < 32 ? 0 : (float)(i - 48) / 127);
     tensor_file("plain.safetensors", "w", MM_F32, x, sizeof x, 2, shape);
     check(mm_quant_convert(at("plain.safetensors"), at("plain.gguf"), &o, &s, &err));
-    ok(!strcmp(s.arch, "mm-tensors") && s.params == 64 && s.bytes_out == 68, "a plain file becomes a container");
+    ok(!strcmp(s.arch, "mm-tensors") && s.params == 64 && s.bytes_out == 68,
+       "a plain file becomes a container");
     check(mm_store_open(&st, at("plain.gguf"), &err));
     const mm_store_tensor *t = mm_store_find(st, "w");
     static const uint8_t zero[34];
@@ -198,41 +215,60 @@ static void plain(void)
     x[41] = INFINITY;
     x[42] = -INFINITY;
     tensor_file("nan.safetensors", "w", MM_F32, x, sizeof x, 2, shape);
-    refuse("NaN in q8_0", at("nan.safetensors"), MM_Q8_0, MM_EDATA, "'w' has values that are NaN or infinite");
+    refuse("NaN in q8_0", at("nan.safetensors"), MM_Q8_0, MM_EDATA,
+           "'w' has values that are NaN or infinite");
     o.type = MM_BF16;
     ok(!mm_quant_convert(at("nan.safetensors"), at("nan.gguf"), &o, &s, &err), "NaN in bf16 is kept");
     check(mm_store_open(&st, at("nan.gguf"), &err));
-    ok(!mm_quant_check(mm_store_find(st, "w"), &nan, &inf, &err) && nan == 1 && inf == 2, "check: 1 NaN, 2 infinite");
+    ok(!mm_quant_check(mm_store_find(st, "w"), &nan, &inf, &err) && nan == 1 && inf == 2,
+       "check: 1 NaN, 2 infinite");
     mm_store_close(&st);
 
     o.type = MM_F32;
     link(at("plain.safetensors"), at("hard"));
     if (symlink(at("plain.safetensors"), at("soft"))) return;
-    is_int(mm_quant_convert(at("plain.safetensors"), at("plain.safetensors"), &o, NULL, &err), MM_EARG, "output is the input");
-    is_int(mm_quant_convert(at("plain.safetensors"), at("hard"), &o, NULL, &err), MM_EARG, "... through a hard link");
-    is_int(mm_quant_convert(at("soft"), at("./hard"), &o, NULL, &err), MM_EARG, "... through links on both sides");
-    is_int(mm_quant_convert(at("tiny"), at("tiny/model.safetensors"), &o, NULL, &err), MM_EARG, "... a folder's weights");
-    is_int(mm_quant_convert(at("tiny"), at("tiny/config.json"), &o, NULL, &err), MM_EARG, "... a folder's configuration");
+    is_int(mm_quant_convert(at("plain.safetensors"), at("plain.safetensors"), &o, NULL, &err), MM_EARG,
+           "output is the input");
+    is_int(mm_quant_convert(at("plain.safetensors"), at("hard"), &o, NULL, &err), MM_EARG,
+           "... through a hard link");
+    is_int(mm_quant_convert(at("soft"), at("./hard"), &o, NULL, &err), MM_EARG,
+           "... through links on both sides");
+    is_int(mm_quant_convert(at("tiny"), at("tiny/model.safetensors"), &o, NULL, &err), MM_EARG,
+           "... a folder's weights");
+    is_int(mm_quant_convert(at("tiny"), at("tiny/config.json"), &o, NULL, &err), MM_EARG,
+           "... a folder's configuration");
     o.type = MM_Q4_0;
-    is_int(mm_quant_convert(at("plain.safetensors"), at("x.gguf"), &o, NULL, &err), MM_EARG, "a type that is not offered");
+    is_int(mm_quant_convert(at("plain.safetensors"), at("x.gguf"), &o, NULL, &err), MM_EARG,
+           "a type that is not offered");
     puts_to(at("tiny"), "config.json", "{\"model_type\":\"unheard-of\"}");
     refuse("an unknown family", at("tiny"), MM_F32, MM_EUNSUP, "unheard-of");
 }
 
 static void tensor_names(void)
 {
-    static const char *const t[][2] = {
-        { "embeddings.word_embeddings.weight", "token_embd.weight" }, { "bert.embeddings.word_embeddings.weight", "token_embd.weight" },
-        { "bert.encoder.layer.11.output.dense.bias", "blk.11.ffn_down.bias" }, { "bert.embeddings.LayerNorm.gamma", "token_embd_norm.weight" },
-        { "encoder.layer.0.attention.output.LayerNorm.beta", "blk.0.attn_output_norm.bias" }, { "pooler.dense.weight", "" },
-        { "bert.embeddings.position_ids", "" }, { "cls.predictions.bias", "" }, { "encoder.layer.x.output.dense.bias", NULL },
-        { "encoder.layer..output.dense.bias", NULL }, { "encoder.layer.123456.output.dense.bias", NULL }, { "classifier.weight", NULL },
-        { "embeddings.word_embeddings.weight2", NULL }, { "", NULL }, { "gamma", NULL }, { ".gamma", NULL } };
+    static const char *const t[][2] = { { "embeddings.word_embeddings.weight", "token_embd.weight" },
+                                        { "bert.embeddings.word_embeddings.weight", "token_embd.weight" },
+                                        { "bert.encoder.layer.11.output.dense.bias", "blk.11.ffn_down.bias" },
+                                        { "bert.embeddings.LayerNorm.gamma", "token_embd_norm.weight" },
+                                        { "encoder.layer.0.attention.output.LayerNorm.beta",
+                                          "blk.0.attn_output_norm.bias" },
+                                        { "pooler.dense.weight", "" },
+                                        { "bert.embeddings.position_ids", "" },
+                                        { "cls.predictions.bias", "" },
+                                        { "encoder.layer.x.output.dense.bias", NULL },
+                                        { "encoder.layer..output.dense.bias", NULL },
+                                        { "encoder.layer.123456.output.dense.bias", NULL },
+                                        { "classifier.weight", NULL },
+                                        { "embeddings.word_embeddings.weight2", NULL },
+                                        { "", NULL },
+                                        { "gamma", NULL },
+                                        { ".gamma", NULL } };
     const mm_family *f = mm_family_find("bert");
     for (size_t i = 0; f && i < sizeof t / sizeof *t; i++) {
         char buf[128];
         const char *got = mm_family_canonical(f, t[i][0], buf);
-        ok(t[i][1] ? got && !strcmp(got, t[i][1]) : !got, "'%s' is %s", t[i][0], t[i][1] ? t[i][1] : "not known");
+        ok(t[i][1] ? got && !strcmp(got, t[i][1]) : !got, "'%s' is %s", t[i][0],
+           t[i][1] ? t[i][1] : "not known");
     }
     ok(!mm_family_find("bert.") && !mm_family_find(""), "unknown families");
 }

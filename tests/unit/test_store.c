@@ -1,5 +1,5 @@
-/* Model files: what is written comes back, every kind of source opens the same, names resolve. Files that must be refused
- * are in tests/t0300-model-files.sh. */
+/* Model files: what is written comes back, every kind of source opens the same, names resolve. Files that
+ * must be refused are in tests/t0300-model-files.sh. */
 #include <unistd.h>
 #include "tap.h"
 #include "tinybert.h"
@@ -59,8 +59,11 @@ static void gguf(void)
     check(mm_store_open(&st, at("a.gguf"), &err));
     ok(mm_store_is_gguf(st) && mm_store_count(st) == 4, "gguf: four tensors");
     const mm_store_tensor *t = mm_store_find(st, "m");
-    ok(t && t->ndim == 2 && t->shape[0] == 2 && t->shape[1] == 32 && t->bytes == 256 && !memcmp(t->data, m, 256), "gguf: matrix");
-    ok(t && (size_t)((const char *)t->data - (const char *)mm_store_at(st, 0)->data) % 32 == 0, "gguf: data aligned to 32");
+    ok(t && t->ndim == 2 && t->shape[0] == 2 && t->shape[1] == 32 && t->bytes == 256 &&
+           !memcmp(t->data, m, 256),
+       "gguf: matrix");
+    ok(t && (size_t)((const char *)t->data - (const char *)mm_store_at(st, 0)->data) % 32 == 0,
+       "gguf: data aligned to 32");
     mm_store_release(st, t);
     ok(!memcmp(t->data, m, 256), "data stays valid after release");
     t = mm_store_find(st, "empty");
@@ -89,13 +92,16 @@ static void gguf(void)
     is_int(mm_store_kv_bool(st, "u", 0, &b, &err), MM_EDATA, "kv: an integer is no bool");
     ok(!mm_store_kv_str(st, "general.architecture", "", &s, &err) && !strcmp(s, "test"), "kv: string");
     is_int(mm_store_kv_str(st, "strs", "", &s, &err), MM_EDATA, "kv: an array is no string");
-    ok(!mm_store_kv_strs(st, "strs", &ss, &n, &err) && n == 3 && ss[1].len == 0 && ss[2].len == 2, "kv: strings");
-    ok(!mm_store_kv_ints(st, "ints", &ii, &n, &err) && n == 3 && ii[0] == -1 && ii[2] == INT32_MAX, "kv: integers");
+    ok(!mm_store_kv_strs(st, "strs", &ss, &n, &err) && n == 3 && ss[1].len == 0 && ss[2].len == 2,
+       "kv: strings");
+    ok(!mm_store_kv_ints(st, "ints", &ii, &n, &err) && n == 3 && ii[0] == -1 && ii[2] == INT32_MAX,
+       "kv: integers");
     ok(!mm_store_kv_nums(st, "nums", &ff, &n, &err) && n == 2 && ff[0] == 0.5f, "kv: floats");
     is_int(mm_store_kv_nums(st, "ints", &ff, &n, &err), MM_EDATA, "kv: integers are no floats");
     ok(!mm_store_kv_strs(st, "nothing", &ss, &n, &err) && n == 0, "kv: empty array");
     ok(!mm_store_kv_strs(st, "absent", &ss, &n, &err) && n == 0 && !ss, "kv: absent array");
-    ok(mm_store_uses(st, at("a.gguf")) && !mm_store_uses(st, at("no")) && !mm_store_uses(st, dir), "mm_store_uses");
+    ok(mm_store_uses(st, at("a.gguf")) && !mm_store_uses(st, at("no")) && !mm_store_uses(st, dir),
+       "mm_store_uses");
 
     check(mm_gguf_create(&w, at("b.gguf"), &err));
     mm_gguf_kv_copy(w, st, skip_b);
@@ -103,7 +109,9 @@ static void gguf(void)
     check(mm_gguf_commit(&w, &err));
     mm_store_close(&st);
     check(mm_store_open(&st, at("b.gguf"), &err));
-    ok(!mm_store_kv_strs(st, "strs", &ss, &n, &err) && n == 3 && !mm_store_kv_bool(st, "b", 0, &b, &err) && !b, "kv: copied but one");
+    ok(!mm_store_kv_strs(st, "strs", &ss, &n, &err) && n == 3 && !mm_store_kv_bool(st, "b", 0, &b, &err) &&
+           !b,
+       "kv: copied but one");
     mm_store_close(&st);
 }
 
@@ -120,7 +128,8 @@ static void refuse(const char *what, const char *name, int type, int ndim, const
 
 static void writers(void)
 {
-    static const int64_t five[5] = { 1, 1, 1, 1, 1 }, odd[2] = { 2, 33 }, big[2] = { INT64_MAX, 3 }, neg[1] = { -1 };
+    static const int64_t five[5] = { 1, 1, 1, 1, 1 }, odd[2] = { 2, 33 }, big[2] = { INT64_MAX, 3 },
+                         neg[1] = { -1 };
     char name[70];
     memset(name, 'x', sizeof name - 1);
     name[sizeof name - 1] = 0;
@@ -138,7 +147,8 @@ static void writers(void)
     check(mm_gguf_begin(w, &err));
     is_int(mm_gguf_commit(&w, &err), MM_EARG, "gguf: commit without the data");
     ok(!w && !exists(at("r.gguf")), "... leaves no file");
-    ok(mm_gguf_create(&w, at("no/such/x.gguf"), &err) < 0 && !w && strstr(err.msg, "there is no folder"), "a missing folder: %s", err.msg);
+    ok(mm_gguf_create(&w, at("no/such/x.gguf"), &err) < 0 && !w && strstr(err.msg, "there is no folder"),
+       "a missing folder: %s", err.msg);
 
     mm_st_writer *s;
     mm_store *st;
@@ -253,7 +263,8 @@ static void folders(void)
     }
     ok(same, "shards hold what the single file holds");
     ok(!mm_store_is_gguf(one) && json_object_get(mm_store_config(one), "hidden_size"), "config.json");
-    ok(!mm_store_file(one, "1_Pooling/config.json", &p, &n, &err) && n > 10 && p[0] == '{', "a file in a subfolder");
+    ok(!mm_store_file(one, "1_Pooling/config.json", &p, &n, &err) && n > 10 && p[0] == '{',
+       "a file in a subfolder");
     ok(!mm_store_file(one, "1_Pooling/config.json", &q, &m, &err) && p == q && m == n, "... is mapped once");
     is_int(mm_store_file(one, "nothing.json", &p, &n, &err), 1, "a file that is not there");
     is_int(mm_store_file(one, "vocab.txt/x", &p, &n, &err), 1, "a file below a file");
@@ -261,16 +272,19 @@ static void folders(void)
     is_int(mm_store_file(one, "../x", &p, &n, &err), MM_EDATA, "a path out of the folder");
     is_int(mm_store_file(one, "/etc/passwd", &p, &n, &err), MM_EDATA, "an absolute path");
     char norm[] = "norm";
-    ok(mm_store_rename(one, all_the_same, norm, &err) == MM_EDATA && strstr(err.msg, "twice"), "two tensors renamed to one: %s", err.msg);
+    ok(mm_store_rename(one, all_the_same, norm, &err) == MM_EDATA && strstr(err.msg, "twice"),
+       "two tensors renamed to one: %s", err.msg);
     mm_store_close(&one);
     mm_store_close(&two);
     ok(!one, "close sets NULL");
 
     unlink(at("shards/model-00002-of-00002.safetensors"));
     refuse_open("a shard is missing", at("shards"), "model-00002");
-    puts_to(at("shards"), "model.safetensors.index.json", "{\"weight_map\":{\"a\":\"../tiny/model.safetensors\"}}");
+    puts_to(at("shards"), "model.safetensors.index.json",
+            "{\"weight_map\":{\"a\":\"../tiny/model.safetensors\"}}");
     refuse_open("a shard outside", at("shards"), "leads out of the folder");
-    puts_to(at("shards"), "model.safetensors.index.json", "{\"weight_map\":{\"a\":\"model-00001-of-00002.safetensors\"}}");
+    puts_to(at("shards"), "model.safetensors.index.json",
+            "{\"weight_map\":{\"a\":\"model-00001-of-00002.safetensors\"}}");
     refuse_open("a tensor in no shard", at("shards"), "'a' of the index is in no shard");
     puts_to(at("shards"), "model.safetensors.index.json", "{}");
     refuse_open("an index without a map", at("shards"), "weight_map");
@@ -297,13 +311,15 @@ static void names(void)
     free(path);
     ok(!mm_store_resolve(&path, at("tiny"), &err) && !strcmp(path, at("tiny")), "a path as it is");
     free(path);
-    ok(mm_store_resolve(&path, "absent", &err) == MM_EIO && !path && strstr(err.msg, dir) && strstr(err.msg, at("no")) && strstr(err.msg, "get-model"),
+    ok(mm_store_resolve(&path, "absent", &err) == MM_EIO && !path && strstr(err.msg, dir) &&
+           strstr(err.msg, at("no")) && strstr(err.msg, "get-model"),
        "an unknown name: %s", err.msg);
     ok(mm_store_resolve(&path, "./absent", &err) == MM_EIO && !path, "an unknown path: %s", err.msg);
     is_int(mm_store_resolve(&path, "", &err), MM_EARG, "an empty name");
     unsetenv("MM_MODEL_PATH");
     setenv("XDG_DATA_HOME", "/nowhere", 1);
-    ok(mm_store_resolve(&path, "absent", &err) == MM_EIO && strstr(err.msg, "/nowhere/mm/models") && strstr(err.msg, "/usr/share/mm/models"),
+    ok(mm_store_resolve(&path, "absent", &err) == MM_EIO && strstr(err.msg, "/nowhere/mm/models") &&
+           strstr(err.msg, "/usr/share/mm/models"),
        "default folders: %s", err.msg);
 }
 
@@ -314,10 +330,12 @@ static void memory(void)
     mm_store *st;
     memset(buf + 8, ' ', 640);
     memcpy(buf + 8, "{\"x\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[0,8]}}", 54);
-    ok(!mm_store_parse(&st, "mem", buf, sizeof buf, &err) && mm_store_find(st, "x"), "a header of 640 bytes is no pickle: %s", err.msg);
+    ok(!mm_store_parse(&st, "mem", buf, sizeof buf, &err) && mm_store_find(st, "x"),
+       "a header of 640 bytes is no pickle: %s", err.msg);
     mm_store_close(&st);
     buf[8] = '[';
-    ok(mm_store_parse(&st, "mem", buf, sizeof buf, &err) && strstr(err.msg, "pickle"), "but without an object it is one");
+    ok(mm_store_parse(&st, "mem", buf, sizeof buf, &err) && strstr(err.msg, "pickle"),
+       "but without an object it is one");
     int bad = 0;
     buf[8] = '{';
     for (size_t n = 0; n < sizeof buf; n++) bad += !mm_store_parse(&st, "mem", buf, n, &err);
