@@ -142,22 +142,22 @@ static int look(mm_ctx *c, const mm_store *st, facts *f)
 /* Warns of each tensor with bad values; *n counts them. */
 static int check(mm_ctx *c, const mm_store *st, const char *name, size_t *n)
 {
+    size_t unknown = 0;
     for (size_t i = 0; i < mm_store_count(st); i++) {
         const mm_store_tensor *t = mm_store_at(st, i);
         size_t nan, inf;
         int r = mm_quant_check(t, &nan, &inf, &c->err);
-        if (r == MM_EUNSUP) {
-            mm_info(c, "'%s': tensor '%s': %s", name, t->name, c->err.msg);
-            c->err = (mm_err){ 0 };
-        } else if (r) {
-            return r;
-        }
+        if (r && r != MM_EUNSUP) return r;
+        unknown += r == MM_EUNSUP;
         if (nan || inf) {
             mm_warn(c, "'%s': tensor '%s' has %zu NaN and %zu infinite values", name, t->name, nan, inf);
             ++*n;
         }
         mm_store_release(st, t);
     }
+    if (unknown && o.check > 0)
+        mm_warn(c, "'%s': %zu tensors have types whose values cannot be looked at", name, unknown);
+    c->err = (mm_err){ 0 };
     return 0;
 }
 

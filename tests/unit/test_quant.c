@@ -237,6 +237,16 @@ static void plain(void)
            "... a folder's weights");
     is_int(mm_quant_convert(at("tiny"), at("tiny/config.json"), &o, NULL, &err), MM_EARG,
            "... a folder's configuration");
+    mm_gguf_writer *w;
+    check(mm_gguf_create(&w, at("q4.gguf"), &err));
+    mm_gguf_tensor(w, "w", MM_Q4_0, 2, shape);
+    check(mm_gguf_begin(w, &err));
+    check(mm_gguf_data(w, x, 36, &err));
+    check(mm_gguf_commit(&w, &err));
+    refuse("a source without a way to float32", at("q4.gguf"), MM_F32, MM_EUNSUP, "has type q4_0");
+    check(mm_store_open(&st, at("q4.gguf"), &err));
+    is_int(mm_quant_check(mm_store_find(st, "w"), &nan, &inf, &err), MM_EUNSUP, "check: q4_0 cannot be looked into");
+    mm_store_close(&st);
     o.type = MM_Q4_0;
     is_int(mm_quant_convert(at("plain.safetensors"), at("x.gguf"), &o, NULL, &err), MM_EARG,
            "a type that is not offered");
