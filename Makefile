@@ -43,7 +43,7 @@ LIBS := $(DEPS_LIBS) -lm -lpthread -ldl
 LINK = $(CC) $(CFLAGS) -fopenmp $(LDFLAGS)
 
 # ---- kernels: each instruction set has flags of its own, by file suffix; everything else stays at the ABI baseline ----
-AVX2 := -mavx2 -mfma -mf16c
+AVX2 := -mavx2 -mfma -mf16c -mpopcnt
 AVX512 := $(AVX2) -mavx512f -mavx512bw -mavx512dq -mavx512vl -mprefer-vector-width=512
 file_flags = $(if $(filter kernels/ref/%,$1),-ffp-contract=off -fno-tree-vectorize,) \
 	$(if $(filter %_avx2.c,$1),$(AVX2),) $(if $(filter %_avx512.c,$1),$(AVX512),) \

@@ -124,6 +124,8 @@ void mm_kern_init(mm_kern *k, unsigned flags)
     mmk_fill_avx2(k);
     if (!(flags & MM_CPU_AVX512)) return;
     mmk_fill_avx512(k);
+    if (!(flags & MM_CPU_AVX512VNNI)) return;
+    mmk_fill_vnni(k);
     if (!(flags & MM_CPU_AMX)) return;
     mmk_fill_amx(k);
 #elif defined(__aarch64__)

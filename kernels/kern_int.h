@@ -7,6 +7,7 @@
 void mmk_fill_ref(mm_kern *k);
 void mmk_fill_avx2(mm_kern *k);
 void mmk_fill_avx512(mm_kern *k);
+void mmk_fill_vnni(mm_kern *k);
 void mmk_fill_amx(mm_kern *k);
 
 #endif

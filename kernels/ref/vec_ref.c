@@ -5,6 +5,7 @@
 #include "kernels/gemm_int.h"
 #include "kernels/kern_int.h"
 #include "kernels/ref/num_ref.h"
+#include "kernels/scan_int.h"
 
 static float dot_f32(const float *a, const float *b, size_t n)
 {
@@ -210,4 +211,5 @@ void mmk_fill_ref(mm_kern *k)
     k->gemm[MMK_FMT_BF16] = &mmk_gemm_bf16_ref;
     k->gemm[MMK_FMT_Q8_0] = &mmk_gemm_q8_0_ref;
     k->attn = &mmk_attn_ref;
+    k->scan = &mmk_scan_ref;
 }

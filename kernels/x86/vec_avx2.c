@@ -4,6 +4,7 @@
 #include "kernels/attn_int.h"
 #include "kernels/gemm_int.h"
 #include "kernels/kern_int.h"
+#include "kernels/scan_int.h"
 #include "kernels/x86/vec_avx2.h"
 
 #define V __m256
@@ -73,4 +74,5 @@ void mmk_fill_avx2(mm_kern *k)
     k->gemm[MMK_FMT_BF16] = &mmk_gemm_bf16_avx2;
     k->gemm[MMK_FMT_Q8_0] = &mmk_gemm_q8_0_avx2;
     k->attn = &mmk_attn_avx2;
+    k->scan = &mmk_scan_avx2;
 }

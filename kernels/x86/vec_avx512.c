@@ -4,6 +4,7 @@
 #include "kernels/attn_int.h"
 #include "kernels/gemm_int.h"
 #include "kernels/kern_int.h"
+#include "kernels/scan_int.h"
 #include "kernels/x86/vec_avx512.h"
 
 #define V __m512
@@ -76,4 +77,5 @@ void mmk_fill_avx512(mm_kern *k)
     k->gemm[MMK_FMT_BF16] = &mmk_gemm_bf16_avx512;
     k->gemm[MMK_FMT_Q8_0] = &mmk_gemm_q8_0_avx512;
     k->attn = &mmk_attn_avx512;
+    k->scan = &mmk_scan_avx512;
 }

@@ -1,0 +1,97 @@
+/* scan_tmpl.h - scores, written once for both x86 widths. A (row, query) pair is one accumulator of W lanes over the
+ * dimensions, then a fixed tree over the lanes: the same whether one row or four, one query or many are scored together.
+ * Four rows are reduced together, so that the tree costs a few instructions per score. Sixteen rows and RT queries at a time
+ * stay in L1. No software prefetch: with 4 KiB pages and without it measured slower or equal, the rows being consecutive.
+ *
+ * The including file defines V, W, RT (queries in a tile of four rows), ZERO, LOADQ, FMA, row_f32 / row_f16 (W elements at p),
+ * rown_* (n < W elements, the rest zero), and reduce4(): four accumulators to four sums. */
+
+#define ROWS 4
+#define STRIP 16 /* rows, a multiple of ROWS */
+
+typedef V row_fn(const char *p);
+typedef V rown_fn(const char *p, size_t n);
+
+static inline __attribute__((always_inline)) void tile(float *out, size_t ldo, const char *const x[ROWS], size_t d,
+                                                       const float *q, size_t dq, int nq, row_fn *row, rown_fn *rown,
+                                                       size_t esize)
+{
+    V a[RT][ROWS], v[ROWS];
+    size_t j = 0;
+#pragma GCC unroll 8
+    for (int i = 0; i < nq; i++)
+#pragma GCC unroll 4
+        for (int r = 0; r < ROWS; r++) a[i][r] = ZERO();
+    for (; j < d; j += W) {
+#pragma GCC unroll 4
+        for (int r = 0; r < ROWS; r++) v[r] = j + W <= d ? row(x[r] + j * esize) : rown(x[r] + j * esize, d - j);
+#pragma GCC unroll 8
+        for (int i = 0; i < nq; i++) {
+            V y = LOADQ(q + (size_t)i * dq + j);
+#pragma GCC unroll 4
+            for (int r = 0; r < ROWS; r++) a[i][r] = FMA(v[r], y, a[i][r]);
+        }
+    }
+#pragma GCC unroll 8
+    for (int i = 0; i < nq; i++) _mm_storeu_ps(out + (size_t)i * ldo, reduce4(a[i][0], a[i][1], a[i][2], a[i][3]));
+}
+
+static inline __attribute__((always_inline)) void score(float *out, size_t ldo, const void *rows, size_t stride, size_t n,
+                                                        size_t d, const float *q, size_t dq, size_t nq, row_fn *row,
+                                                        rown_fn *rown, size_t esize)
+{
+    for (size_t strip = 0; strip < n; strip += STRIP) {
+        size_t end = n - strip < STRIP ? n : strip + STRIP;
+        for (size_t i = 0, m; i < nq; i += m) {
+            m = nq - i >= RT ? RT : 1;
+            for (size_t r = strip; r < end; r += ROWS) {
+                const char *x[ROWS];
+                float last[RT * ROWS];
+                int tail = end - r < ROWS; /* the last row stands in for those that are missing */
+                for (size_t k = 0; k < ROWS; k++) x[k] = (const char *)rows + (r + k < n ? r + k : n - 1) * stride;
+                float *o = tail ? last : out + i * ldo + r;
+                size_t ld = tail ? ROWS : ldo;
+                if (m == RT) tile(o, ld, x, d, q + i * dq, dq, RT, row, rown, esize);
+                else tile(o, ld, x, d, q + i * dq, dq, 1, row, rown, esize);
+                for (size_t k = 0; tail && k < m; k++)
+                    for (size_t t = 0; t < end - r; t++) out[(i + k) * ldo + r + t] = last[k * ROWS + t];
+            }
+        }
+    }
+}
+
+static void score_f32(float *out, size_t ldo, const void *rows, size_t stride, size_t n, size_t d, const void *q, size_t dq,
+                      size_t nq)
+{
+    score(out, ldo, rows, stride, n, d, q, dq, nq, row_f32, rown_f32, 4);
+}
+
+static void score_f16(float *out, size_t ldo, const void *rows, size_t stride, size_t n, size_t d, const void *q, size_t dq,
+                      size_t nq)
+{
+    score(out, ldo, rows, stride, n, d, q, dq, nq, row_f16, rown_f16, 2);
+}
+
+static void score_b1(float *out, size_t ldo, const void *rows, size_t stride, size_t n, size_t d, const void *q, size_t dq,
+                     size_t nq)
+{
+    (void)d;
+    for (size_t r = 0; r < n; r++)
+        for (size_t i = 0; i < nq; i++) {
+            const char *x = (const char *)rows + r * stride, *y = (const char *)q + i * dq;
+            uint64_t a, b, diff = 0;
+            size_t j = 0;
+            for (; j + 8 <= dq; j += 8) {
+                memcpy(&a, x + j, 8);
+                memcpy(&b, y + j, 8);
+                diff += (uint64_t)__builtin_popcountll(a ^ b);
+            }
+            if (j < dq) {
+                a = b = 0;
+                memcpy(&a, x + j, dq - j);
+                memcpy(&b, y + j, dq - j);
+                diff += (uint64_t)__builtin_popcountll(a ^ b);
+            }
+            out[i * ldo + r] = (float)diff;
+        }
+}
