@@ -1,0 +1,135 @@
+/* Search: every segment is scanned in the type it is kept in, the journal in float32; i8 and b1 only choose candidates, which are
+ * scored again from float32. */
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+#include "index/index_int.h"
+#include "kernels/mm_kern.h"
+#include "kernels/mm_scan.h"
+
+/* rows [base, base + n) of two bitmaps, shifted to start at bit 0 */
+static void skip_bits(uint64_t *out, const uint64_t *dead, const uint64_t *all, uint64_t base, uint64_t n)
+{
+    for (uint64_t w = 0; w * 64 < n; w++) {
+        uint64_t bits = dead ? dead[w] : 0;
+        if (all) {
+            uint64_t at = base + w * 64, sh = at % 64;
+            bits |= all[at / 64] >> sh;
+            if (sh && (w * 64 + 64 - sh < n)) bits |= all[at / 64 + 1] << (64 - sh);
+        }
+        out[w] = bits;
+    }
+}
+
+static int scan_segments(mm_index *ix, const float *q, size_t nq, const mm_index_query *how, uint64_t *skip, mmk_hits *hits)
+{
+    const mm_kern *k = mm_kern_get();
+    for (size_t i = 0; i < ix->n_seg; i++) {
+        const segment *s = &ix->seg[i];
+        mmk_scan_type type = (mmk_scan_type)s->h.type;
+        skip_bits(skip, s->dead, how->skip, s->base, s->h.rows);
+        mmk_scan_in in = { type, seg_sec(s, SEC_VEC), mmk_scan_row_bytes(type, ix->dim), s->h.rows, ix->dim,
+                           type == MMK_SCAN_I8 ? (const float *)(const void *)seg_sec(s, SEC_SCALE) : NULL, skip, s->base };
+        if (mmk_scan(k, &in, q, nq, how->threads, hits)) return MM_ENOMEM;
+    }
+    return 0;
+}
+
+static int scan_journal(mm_index *ix, const float *q, size_t nq, const mm_index_query *how, uint64_t *skip, mmk_hits *hits)
+{
+    uint64_t base = ix_base(ix);
+    if (!ix->n_row) return 0;
+    skip_bits(skip, NULL, how->skip, base, ix->n_row);
+    for (size_t i = 0; i < ix->n_row; i++)
+        if (!ix->row[i].live) skip[i / 64] |= (uint64_t)1 << i % 64;
+    mmk_scan_in in = { MMK_SCAN_F32, ix->vec, ix->dim * 4, ix->n_row, ix->dim, NULL, skip, base };
+    return mmk_scan(mm_kern_get(), &in, q, nq, how->threads, hits) ? MM_ENOMEM : 0;
+}
+
+/* The candidates' exact scores. One row at a time through the scan kernel: a score has the same bits as in an f32 index. */
+static int rescore(mm_index *ix, const float *q, size_t nq, const mmk_hits *cand, mmk_hits *hits, int threads)
+{
+    int failed = 0;
+#pragma omp parallel for num_threads(threads) schedule(dynamic, 1) reduction(| : failed) if (nq > 1 && threads > 1)
+    for (size_t i = 0; i < nq; i++)
+        for (size_t c = 0; c < cand[i].count && !failed; c++) {
+            uint64_t row = cand[i].id[c];
+            const segment *s = ix->seg;
+            while (row >= s->base + s->h.rows) s++;
+            mmk_scan_in in = { MMK_SCAN_F32, seg_sec(s, SEC_FULL) + (row - s->base) * ix->dim * 4, ix->dim * 4, 1, ix->dim, NULL, NULL, row };
+            failed |= mmk_scan(mm_kern_get(), &in, q + i * ix->dim, 1, 1, &hits[i]) != 0;
+        }
+    return failed ? MM_ENOMEM : 0;
+}
+
+static mmk_hits *new_hits(size_t nq, size_t k)
+{
+    size_t n, bytes;
+    if (mm_mul(nq, k, &n) || mm_mul(n, 12, &bytes)) return NULL;
+    mmk_hits *h = malloc(nq * sizeof *h + 8);
+    uint64_t *id = malloc(n * sizeof *id + 8);
+    float *score = malloc(n * sizeof *score + 8);
+    if (!h || !id || !score) {
+        free(h);
+        free(id);
+        free(score);
+        return NULL;
+    }
+    for (size_t i = 0; i < nq; i++) h[i] = (mmk_hits){ score + i * k, id + i * k, 0, k };
+    return h;
+}
+
+static void free_hits(mmk_hits *h)
+{
+    if (!h) return;
+    free(h[0].score);
+    free(h[0].id);
+    free(h);
+}
+
+int mm_index_search(mm_index *ix, const float *q, size_t nq, size_t dim, const mm_index_query *how, mm_index_hit *out, size_t *count,
+                    mm_err *err)
+{
+    if (nq == 0) return 0;
+    if (ix->dim == 0) { /* nothing was ever added */
+        for (size_t i = 0; i < nq; i++) count[i] = 0;
+        return 0;
+    }
+    if (dim != ix->dim) return mm_fail(err, MM_ESHAPE, "the query has %zu dimensions, the index %zu", dim, ix->dim);
+    uint64_t rows = ix_base(ix) + ix->n_row;
+    size_t k = how->k < rows ? how->k : (size_t)rows, want = how->rescore ? how->rescore : 10 * how->k > 100 ? 10 * how->k : 100;
+    int coarse = ix->type >= MM_INDEX_I8, r = 0;
+    if (want < k) want = k;
+    if (want > rows) want = (size_t)rows;
+    float *norm = mm_aligned(nq * dim, sizeof *norm);
+    uint64_t *skip = mm_realloc(NULL, (size_t)(rows / 64) + 2, sizeof *skip);
+    mmk_hits *hits = new_hits(nq, k), *cand = coarse ? new_hits(nq, want) : NULL;
+    if (!norm || !skip || !hits || (coarse && !cand)) {
+        r = mm_fail(err, MM_ENOMEM, "out of memory");
+        goto end;
+    }
+    memcpy(norm, q, nq * dim * sizeof *norm);
+    for (size_t i = 0; i < nq * dim && !r; i++)
+        if (!isfinite(norm[i])) r = mm_fail(err, MM_EDATA, "query %zu holds a value that is not finite", i / dim);
+    for (size_t i = 0; i < nq && !r; i++)
+        if (mm_kern_get()->l2_normalize(norm + i * dim, 1, dim)) r = mm_fail(err, MM_EEMPTY, "query %zu is a zero vector", i);
+    if (r) goto end;
+    r = scan_segments(ix, norm, nq, how, skip, coarse ? cand : hits);
+    if (!r && coarse) r = rescore(ix, norm, nq, cand, hits, how->threads);
+    if (!r) r = scan_journal(ix, norm, nq, how, skip, hits);
+    if (r) {
+        mm_fail(err, r, "out of memory");
+        goto end;
+    }
+    for (size_t i = 0; i < nq; i++) {
+        mmk_hits_sort(&hits[i]);
+        count[i] = hits[i].count;
+        for (size_t j = 0; j < hits[i].count; j++) out[i * how->k + j] = (mm_index_hit){ hits[i].score[j], hits[i].id[j] };
+    }
+end:
+    free(norm);
+    free(skip);
+    free_hits(hits);
+    free_hits(cand);
+    return r;
+}
