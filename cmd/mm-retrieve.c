@@ -375,7 +375,7 @@ static int print_record(state *s, uint64_t row)
 
 static int show(state *s)
 {
-    char *none[] = { "/dev/null", NULL };
+    static char dev_null[] = "/dev/null", *none[] = { dev_null, NULL };
     int r = mm_index_open(&s->ix, s->dir, MM_INDEX_READ, NULL, &s->c->err);
     if (!r) r = prepare_where(s);
     if (r) return r;

@@ -1,0 +1,369 @@
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+#include "base/mm_str.h"
+#include "stream/stream_int.h"
+
+#define CHUNK ((size_t)1 << 18)
+
+enum { K_MEDIA = 100 }; /* an operand that is itself a media file */
+
+/* ---- life ---- */
+
+static int open_reader(mm_reader **out, const mm_reader_opts *opts, mm_err *err)
+{
+    mm_reader *r = calloc(1, sizeof *r);
+    *out = r;
+    if (!r) return mm_fail(err, MM_ENOMEM, "out of memory");
+    if (opts) r->o = *opts;
+    if (!r->o.max_line) r->o.max_line = MM_MAX_LINE;
+    if (!r->o.max_header) r->o.max_header = MM_MAX_HEADER;
+    if (!r->o.max_dim) r->o.max_dim = MM_MAX_DIM;
+    r->fd = -1;
+    return 0;
+}
+
+int mm_reader_open(mm_reader **out, const mm_reader_opts *opts, char *const *names, size_t n, mm_err *err)
+{
+    static char *const only_stdin[] = { (char *)"-" };
+    int code = open_reader(out, opts, err);
+    if (code) return code;
+    (*out)->names = n ? names : only_stdin;
+    (*out)->n_names = n ? n : 1;
+    return 0;
+}
+
+static void begin_input(mm_reader *r, const char *file, const char *name)
+{
+    r->file = file;
+    r->name = name;
+    r->kind = r->o.format;
+    r->eof = 0;
+    r->start = r->end = r->scan = 0;
+    r->line = 0;
+    r->skipping = 0;
+    r->f.in = r->f.any = r->f.need_marker = r->y.in = 0;
+    r->f.since = 0;
+}
+
+int mm_reader_open_mem(mm_reader **out, const mm_reader_opts *opts, const char *name, const void *p, size_t len, mm_err *err)
+{
+    int code = open_reader(out, opts, err);
+    if (code) return code;
+    mm_reader *r = *out;
+    begin_input(r, "-", name);
+    r->buf = malloc(len + 1);
+    if (!r->buf) {
+        mm_reader_close(out);
+        return mm_fail(err, MM_ENOMEM, "out of memory");
+    }
+    if (len) memcpy(r->buf, p, len);
+    r->cap = r->end = len;
+    r->eof = 1;
+    return 0;
+}
+
+static void end_input(mm_reader *r)
+{
+    if (r->fd > 0) close(r->fd);
+    r->fd = -1;
+    r->name = NULL;
+}
+
+void mm_reader_close(mm_reader **rp)
+{
+    mm_reader *r = *rp;
+    if (!r) return;
+    end_input(r);
+    free(r->buf);
+    mm_buf_clear(&r->f.recs);
+    mm_buf_clear(&r->f.prog);
+    free(r);
+    *rp = NULL;
+}
+
+const char *mm_reader_prog(const mm_reader *r) { return r->f.prog.p ? r->f.prog.p : ""; }
+
+static int open_next(mm_reader *r, mm_err *err)
+{
+    const char *file = *r->names++;
+    r->n_names--;
+    if (!strcmp(file, "-")) {
+        r->fd = 0;
+        begin_input(r, file, "<stdin>");
+        return 0;
+    }
+    int fd = open(file, O_RDONLY | O_CLOEXEC);
+    if (fd < 0) return mm_fail_errno(err, "cannot open '%s'", file);
+    r->fd = fd;
+    begin_input(r, file, file);
+    return 0;
+}
+
+/* ---- buffer ---- */
+
+/* One read. S_READY: more bytes are there; S_END; S_BLOCK; MM_E*. */
+static int fill(mm_reader *r, int nowait, mm_err *err)
+{
+    if (r->eof) return S_END;
+    if (r->start == r->end) r->start = r->end = r->scan = 0;
+    if (r->cap - r->end < CHUNK / 4) {
+        size_t have = r->end - r->start;
+        if (r->cap && r->start >= r->cap / 2) {
+            memmove(r->buf, r->buf + r->start, have);
+            r->scan -= r->start;
+            r->end = have;
+            r->start = 0;
+        } else {
+            size_t cap = r->cap ? 2 * r->cap : CHUNK;
+            char *p = realloc(r->buf, cap);
+            if (!p) return mm_fail(err, MM_ENOMEM, "%s: out of memory", r->name);
+            r->buf = p;
+            r->cap = cap;
+        }
+    }
+    for (;;) {
+        struct pollfd pf = { .fd = r->fd, .events = POLLIN };
+        if (nowait && poll(&pf, 1, 0) == 0) return S_BLOCK;
+        ssize_t n = read(r->fd, r->buf + r->end, r->cap - r->end);
+        if (n > 0) return r->end += (size_t)n, S_READY;
+        if (n == 0) return r->eof = 1, S_END;
+        if (errno == EAGAIN) { /* somebody made the descriptor non-blocking */
+            if (nowait) return S_BLOCK;
+            poll(&pf, 1, -1);
+        } else if (errno != EINTR) {
+            return mm_fail_errno(err, "cannot read %s", r->name);
+        }
+    }
+}
+
+int reader_want(mm_reader *r, size_t n, int nowait, mm_err *err)
+{
+    while (r->end - r->start < n) {
+        int s = fill(r, nowait, err);
+        if (s != S_READY) return s;
+    }
+    return S_READY;
+}
+
+/* ---- what kind of input is it ---- */
+
+static const struct { int at; const char *bytes; int len; const char *what; } magics[] = {
+#define M(at, s, what) { at, s, sizeof s - 1, what }
+    M(0, "\x89PNG\r\n\x1a\n", "a PNG image"), M(0, "\xFF\xD8\xFF", "a JPEG image"), M(0, "GIF8", "a GIF image"),
+    M(8, "WEBP", "a WebP image"), M(8, "WAVE", "WAV audio"), M(8, "AVI ", "an AVI video"), M(0, "farbfeld", "a farbfeld image"),
+    M(0, "II*\0", "a TIFF image"), M(0, "MM\0*", "a TIFF image"), M(0, "OggS", "Ogg audio or video"), M(0, "fLaC", "FLAC audio"),
+    M(0, "ID3", "MP3 audio"), M(4, "ftyp", "an MP4, AVIF or HEIC file"), M(0, "\x1A\x45\xDF\xA3", "a Matroska or WebM file"),
+    /* below: nothing we will ever take from a stream */
+    M(0, "\x1F\x8B", NULL), M(0, "\x28\xB5\x2F\xFD", NULL), M(0, "BZh", NULL), M(0, "\xFD" "7zXZ", NULL), M(0, "PK\3\4", NULL),
+    M(0, "GGUF", NULL), M(0, "\xFF\xFE", NULL), M(0, "\xFE\xFF", NULL),
+#undef M
+};
+
+static const char *const other[] = {
+    "gzip data: unpack it first (zcat)", "zstd data: unpack it first (zstdcat)", "bzip2 data: unpack it first (bzcat)",
+    "xz data: unpack it first (xzcat)", "a zip or npz archive: unpack it first", "a GGUF model, no records",
+    "UTF-16 text: convert it first (iconv)", "UTF-16 text: convert it first (iconv)",
+};
+
+static int blank(char c) { return c == ' ' || c == '\t' || c == '\r' || c == '\n'; }
+
+/* S_READY and r->kind set; S_BLOCK; MM_E*. As few bytes as will do are asked for: somebody may be typing. */
+static int sniff(mm_reader *r, int nowait, mm_err *err)
+{
+    int s = reader_want(r, 1, nowait, err);
+    size_t have;
+    const char *p;
+    for (;;) {
+        if (s < 0 || s == S_BLOCK) return s;
+        have = r->end - r->start;
+        p = r->buf + r->start;
+        /* a frame has zero bytes at 5 to 7; a line that is complete already is no frame */
+        if (s == S_END || have >= 9 || (have > 5 && p[5]) || (have && p[have - 1] == '\n')) break;
+        s = reader_want(r, have + 1, nowait, err);
+    }
+    if (have >= 9 && !p[5] && !p[6] && !p[7] && p[8] == '{') return r->kind = MM_IN_FRAMES, S_READY;
+    if (have >= 6 && !memcmp(p, "\x93NUMPY", 6)) return r->kind = MM_IN_NPY, S_READY;
+    if (p && have < 12 && s == S_READY) { /* the magics reach this far; wait only where one has begun */
+        unsigned char c = have ? (unsigned char)p[0] : 0;
+        if (c >= 0x80 || c == 'R' || (have > 4 && !p[0])) {
+            if ((s = reader_want(r, 12, nowait, err)) < 0 || s == S_BLOCK) return s;
+            p = r->buf + r->start;
+            have = r->end - r->start;
+        }
+    }
+    size_t n = sizeof magics / sizeof *magics, first_other = n - sizeof other / sizeof *other;
+    for (size_t i = 0; i < n; i++) {
+        size_t at = (size_t)magics[i].at, len = (size_t)magics[i].len;
+        if (have < at + len || memcmp(p + at, magics[i].bytes, len)) continue;
+        if (at == 8 && memcmp(p, "RIFF", 4)) continue;
+        if (i >= first_other) return mm_fail(err, MM_EUNSUP, "%s: this is %s", r->name, other[i - first_other]);
+        if (r->fd > 0) return r->kind = K_MEDIA, S_READY;
+        return mm_fail(err, MM_EUNSUP, "%s: this is %s; media are named by path, not read from a stream", r->name, magics[i].what);
+    }
+    if (have >= 3 && p[0] == 'P' && p[1] >= '1' && p[1] <= '7' && blank(p[2]) && r->fd > 0) return r->kind = K_MEDIA, S_READY;
+    if (have >= 3 && !memcmp(p, "\xEF\xBB\xBF", 3)) p += 3, have -= 3;
+    size_t i = 0;
+    while (i < have && blank(p[i])) i++;
+    const char *lf = have ? memchr(p, '\n', have) : NULL, *nul = have ? memchr(p, 0, have) : NULL;
+    if (i < have && p[i] == '{' && !(r->o.nul && nul && (!lf || nul < lf))) return r->kind = MM_IN_JSON, S_READY;
+    if (nul && !r->o.nul)
+        return mm_fail(err, MM_EUNSUP, "%s: no format known here (lists of NUL-separated names need -0)", r->name);
+    r->kind = MM_IN_PATHS;
+    return S_READY;
+}
+
+/* ---- lines and lists ---- */
+
+static int entry_prepare(mm_reader *r, int nowait, mm_err *err)
+{
+    char delim = r->o.nul && r->kind != MM_IN_JSON ? 0 : '\n';
+    for (;;) {
+        if (r->line == 0 && !r->skipping) {
+            /* a byte order mark is no part of the first entry */
+            int s = reader_want(r, 3, nowait, err);
+            if (s < 0) return s;
+            if (r->end - r->start >= 3 && !memcmp(r->buf + r->start, "\xEF\xBB\xBF", 3)) r->start += 3;
+            if (r->scan < r->start) r->scan = r->start;
+        }
+        char *base = r->buf + r->start, *d = NULL;
+        if (r->end > r->scan) d = memchr(r->buf + r->scan, delim, r->end - r->scan);
+        if (!d) {
+            r->scan = r->end;
+            if (r->end - r->start > r->o.max_line) {
+                /* too long to keep: what comes up to the delimiter is dropped, the entry becomes an error record */
+                r->skipping = 1;
+                r->start = r->scan = r->end;
+            }
+            int s = fill(r, nowait, err);
+            if (s == S_READY) continue;
+            if (s != S_END) return s;
+            if (r->start == r->end && !r->skipping) return S_END;
+            d = r->buf + r->end; /* a last entry without its delimiter */
+            base = r->buf + r->start;
+            r->gap = 0;
+        } else {
+            r->gap = 1;
+        }
+        r->item = (size_t)(d - base);
+        r->too_long = r->skipping || r->item > r->o.max_line;
+        r->skipping = 0;
+        r->line++;
+        int keep = r->too_long || r->kind == MM_IN_TEXT || (delim == 0 && r->kind == MM_IN_PATHS);
+        for (size_t i = 0; i < r->item && !keep; i++) keep = !blank(base[i]);
+        if (keep) return S_READY;
+        r->start += r->item + r->gap;
+        r->scan = r->start;
+    }
+}
+
+static int entry_take(mm_reader *r, mm_rec *rec, mm_err *err)
+{
+    const char *p = r->buf + r->start;
+    size_t len = r->item;
+    int code = 0;
+    mm_err e = { 0 };
+    r->start += r->item + r->gap;
+    r->scan = r->start;
+    if (r->too_long) {
+        rec_place(rec, r->name, r->line, r->o.max_dim);
+        mm_rec_fail(rec, MM_ELONG, "longer than the limit of %zu bytes", r->o.max_line);
+        return 0;
+    }
+    if (r->kind != MM_IN_JSON && !r->o.nul && len && p[len - 1] == '\r') len--;
+    if (r->kind == MM_IN_JSON) {
+        code = mm_rec_parse(rec, p, len, &e);
+        rec_place(rec, r->name, r->line, r->o.max_dim);
+        if (code == MM_EDATA) mm_rec_fail(rec, code, "%s", e.msg), code = 0;
+    } else if (r->kind == MM_IN_TEXT) {
+        rec_place(rec, r->name, r->line, r->o.max_dim);
+        size_t ok = mm_utf8_valid(p, len);
+        if (ok < len) mm_rec_fail(rec, MM_EDATA, "invalid UTF-8 at byte %zu", ok + 1);
+        else code = mm_rec_set_str(rec, "text", p, len);
+    } else {
+        rec_place(rec, r->name, r->line, r->o.max_dim);
+        code = rec_set_path(rec, p, len);
+        if (!code && len == 0) mm_rec_fail(rec, MM_EDATA, "empty file name");
+        else if (!code && memchr(p, 0, len)) mm_rec_fail(rec, MM_EDATA, "NUL in a file name (lists separated by NUL need -0)");
+    }
+    return code ? mm_fail(err, MM_ENOMEM, "%s: out of memory", r->name) : 0;
+}
+
+/* ---- the reader ---- */
+
+/* Bring the next record's bytes into the buffer. */
+static int prepare(mm_reader *r, int nowait, mm_err *err)
+{
+    for (;;) {
+        int s;
+        if (r->ready) return S_READY;
+        if (!r->name) {
+            if (!r->n_names) return S_END;
+            if ((s = open_next(r, err))) return s;
+        }
+        if (r->kind == MM_IN_AUTO && (s = sniff(r, nowait, err)) != S_READY) return s;
+        switch (r->kind) {
+        case K_MEDIA: s = r->line ? S_END : S_READY; break;
+        case MM_IN_FRAMES: s = frames_prepare(r, nowait, err); break;
+        case MM_IN_NPY: s = npy_prepare(r, nowait, err); break;
+        default: s = entry_prepare(r, nowait, err); break;
+        }
+        if (s != S_END) {
+            r->ready = s == S_READY;
+            return s;
+        }
+        end_input(r);
+    }
+}
+
+static int finish(mm_reader *r, int status)
+{
+    r->done = 1;
+    r->status = status;
+    return status;
+}
+
+static int ended(mm_reader *r, mm_err *err)
+{
+    if (err && r->status < 0) *err = r->err;
+    return r->status;
+}
+
+int mm_reader_pending(mm_reader *r)
+{
+    if (r->done || r->ready) return 1;
+    int s = prepare(r, 1, &r->err);
+    if (s == S_BLOCK) return 0;
+    if (s != S_READY) finish(r, s);
+    return 1;
+}
+
+int mm_reader_next(mm_reader *r, mm_rec *rec, mm_err *err)
+{
+    mm_rec_reset(rec);
+    if (r->done) return ended(r, err);
+    int s = prepare(r, 0, &r->err);
+    if (s != S_READY) {
+        finish(r, s);
+        return ended(r, err);
+    }
+    r->ready = 0;
+    switch (r->kind) {
+    case K_MEDIA:
+        r->line = 1;
+        rec_place(rec, r->name, 1, r->o.max_dim);
+        s = rec_set_path(rec, r->file, strlen(r->file)) ? mm_fail(&r->err, MM_ENOMEM, "%s: out of memory", r->name) : 0;
+        break;
+    case MM_IN_FRAMES: s = frames_take(r, rec, &r->err); break;
+    case MM_IN_NPY: s = npy_take(r, rec, &r->err); break;
+    default: s = entry_take(r, rec, &r->err); break;
+    }
+    if (s < 0) {
+        finish(r, s);
+        return ended(r, err);
+    }
+    return 1;
+}
