@@ -107,7 +107,7 @@ test-programs: all $(UNIT:%=$(B)/tests/unit/%) $(TOOLS:%=$(B)/tests/tools/%) $(F
 
 # everything that needs no network, no GPU, no data set
 check: test-programs check-style check-docs check-headers check-symbols
-	$(TEST_ENV) $(PROVE) -j2 $(if $(CI),,--timer) $(UNIT:%=$(B)/tests/unit/%) tests/t[0-9]*.sh :: 
+	$(TEST_ENV) $(PROVE) -j2 $(if $(CI),,--timer) $(UNIT:%=$(B)/tests/unit/%) tests/t[0-9]*.sh
 check-quick: $(UNIT:%=$(B)/tests/unit/%)
 	$(TEST_ENV) $(PROVE) -j2 $(UNIT:%=$(B)/tests/unit/%)
 check-kern: $(B)/check_kern

@@ -221,7 +221,7 @@ int mm_quant_convert(const char *in, const char *out, const mm_quant_opts *o, mm
                 ? 0
                 : mm_fail(err, MM_ENOMEM, "out of memory");
     if (r || (r = describe(&j, in, err))) goto end;
-    strcpy(sum->arch, j.arch);
+    memcpy(sum->arch, j.arch, sizeof sum->arch);
     mm_gguf_kv_u32(j.w, "general.file_type", file_type(o->type));
     mm_gguf_kv_u32(j.w, "general.quantization_version", 2);
     for (size_t i = 0; i < j.n && !r; i++)

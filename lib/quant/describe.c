@@ -78,7 +78,7 @@ static int from_tensors(job *j, const char *in)
 {
     char name[128];
     base_name(in, name);
-    strcpy(j->arch, "mm-tensors");
+    snprintf(j->arch, sizeof j->arch, "mm-tensors");
     mm_gguf_kv_str(j->w, "general.architecture", j->arch);
     if (name[0]) mm_gguf_kv_str(j->w, "general.name", name);
     return all_tensors(j);
