@@ -47,9 +47,10 @@ typedef struct mm_kern {
     /* A row of n elements to float32, exactly (F32: a copy). q8_0: GGUF blocks of 34 bytes, n a multiple of 32. */
     void (*to_f32[MMK_NFMT])(float *out, const void *row, size_t n);
     /* and back: round to nearest even; q8_0: d = max|x| / 127 as binary16, q = round(x * (1/d)) half away from zero, as
-     * the published quantiser does; a zero block gives d = 0, q = 0. x finite for q8_0. */
+     * the published quantiser does; a block with d below FLT_MIN (a zero one) gives q = 0. x finite for q8_0. */
     void (*from_f32[MMK_NFMT])(void *out, const float *x, size_t n);
-    /* q[i] = round(x[i] * 127 / max|x|) to nearest even; returns max|x| / 127 (0 for a zero row, q = 0). x finite. */
+    /* q[i] = round(x[i] * 127 / max|x|) to nearest even; returns max|x| / 127. q = 0 where that is below FLT_MIN (a zero row).
+     * x finite. */
     float (*to_i8)(int8_t *q, const float *x, size_t n);
 
     /* Rows [rows, d]: s = x + res (res may be NULL); y = (s - mean) / sqrt(var + eps) * gain + bias. Mean and variance in

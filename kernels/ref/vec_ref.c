@@ -1,4 +1,5 @@
 /* Vectors and rows, the readable truth: double accumulators, one operation after the other. */
+#include <float.h>
 #include <math.h>
 #include <string.h>
 #include "kernels/attn_int.h"
@@ -77,7 +78,7 @@ static void q8_0_from_f32(void *out, const float *x, size_t n)
     for (size_t b = 0; b + 32 <= n; b += 32, o += 34) {
         float amax = 0;
         for (int i = 0; i < 32; i++) amax = fmaxf(amax, fabsf(x[b + (size_t)i]));
-        float d = amax / 127, inv = d != 0 ? 1 / d : 0;
+        float d = amax / 127, inv = d >= FLT_MIN ? 1 / d : 0; /* 1/d must not overflow */
         uint16_t h = to_f16(d);
         memcpy(o, &h, 2);
         for (int i = 0; i < 32; i++) o[2 + i] = (char)(int8_t)roundf(x[b + (size_t)i] * inv);
@@ -88,7 +89,7 @@ static float to_i8(int8_t *q, const float *x, size_t n)
 {
     float amax = 0;
     for (size_t i = 0; i < n; i++) amax = fmaxf(amax, fabsf(x[i]));
-    float d = amax / 127, inv = d != 0 ? 1 / d : 0;
+    float d = amax / 127, inv = d >= FLT_MIN ? 1 / d : 0;
     for (size_t i = 0; i < n; i++) {
         float v = rintf(x[i] * inv);
         q[i] = (int8_t)(v > 127 ? 127 : v < -127 ? -127 : v);

@@ -36,6 +36,6 @@ static inline float HMAX(__m256 v)
     return _mm_cvtss_f32(_mm_max_ss(s, _mm_movehdup_ps(s)));
 }
 
-#include "kernels/x86/attn_tmpl.h"
+#include "kernels/attn_tmpl.h"
 
 const mmk_attn_ops mmk_attn_avx2 = { scratch, head };

@@ -25,6 +25,6 @@
 /* -Inf from lane n on */
 #define HIDE(v, n) ((n) >= W ? (v) : _mm512_mask_mov_ps(_mm512_set1_ps(-INFINITY), TAIL(n), v))
 
-#include "kernels/x86/attn_tmpl.h"
+#include "kernels/attn_tmpl.h"
 
 const mmk_attn_ops mmk_attn_avx512 = { scratch, head };

@@ -7,6 +7,7 @@
 #define W 8
 #define RT 2 /* 8 accumulators, 4 rows, 1 query: 13 of 16 registers */
 #define ZERO() _mm256_setzero_ps()
+#define STORE4(p, v) _mm_storeu_ps(p, v)
 #define LOADQ(p) _mm256_load_ps(p)
 #define FMA(a, b, c) _mm256_fmadd_ps(a, b, c)
 
@@ -30,7 +31,7 @@ static inline __m128 reduce4(__m256 a, __m256 b, __m256 c, __m256 d)
     return _mm_add_ps(_mm256_castps256_ps128(s), _mm256_extractf128_ps(s, 1));
 }
 
-#include "kernels/x86/scan_tmpl.h"
+#include "kernels/scan_tmpl.h"
 
 static void score_i8(float *out, size_t ldo, const void *rows, size_t stride, size_t n, size_t d, const void *q, size_t dq,
                      size_t nq)

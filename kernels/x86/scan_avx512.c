@@ -7,6 +7,7 @@
 #define RT 6 /* 24 accumulators, 4 rows, 1 query: 29 of 32 registers */
 #define TAIL(n) ((__mmask16)((1u << (n)) - 1))
 #define ZERO() _mm512_setzero_ps()
+#define STORE4(p, v) _mm_storeu_ps(p, v)
 #define LOADQ(p) _mm512_load_ps(p)
 #define FMA(a, b, c) _mm512_fmadd_ps(a, b, c)
 
@@ -26,7 +27,7 @@ static inline __m128 reduce4(__m512 a, __m512 b, __m512 c, __m512 d)
     return _mm_add_ps(_mm256_castps256_ps128(h), _mm256_extractf128_ps(h, 1));
 }
 
-#include "kernels/x86/scan_tmpl.h"
+#include "kernels/scan_tmpl.h"
 
 /* int8 by 16-bit products: exact. Levels with VNNI have a faster one. */
 static void score_i8(float *out, size_t ldo, const void *rows, size_t stride, size_t n, size_t d, const void *q, size_t dq,

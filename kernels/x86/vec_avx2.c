@@ -1,3 +1,4 @@
+#include <float.h>
 #include <immintrin.h>
 #include <math.h>
 #include <string.h>
@@ -27,6 +28,12 @@
 #define BF16(p) \
     _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i *)(const void *)(p))), 16))
 #define I8(p) _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64((const __m128i *)(const void *)(p))))
+#define HALF(h) _cvtsh_ss(h)
+#define TO_HALF(f) _cvtss_sh(f, _MM_FROUND_TO_NEAREST_INT)
+#define NANMAX(a, b) _mm256_blendv_ps(_mm256_max_ps(b, a), b, _mm256_cmp_ps(b, b, _CMP_UNORD_Q))
+#define EXPNEG(v) exp_neg_avx2(v)
+#define ACT(v, a) act_avx2(v, a)
+#define HIDE(v, n) _mm256_blendv_ps(_mm256_set1_ps(-INFINITY), v, _mm256_castsi256_ps(tail_avx2(n)))
 #define TO_F16(p, v) _mm_storeu_si128((__m128i *)(void *)(p), _mm256_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT))
 
 static inline float HSUM(__m256 v)
@@ -58,17 +65,27 @@ static inline void TO_I8(int8_t *p, __m256 v)
     _mm_storel_epi64((__m128i *)(void *)p, _mm_packs_epi16(w, w));
 }
 
-#include "kernels/x86/vec_tmpl.h"
-
-static void act(float *x, size_t n, mmk_act a)
+/* the float below a half is added, so that 0.49999997 does not become 1 */
+static inline __m256 ROUND(__m256 v)
 {
-    for (size_t i = 0; i < n; i += W) STOREN(x + i, act_avx2(LOADN(x + i, left(n, i)), a), left(n, i));
+    __m256 h = _mm256_or_ps(_mm256_set1_ps(0x1.fffffep-2f), _mm256_and_ps(_mm256_set1_ps(-0.0f), v));
+    return _mm256_round_ps(_mm256_add_ps(v, h), _MM_FROUND_TO_ZERO | _MM_FROUND_NO_EXC);
 }
+
+static inline void TO_BF16(char *p, __m256 v)
+{
+    __m256i u = _mm256_castps_si256(v), odd = _mm256_and_si256(_mm256_srli_epi32(u, 16), _mm256_set1_epi32(1));
+    __m256i r = _mm256_add_epi32(_mm256_add_epi32(u, _mm256_set1_epi32(0x7FFF)), odd);
+    __m256i quiet = _mm256_or_si256(u, _mm256_set1_epi32(0x400000)), nan = _mm256_castps_si256(_mm256_cmp_ps(v, v, _CMP_UNORD_Q));
+    r = _mm256_srli_epi32(_mm256_blendv_epi8(r, quiet, nan), 16);
+    _mm_storeu_si128((__m128i *)(void *)p, _mm_packus_epi32(_mm256_castsi256_si128(r), _mm256_extracti128_si256(r, 1)));
+}
+
+#include "kernels/vec_tmpl.h"
 
 void mmk_fill_avx2(mm_kern *k)
 {
     fill_vec(k);
-    k->act = act;
     k->gemm[MMK_FMT_F32] = &mmk_gemm_f32_avx2;
     k->gemm[MMK_FMT_F16] = &mmk_gemm_f16_avx2;
     k->gemm[MMK_FMT_BF16] = &mmk_gemm_bf16_avx2;

@@ -1,3 +1,4 @@
+#include <float.h>
 #include <immintrin.h>
 #include <math.h>
 #include <string.h>
@@ -30,6 +31,12 @@
 #define BF16(p) \
     _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i *)(const void *)(p))), 16))
 #define I8(p) _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i *)(const void *)(p))))
+#define HALF(h) _cvtsh_ss(h)
+#define TO_HALF(f) _cvtss_sh(f, _MM_FROUND_TO_NEAREST_INT)
+#define NANMAX(a, b) _mm512_mask_mov_ps(_mm512_max_ps(b, a), _mm512_cmp_ps_mask(b, b, _CMP_UNORD_Q), b)
+#define EXPNEG(v) exp_neg_avx512(v)
+#define ACT(v, a) act_avx512(v, a)
+#define HIDE(v, n) _mm512_mask_mov_ps(_mm512_set1_ps(-INFINITY), TAIL(n), v)
 #define TO_F16(p, v) _mm256_storeu_si256((__m256i *)(void *)(p), _mm512_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT))
 #define TO_I8(p, v) _mm_storeu_si128((__m128i *)(void *)(p), _mm512_cvtsepi32_epi8(_mm512_cvtps_epi32(v)))
 
@@ -39,39 +46,26 @@ static inline double SUMSQ(__m512 v)
     return _mm512_reduce_add_pd(_mm512_fmadd_pd(a, a, _mm512_mul_pd(b, b)));
 }
 
-#include "kernels/x86/vec_tmpl.h"
-
-static void act(float *x, size_t n, mmk_act a)
+/* the float below a half is added, so that 0.49999997 does not become 1 */
+static inline __m512 ROUND(__m512 v)
 {
-    for (size_t i = 0; i < n; i += W) STOREN(x + i, act_avx512(LOADN(x + i, left(n, i)), a), left(n, i));
+    __m512 h = _mm512_or_ps(_mm512_set1_ps(0x1.fffffep-2f), _mm512_and_ps(_mm512_set1_ps(-0.0f), v));
+    return _mm512_roundscale_ps(_mm512_add_ps(v, h), _MM_FROUND_TO_ZERO | _MM_FROUND_NO_EXC);
 }
 
-static void softmax(float *x, size_t rows, size_t n, size_t ldx)
+static inline void TO_BF16(char *p, __m512 v)
 {
-    for (size_t r = 0; r < rows; r++, x += ldx) {
-        V m = SET1(-INFINITY), s = ZERO();
-        __mmask16 nan = 0;
-        for (size_t i = 0; i < n; i += W) {
-            V v = _mm512_mask_loadu_ps(SET1(-INFINITY), TAIL(left(n, i)), x + i);
-            nan |= _mm512_cmp_ps_mask(v, v, _CMP_UNORD_Q);
-            m = MAX(m, v);
-        }
-        V top = SET1(nan ? NAN : HMAX(m));
-        for (size_t i = 0; i < n; i += W) {
-            V e = exp_neg_avx512(SUB(LOADN(x + i, left(n, i)), top));
-            STOREN(x + i, e, left(n, i));
-            s = ADD(s, _mm512_maskz_mov_ps(TAIL(left(n, i)), e));
-        }
-        V inv = SET1(1 / HSUM(s));
-        for (size_t i = 0; i < n; i += W) STOREN(x + i, MUL(LOADN(x + i, left(n, i)), inv), left(n, i));
-    }
+    __m512i u = _mm512_castps_si512(v), odd = _mm512_and_si512(_mm512_srli_epi32(u, 16), _mm512_set1_epi32(1));
+    __m512i r = _mm512_add_epi32(_mm512_add_epi32(u, _mm512_set1_epi32(0x7FFF)), odd);
+    r = _mm512_mask_or_epi32(r, _mm512_cmp_ps_mask(v, v, _CMP_UNORD_Q), u, _mm512_set1_epi32(0x400000));
+    _mm256_storeu_si256((__m256i *)(void *)p, _mm512_cvtepi32_epi16(_mm512_srli_epi32(r, 16)));
 }
+
+#include "kernels/vec_tmpl.h"
 
 void mmk_fill_avx512(mm_kern *k)
 {
     fill_vec(k);
-    k->act = act;
-    k->softmax = softmax;
     k->gemm[MMK_FMT_F32] = &mmk_gemm_f32_avx512;
     k->gemm[MMK_FMT_F16] = &mmk_gemm_f16_avx512;
     k->gemm[MMK_FMT_BF16] = &mmk_gemm_bf16_avx512;

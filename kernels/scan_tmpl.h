@@ -1,4 +1,4 @@
-/* scan_tmpl.h - scores, written once for both x86 widths. A (row, query) pair is one accumulator of W lanes over the
+/* scan_tmpl.h - scores, written once for all vector widths. A (row, query) pair is one accumulator of W lanes over the
  * dimensions, then a fixed tree over the lanes: the same whether one row or four, one query or many are scored together.
  * Four rows are reduced together, so that the tree costs a few instructions per score. Sixteen rows and RT queries at a time
  * stay in L1. No software prefetch: with 4 KiB pages and without it measured slower or equal, the rows being consecutive.
@@ -33,7 +33,7 @@ static inline __attribute__((always_inline)) void tile(float *out, size_t ldo, c
         }
     }
 #pragma GCC unroll 8
-    for (int i = 0; i < nq; i++) _mm_storeu_ps(out + (size_t)i * ldo, reduce4(a[i][0], a[i][1], a[i][2], a[i][3]));
+    for (int i = 0; i < nq; i++) STORE4(out + (size_t)i * ldo, reduce4(a[i][0], a[i][1], a[i][2], a[i][3]));
 }
 
 static inline __attribute__((always_inline)) void score(float *out, size_t ldo, const void *rows, size_t stride, size_t n,

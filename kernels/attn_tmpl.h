@@ -1,4 +1,4 @@
-/* attn_tmpl.h - attention of one head, written once for both x86 widths. The including file defines V, W, the operations
+/* attn_tmpl.h - attention of one head, written once for all vector widths. The including file defines V, W, the operations
  * used below and MR, the rows that share a pass.
  *
  * Keys are transposed once into [d][n padded to W], so that a row of logits is a row of a matrix product; then a stable
