@@ -19,6 +19,6 @@ typedef struct mmk_attn_ops {
     void (*head)(const mmk_head *h, void *scratch);
 } mmk_attn_ops;
 
-extern const mmk_attn_ops mmk_attn_ref, mmk_attn_avx2, mmk_attn_avx512;
+extern const mmk_attn_ops mmk_attn_ref, mmk_attn_avx2, mmk_attn_avx512, mmk_attn_neon;
 
 #endif

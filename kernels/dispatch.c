@@ -129,6 +129,10 @@ void mm_kern_init(mm_kern *k, unsigned flags)
     if (!(flags & MM_CPU_AMX)) return;
     mmk_fill_amx(k);
 #elif defined(__aarch64__)
+    if (!(flags & MM_CPU_NEON)) return;
+    mmk_fill_neon(k);
+    if (!(flags & MM_CPU_DOTPROD)) return;
+    mmk_fill_dotprod(k);
 #endif
 }
 

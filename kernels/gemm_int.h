@@ -40,6 +40,8 @@ typedef struct mmk_gemm_ops {
 extern const mmk_gemm_ops mmk_gemm_f32_amx, mmk_gemm_f16_amx, mmk_gemm_bf16_amx, mmk_gemm_q8_0_amx;
 extern const mmk_gemm_ops mmk_gemm_f32_avx512, mmk_gemm_f16_avx512, mmk_gemm_bf16_avx512, mmk_gemm_q8_0_avx512;
 extern const mmk_gemm_ops mmk_gemm_f32_avx2, mmk_gemm_f16_avx2, mmk_gemm_bf16_avx2, mmk_gemm_q8_0_avx2;
+extern const mmk_gemm_ops mmk_gemm_f32_neon, mmk_gemm_f16_neon, mmk_gemm_bf16_neon, mmk_gemm_q8_0_neon;
+extern const mmk_gemm_ops mmk_gemm_q8_0_dotprod;
 extern const mmk_gemm_ops mmk_gemm_f32_ref, mmk_gemm_f16_ref, mmk_gemm_bf16_ref, mmk_gemm_q8_0_ref;
 
 #endif

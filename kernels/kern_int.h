@@ -9,5 +9,7 @@ void mmk_fill_avx2(mm_kern *k);
 void mmk_fill_avx512(mm_kern *k);
 void mmk_fill_vnni(mm_kern *k);
 void mmk_fill_amx(mm_kern *k);
+void mmk_fill_neon(mm_kern *k);
+void mmk_fill_dotprod(mm_kern *k);
 
 #endif

@@ -18,10 +18,12 @@ typedef struct mmk_scan_ops {
     size_t (*above)(uint32_t *idx, const float *s, size_t n, float least);
 } mmk_scan_ops;
 
-extern const mmk_scan_ops mmk_scan_ref, mmk_scan_avx2, mmk_scan_avx512, mmk_scan_vnni;
+extern const mmk_scan_ops mmk_scan_ref, mmk_scan_avx2, mmk_scan_avx512, mmk_scan_vnni, mmk_scan_neon;
 
 /* shared with the level above */
 mmk_score_fn mmk_score_f32_avx512, mmk_score_f16_avx512, mmk_score_b1_avx512;
+mmk_score_fn mmk_score_f32_neon, mmk_score_f16_neon, mmk_score_b1_neon;
+size_t mmk_above_neon(uint32_t *idx, const float *s, size_t n, float least);
 size_t mmk_above_avx512(uint32_t *idx, const float *s, size_t n, float least);
 
 #endif

@@ -1,0 +1,27 @@
+#include <math.h>
+#include "kernels/arm/vec_neon.h"
+#include "kernels/attn_int.h"
+
+#define MR 8 /* 16 accumulators */
+#define V float32x4_t
+#define W 4
+#define ZERO() vdupq_n_f32(0)
+#define SET1(x) vdupq_n_f32(x)
+#define LOAD(p) vld1q_f32(p)
+#define LOADA(p) vld1q_f32(p)
+#define STOREA(p, v) vst1q_f32(p, v)
+#define LOADN(p, n) loadn_neon(p, n)
+#define STOREN(p, v, n) storen_neon(p, v, n)
+#define ADD(a, b) vaddq_f32(a, b)
+#define SUB(a, b) vsubq_f32(a, b)
+#define MUL(a, b) vmulq_f32(a, b)
+#define MAX(a, b) vmaxq_f32(a, b)
+#define FMA(a, b, c) vfmaq_f32(c, a, b)
+#define HSUM(v) vaddvq_f32(v)
+#define HMAX(v) vmaxvq_f32(v)
+#define HIDE(v, n) ((n) >= W ? (v) : hide_neon(v, n))
+#define EXPNEG(v) exp_neg_neon(v)
+
+#include "kernels/attn_tmpl.h"
+
+const mmk_attn_ops mmk_attn_neon = { scratch, head };

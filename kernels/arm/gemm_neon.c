@@ -1,0 +1,143 @@
+/* gemm_neon.c - float32, float16, bfloat16 and q8_0 weights by FMLA on 128-bit registers.
+ *
+ * A panel is 12 columns (three registers), a block up to 8 rows: 24 accumulators + 3 of W + 1 of the rows of the 32
+ * registers. With few rows several panels run side by side. Each element is one chain of FMLA over k = 0, 1, ...: its bits
+ * do not depend on what runs beside it. 16-bit weights stay 16 bits in the panel and are widened on load (exactly); q8_0
+ * weights become float16 (off by 2^-12 at most, where q8_0 itself is off by up to 2^-8). */
+#include "kernels/arm/vec_neon.h"
+#include "kernels/gemm_int.h"
+
+enum { NR = 12, MR = 8 };
+
+static size_t a_step(int rows) { return (size_t)rows * sizeof(float); }
+
+static int panels(int rows)
+{
+    static const int by_rows[MR + 1] = { 1, 6, 4, 2, 2, 1, 1, 1, 1 };
+    return by_rows[rows];
+}
+
+typedef void load_fn(const char *p, float32x4_t w[3]);
+
+static inline void load_f32(const char *p, float32x4_t w[3])
+{
+    for (int i = 0; i < 3; i++) w[i] = vld1q_f32((const float *)(const void *)p + 4 * i);
+}
+
+static inline void load_f16(const char *p, float32x4_t w[3])
+{
+    for (int i = 0; i < 3; i++) w[i] = load_f16_neon(p + 8 * i);
+}
+
+static inline void load_bf16(const char *p, float32x4_t w[3])
+{
+    for (int i = 0; i < 3; i++) w[i] = load_bf16_neon(p + 8 * i);
+}
+
+/* The micro-kernel; rows, np and load are constants wherever it is inlined. */
+static inline __attribute__((always_inline)) void kernel(float *tile, const float *a, const char *b, size_t b_stride,
+                                                         size_t steps, int rows, int np, int accumulate, load_fn *load,
+                                                         size_t b_step)
+{
+    float32x4_t acc[MR * 3];
+#pragma GCC unroll 24
+    for (int i = 0; i < rows * np * 3; i++) acc[i] = accumulate ? vld1q_f32(tile + i * 4) : vdupq_n_f32(0);
+    for (size_t s = 0; s < steps; s++, a += rows, b += b_step) {
+#pragma GCC unroll 6
+        for (int p = 0; p < np; p++) {
+            float32x4_t w[3];
+            load(b + (size_t)p * b_stride, w);
+#pragma GCC unroll 8
+            for (int r = 0; r < rows; r++) {
+#pragma GCC unroll 3
+                for (int i = 0; i < 3; i++) {
+                    float32x4_t *x = &acc[(p * rows + r) * 3 + i];
+                    *x = vfmaq_n_f32(*x, w[i], a[r]);
+                }
+            }
+        }
+    }
+#pragma GCC unroll 24
+    for (int i = 0; i < rows * np * 3; i++) vst1q_f32(tile + i * 4, acc[i]);
+}
+
+#define CASE(r, p, load, step) \
+    case r * 8 + p: kernel(tile, a, b, b_stride, steps, r, p, accumulate, load, step); break;
+
+#define MUL(dtype, step)                                                                                               \
+    static void mul_##dtype(float *tile, const void *a, const void *b, size_t b_stride, size_t steps, int rows, int np, \
+                            int accumulate)                                                                            \
+    {                                                                                                                  \
+        switch (rows * 8 + np) {                                                                                       \
+            CASE(1, 1, load_##dtype, step) CASE(2, 1, load_##dtype, step) CASE(3, 1, load_##dtype, step)               \
+            CASE(4, 1, load_##dtype, step) CASE(5, 1, load_##dtype, step) CASE(6, 1, load_##dtype, step)               \
+            CASE(7, 1, load_##dtype, step) CASE(8, 1, load_##dtype, step)                                              \
+            CASE(1, 6, load_##dtype, step) CASE(2, 4, load_##dtype, step) CASE(3, 2, load_##dtype, step)               \
+            CASE(4, 2, load_##dtype, step)                                                                             \
+        default: break;                                                                                                \
+        }                                                                                                              \
+    }
+
+MUL(f32, 48)
+MUL(f16, 24)
+MUL(bf16, 24)
+
+static void pack_f32(void *dst, const void *const *rows, int n, size_t k)
+{
+    char *d = dst;
+    for (size_t i = 0; i < k; i++)
+        for (int j = 0; j < NR; j++, d += 4) {
+            memset(d, 0, 4);
+            if (j < n) memcpy(d, (const char *)rows[j] + 4 * i, 4);
+        }
+}
+
+static void pack_16(void *dst, const void *const *rows, int n, size_t k)
+{
+    char *d = dst;
+    for (size_t i = 0; i < k; i++)
+        for (int j = 0; j < NR; j++, d += 2) {
+            memset(d, 0, 2);
+            if (j < n) memcpy(d, (const char *)rows[j] + 2 * i, 2);
+        }
+}
+
+static void pack_q8_0(void *dst, const void *const *rows, int n, size_t k)
+{
+    uint16_t *d = dst;
+    for (size_t i = 0; i < k; i++)
+        for (int j = 0; j < NR; j++, d++) {
+            *d = 0;
+            if (j < n) {
+                const char *block = (const char *)rows[j] + i / 32 * 34;
+                uint16_t h;
+                memcpy(&h, block, sizeof h);
+                *d = to_half_neon(half_neon(h) * (float)(signed char)block[2 + i % 32]);
+            }
+        }
+}
+
+/* [k][rows] */
+static void pack_a(void *dst, const float *a, size_t lda, int rows, size_t k)
+{
+    float *d = dst;
+    for (size_t i = 0; i < k; i++)
+        for (int r = 0; r < rows; r++) *d++ = a[(size_t)r * lda + i];
+}
+
+static void epilogue(float *c, size_t ldc, const float *tile, int rows, int cols, const float *bias, const float *res,
+                     size_t ldr, mmk_act act)
+{
+    epilogue_neon(c, ldc, tile, NR, rows, cols, bias, res, ldr, act);
+}
+
+#define OPS(dtype, step, pack_fn, mul_fn)                                                                             \
+    const mmk_gemm_ops mmk_gemm_##dtype##_neon = {                                                                    \
+        .name = #dtype "_neon", .nr = NR, .mr = MR, .row_unit = 1, .kstep = 1, .kc = 0, .b_step = step, .a_step = a_step, \
+        .panels = panels, .pack_b = pack_fn, .pack_a = pack_a, .mul = mul_fn, .epilogue = epilogue,                   \
+    }
+
+OPS(f32, 48, pack_f32, mul_f32);
+OPS(f16, 24, pack_16, mul_f16);
+OPS(bf16, 24, pack_16, mul_bf16);
+OPS(q8_0, 24, pack_q8_0, mul_f16);
