@@ -2,6 +2,9 @@
 #include <string.h>
 #include "base/mm_mem.h"
 
+#ifndef MM_VERSION
+#define MM_VERSION "0.0"
+#endif
 #define TOLD 10 /* failed records named on stderr without -v */
 
 static int check(mm_io *io, mm_ctx *c)
@@ -27,7 +30,7 @@ int mm_io_open(mm_io *io, mm_ctx *c, int argc, char **argv)
     if (r) return r;
     if (io->binary && !io->out && (r = mm_refuse_tty(c, io->force))) return r;
     mm_writer_opts wo = { io->npy ? MM_OUT_NPY : io->binary ? MM_OUT_FRAMES : MM_OUT_JSON, io->encoding,
-                          io->out && strcmp(io->out, "-") ? io->out : NULL, c->cmd->name, io->unbuffered };
+                          io->out && strcmp(io->out, "-") ? io->out : NULL, io->unbuffered };
     r = mm_writer_open(&io->wr, &wo, &c->err);
     if (r) mm_reader_close(&io->rd);
     return r;
@@ -59,13 +62,29 @@ int mm_io_count(mm_io *io, mm_rec *rec)
     return 0;
 }
 
+/* Frames say which programs they went through: what the input said, and us. */
+static int send_prog(mm_io *io)
+{
+    mm_buf b = { 0 };
+    const char *before = mm_reader_prog(io->rd);
+    io->prog_sent = 1;
+    mm_buf_addf(&b, "%s%s%s %s", before, before[0] ? "\n" : "", io->c->cmd->name, MM_VERSION);
+    int r = b.failed || mm_writer_prog(io->wr, b.p) ? mm_fail(&io->c->err, MM_ENOMEM, "out of memory") : 0;
+    mm_buf_clear(&b);
+    return r;
+}
+
 int mm_io_put(mm_io *io, mm_rec *rec)
 {
-    int r, was = mm_rec_failed(rec);
-    if (was && (r = mm_io_count(io, rec))) return r;
-    r = mm_writer_put(io->wr, rec, &io->c->err);
-    /* a vector that could not be decoded is found out only now */
-    return r || was || !mm_rec_failed(rec) ? r : mm_io_count(io, rec);
+    int r, dtype;
+    const void *data;
+    size_t dim;
+    mm_err e = { 0 };
+    /* a vector that cannot be written is found out now, so that --strict stops in front of it */
+    if (!mm_rec_failed(rec) && (r = mm_rec_tensor(rec, &dtype, &data, &dim, &e)) < 0) mm_rec_fail(rec, r, "%s", e.msg);
+    if ((r = mm_io_count(io, rec))) return r;
+    if (io->binary && !io->prog_sent && (r = send_prog(io))) return r;
+    return mm_writer_put(io->wr, rec, &io->c->err);
 }
 
 int mm_io_close(mm_io *io, int r)

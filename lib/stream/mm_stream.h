@@ -132,13 +132,14 @@ typedef struct mm_writer_opts { /* {0}: the defaults */
     int format;       /* MM_OUT_* */
     int encoding;     /* of vectors in JSON lines: MM_ENC_NUMBERS or MM_ENC_BASE64 */
     const char *path; /* NULL: file descriptor 1. A file appears under its name only in mm_writer_finish(). npy needs one */
-    const char *prog; /* frames: provenance, written into the first; NULL: none. Copied */
     int unbuffered;   /* write every record at once */
 } mm_writer_opts;
 
 typedef struct mm_writer mm_writer;
 
 MM_API MM_MUST_CHECK int mm_writer_open(mm_writer **out, const mm_writer_opts *opts, mm_err *err);
+/* Provenance, written into the first frame: one line per program. Later calls have no effect. 0 or MM_ENOMEM. */
+MM_API int mm_writer_prog(mm_writer *w, const char *prog);
 /* Write a record. If its embedding cannot be decoded the record is turned into its error record and that is written: ask
  * mm_rec_failed() afterwards. npy keeps vectors only: a record without one is MM_EDATA, one of another dim MM_ESHAPE.
  * Else 0, MM_EIO (the message names the output) or MM_ENOMEM. */

@@ -45,7 +45,7 @@ static void begin_input(mm_reader *r, const char *file, const char *name)
     r->start = r->end = r->scan = 0;
     r->line = 0;
     r->skipping = 0;
-    r->f.in = r->f.any = r->f.need_marker = r->y.in = 0;
+    r->f.in = r->f.any = r->f.need_marker = r->y.in = r->y.any = 0;
     r->f.since = 0;
 }
 
@@ -224,8 +224,9 @@ static int entry_prepare(mm_reader *r, int nowait, mm_err *err)
     for (;;) {
         if (r->line == 0 && !r->skipping) {
             /* a byte order mark is no part of the first entry */
-            int s = reader_want(r, 3, nowait, err);
-            if (s < 0) return s;
+            int s = reader_want(r, 1, nowait, err);
+            if (s == S_READY && r->buf[r->start] == (char)0xEF) s = reader_want(r, 3, nowait, err);
+            if (s < 0 || s == S_BLOCK) return s;
             if (r->end - r->start >= 3 && !memcmp(r->buf + r->start, "\xEF\xBB\xBF", 3)) r->start += 3;
             if (r->scan < r->start) r->scan = r->start;
         }

@@ -38,7 +38,7 @@ typedef struct frames {
 } frames;
 
 typedef struct npy {
-    int in, dtype;
+    int in, any, dtype;
     size_t dim, row_bytes;
     uint64_t rows, row;
 } npy;

@@ -10,6 +10,7 @@
 #define OUT_AT ((size_t)1 << 16)  /* bytes collected before they are written */
 #define FRAME_ROWS 256
 #define FRAME_BYTES ((size_t)1 << 20)
+#define META_BYTES ((size_t)4 << 20) /* records larger than this travel as a tensor: a header has to stay under its limit */
 #define NPY_HEAD 128
 
 struct mm_writer {
@@ -45,9 +46,8 @@ int mm_writer_open(mm_writer **out, const mm_writer_opts *opts, mm_err *err)
     mm_writer *w = *out = calloc(1, sizeof *w);
     if (!w) return mm_fail(err, MM_ENOMEM, "out of memory");
     if (opts) w->o = *opts;
-    if (w->o.prog) mm_buf_adds(&w->prog, w->o.prog);
-    int r = w->prog.failed ? mm_fail(err, MM_ENOMEM, "out of memory") : 0;
-    if (!r && w->o.format == MM_OUT_NPY && !w->o.path) r = mm_fail(err, MM_EARG, "npy is written to a file only: give its name");
+    int r = 0;
+    if (w->o.format == MM_OUT_NPY && !w->o.path) r = mm_fail(err, MM_EARG, "npy is written to a file only: give its name");
     if (!r && w->o.path && !(r = mm_outfile_open(&w->file, w->o.path, err))) w->to_file = 1;
     if (!r && w->o.format == MM_OUT_NPY) { /* its place; the real one is known at the end */
         char zero[NPY_HEAD] = { 0 };
@@ -56,6 +56,12 @@ int mm_writer_open(mm_writer **out, const mm_writer_opts *opts, mm_err *err)
     }
     if (r) mm_writer_close(out);
     return r;
+}
+
+int mm_writer_prog(mm_writer *w, const char *prog)
+{
+    mm_buf_reset(&w->prog);
+    return mm_buf_adds(&w->prog, prog);
 }
 
 /* ---- frames ---- */
@@ -80,15 +86,23 @@ static int end_frame(mm_writer *w, mm_err *err)
         mm_buf_adds(&h, ",\"mm.prog\":");
         mm_json_quote(&h, w->prog.p, w->prog.len);
     }
-    mm_buf_adds(&h, ",\"mm.records\":");
-    mm_json_quote(&h, w->recs.p, w->recs.len);
-    mm_buf_addc(&h, '}');
+    size_t text = 0;
+    if (w->recs.len <= META_BYTES) {
+        mm_buf_adds(&h, ",\"mm.records\":");
+        mm_json_quote(&h, w->recs.p, w->recs.len);
+        mm_buf_addc(&h, '}');
+    } else {
+        while (w->recs.len % 64 && !w->recs.failed) mm_buf_addc(&w->recs, ' ');
+        text = w->recs.len;
+        mm_buf_addf(&h, "},\"mm.records\":{\"dtype\":\"U8\",\"shape\":[%zu],\"data_offsets\":[0,%zu]}", text, text);
+    }
     if (w->rows)
-        mm_buf_addf(&h, ",\"embedding\":{\"dtype\":\"%s\",\"shape\":[%zu,%zu],\"data_offsets\":[0,%zu]}", mm_dtype_get(w->dtype)->st_name, w->rows,
-                    w->dim, w->vecs.len);
+        mm_buf_addf(&h, ",\"embedding\":{\"dtype\":\"%s\",\"shape\":[%zu,%zu],\"data_offsets\":[%zu,%zu]}",
+                    mm_dtype_get(w->dtype)->st_name, w->rows, w->dim, text, text + w->vecs.len);
     mm_buf_addc(&h, '}');
     w->out.failed |= w->recs.failed | w->vecs.failed;
     frame_head(w, &h);
+    mm_buf_add(&w->out, w->recs.p, text);
     mm_buf_add(&w->out, w->vecs.p, w->vecs.len);
     mm_buf_clear(&h);
     mm_buf_reset(&w->recs);
@@ -135,7 +149,12 @@ static int put_npy(mm_writer *w, mm_rec *rec, mm_err *err)
     mm_err e = { 0 };
     int has = mm_rec_failed(rec) ? 0 : mm_rec_tensor(rec, &dtype, &data, &dim, &e);
     if (has <= 0) return mm_fail(err, has ? has : MM_EDATA, "%s: %s (npy holds vectors only)", mm_rec_place(rec), has ? e.msg : "a record without a vector");
-    if (dtype == MM_BF16) return mm_fail(err, MM_EUNSUP, "%s: npy has no bfloat16", mm_rec_place(rec));
+    if (dtype == MM_BF16) { /* npy has no bfloat16; float32 holds it exactly */
+        const float *wide;
+        if (mm_rec_vec(rec, &wide, &dim, err) < 0) return MM_ENOMEM;
+        data = wide;
+        dtype = MM_F32;
+    }
     if (!w->npy_rows) w->npy_dim = dim, w->npy_dtype = dtype;
     if (dim != w->npy_dim || dtype != w->npy_dtype)
         return mm_fail(err, MM_ESHAPE, "%s: a vector of %zu dimensions among others of %zu, or of another type", mm_rec_place(rec), dim, w->npy_dim);
