@@ -1,5 +1,6 @@
-/* mm-cat - read record streams in any encoding, write them in another. Conversion is a filter of its own because it needs neither a
- * model nor an index: it starts in a millisecond and is the tool to look at, check and cut any stream of the others. */
+/* mm-cat - read record streams in any encoding, write them in another. Conversion is a filter of its own because it needs
+ * neither a model nor an index: it starts in a millisecond and is the tool to look at, check and cut any stream of the
+ * others. */
 #include "cmd/io.h"
 
 static struct {

@@ -27,7 +27,7 @@ MM_API MM_MUST_CHECK int mm_base64_decode(mm_buf *out, const char *s, size_t len
 /* Parse a JSON number (RFC 8259 grammar) at the start of s; returns bytes consumed, 0 if there is none. Correctly rounded
  * to double. A value beyond double's range gives +-HUGE_VAL. */
 MM_API size_t mm_parse_double(const char *s, size_t len, double *v);
-/* Shortest-enough decimal: at most 9 significant digits, reads back to the same float32. x must be finite. Writes at most
+/* Shortest decimal: at most 9 significant digits, reads back to the same float32. x must be finite. Writes at most
  * 16 bytes, no NUL; returns the length. */
 MM_API size_t mm_format_float(float x, char out[16]);
 

@@ -238,7 +238,12 @@ size_t mm_format_float(float x, char out[16])
     }
     if (a < 1e-5 || a >= 1e9) {
         char tmp[32];
-        int n = snprintf(tmp, sizeof tmp, "%.9g", a), k = 0;
+        int n = 0, k = 0;
+        double back;
+        for (int digits = 6; digits <= 9; digits++) {
+            n = snprintf(tmp, sizeof tmp, "%.*g", digits, a);
+            if (mm_parse_double(tmp, (size_t)n, &back) == (size_t)n && (float)back == (float)a) break;
+        }
         /* "1.20000005e-07" is 14 bytes at most; no comma even in another LC_NUMERIC */
         for (int i = 0; i < n && k < 15; i++, k++) *o++ = tmp[i] == ',' ? '.' : tmp[i];
         return (size_t)(o - out);
@@ -254,8 +259,8 @@ size_t mm_format_float(float x, char out[16])
         while (a * up[s] < 1e8) s++;
     }
     uint64_t m = (uint64_t)(a * up[s] + 0.5);
-    /* a shorter text where it reads back to the same value */
-    while (s > 0 && m % 10 == 0) m /= 10, s--;
+    /* a shorter text where it reads back to the same value: 0.1, not 0.100000001 */
+    while (s > 0 && (float)((double)((m + 5) / 10) / up[s - 1]) == (float)a) m = (m + 5) / 10, s--;
     char dig[24];
     int n = 0;
     do dig[n++] = (char)('0' + m % 10), m /= 10;

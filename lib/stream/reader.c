@@ -154,12 +154,13 @@ int reader_want(mm_reader *r, size_t n, int nowait, mm_err *err)
 static const struct { int at; const char *bytes; int len; const char *what; } magics[] = {
 #define M(at, s, what) { at, s, sizeof s - 1, what }
     M(0, "\x89PNG\r\n\x1a\n", "a PNG image"), M(0, "\xFF\xD8\xFF", "a JPEG image"), M(0, "GIF8", "a GIF image"),
-    M(8, "WEBP", "a WebP image"), M(8, "WAVE", "WAV audio"), M(8, "AVI ", "an AVI video"), M(0, "farbfeld", "a farbfeld image"),
-    M(0, "II*\0", "a TIFF image"), M(0, "MM\0*", "a TIFF image"), M(0, "OggS", "Ogg audio or video"), M(0, "fLaC", "FLAC audio"),
-    M(0, "ID3", "MP3 audio"), M(4, "ftyp", "an MP4, AVIF or HEIC file"), M(0, "\x1A\x45\xDF\xA3", "a Matroska or WebM file"),
+    M(8, "WEBP", "a WebP image"), M(8, "WAVE", "WAV audio"), M(8, "AVI ", "an AVI video"),
+    M(0, "farbfeld", "a farbfeld image"), M(0, "II*\0", "a TIFF image"), M(0, "MM\0*", "a TIFF image"),
+    M(0, "OggS", "Ogg audio or video"), M(0, "fLaC", "FLAC audio"), M(0, "ID3", "MP3 audio"),
+    M(4, "ftyp", "an MP4, AVIF or HEIC file"), M(0, "\x1A\x45\xDF\xA3", "a Matroska or WebM file"),
     /* below: nothing we will ever take from a stream */
-    M(0, "\x1F\x8B", NULL), M(0, "\x28\xB5\x2F\xFD", NULL), M(0, "BZh", NULL), M(0, "\xFD" "7zXZ", NULL), M(0, "PK\3\4", NULL),
-    M(0, "GGUF", NULL), M(0, "\xFF\xFE", NULL), M(0, "\xFE\xFF", NULL),
+    M(0, "\x1F\x8B", NULL), M(0, "\x28\xB5\x2F\xFD", NULL), M(0, "BZh", NULL), M(0, "\xFD" "7zXZ", NULL),
+    M(0, "PK\3\4", NULL), M(0, "GGUF", NULL), M(0, "\xFF\xFE", NULL), M(0, "\xFE\xFF", NULL),
 #undef M
 };
 
@@ -202,7 +203,8 @@ static int sniff(mm_reader *r, int nowait, mm_err *err)
         if (at == 8 && memcmp(p, "RIFF", 4)) continue;
         if (i >= first_other) return mm_fail(err, MM_EUNSUP, "%s: this is %s", r->name, other[i - first_other]);
         if (r->fd > 0) return r->kind = K_MEDIA, S_READY;
-        return mm_fail(err, MM_EUNSUP, "%s: this is %s; media are named by path, not read from a stream", r->name, magics[i].what);
+        return mm_fail(err, MM_EUNSUP, "%s: this is %s; media are named by path, not read from a stream", r->name,
+                       magics[i].what);
     }
     if (have >= 3 && p[0] == 'P' && p[1] >= '1' && p[1] <= '7' && blank(p[2]) && r->fd > 0) return r->kind = K_MEDIA, S_READY;
     if (have >= 3 && !memcmp(p, "\xEF\xBB\xBF", 3)) p += 3, have -= 3;
@@ -288,7 +290,8 @@ static int entry_take(mm_reader *r, mm_rec *rec, mm_err *err)
         rec_place(rec, r->name, r->line, r->o.max_dim);
         code = rec_set_path(rec, p, len);
         if (!code && len == 0) mm_rec_fail(rec, MM_EDATA, "empty file name");
-        else if (!code && memchr(p, 0, len)) mm_rec_fail(rec, MM_EDATA, "NUL in a file name (lists separated by NUL need -0)");
+        else if (!code && memchr(p, 0, len))
+            mm_rec_fail(rec, MM_EDATA, "NUL in a file name (lists separated by NUL need -0)");
     }
     return code ? mm_fail(err, MM_ENOMEM, "%s: out of memory", r->name) : 0;
 }

@@ -126,7 +126,8 @@ static int put_frame(mm_writer *w, mm_rec *rec, mm_err *err)
     }
     size_t bytes = has ? dim * mm_dtype_get(dtype)->bytes : 0;
     int other = has && w->rows && (dtype != w->dtype || dim != w->dim);
-    if ((other || w->n_recs == FRAME_ROWS || w->recs.len + w->vecs.len + bytes > FRAME_BYTES) && (r = end_frame(w, err))) return r;
+    int full = w->n_recs == FRAME_ROWS || w->recs.len + w->vecs.len + bytes > FRAME_BYTES;
+    if ((other || full) && (r = end_frame(w, err))) return r;
     mm_buf_addc(&w->recs, w->n_recs ? ',' : '[');
     if (rec_json_row(rec, w->rows, &w->recs, &e)) return mm_fail(err, MM_ENOMEM, "%s: out of memory", where(w));
     w->n_recs++;
@@ -148,7 +149,9 @@ static int put_npy(mm_writer *w, mm_rec *rec, mm_err *err)
     const void *data;
     mm_err e = { 0 };
     int has = mm_rec_failed(rec) ? 0 : mm_rec_tensor(rec, &dtype, &data, &dim, &e);
-    if (has <= 0) return mm_fail(err, has ? has : MM_EDATA, "%s: %s (npy holds vectors only)", mm_rec_place(rec), has ? e.msg : "a record without a vector");
+    if (has <= 0)
+        return mm_fail(err, has ? has : MM_EDATA, "%s: %s (npy holds vectors only)", mm_rec_place(rec),
+                       has ? e.msg : "a record without a vector");
     if (dtype == MM_BF16) { /* npy has no bfloat16; float32 holds it exactly */
         const float *wide;
         if (mm_rec_vec(rec, &wide, &dim, err) < 0) return MM_ENOMEM;
@@ -157,7 +160,8 @@ static int put_npy(mm_writer *w, mm_rec *rec, mm_err *err)
     }
     if (!w->npy_rows) w->npy_dim = dim, w->npy_dtype = dtype;
     if (dim != w->npy_dim || dtype != w->npy_dtype)
-        return mm_fail(err, MM_ESHAPE, "%s: a vector of %zu dimensions among others of %zu, or of another type", mm_rec_place(rec), dim, w->npy_dim);
+        return mm_fail(err, MM_ESHAPE, "%s: a vector of %zu dimensions among others of %zu, or of another type",
+                       mm_rec_place(rec), dim, w->npy_dim);
     w->npy_rows++;
     mm_buf_add(&w->out, data, dim * mm_dtype_get(dtype)->bytes);
     return w->out.len >= OUT_AT ? send(w, err) : 0;
@@ -166,12 +170,14 @@ static int put_npy(mm_writer *w, mm_rec *rec, mm_err *err)
 static int npy_head(mm_writer *w, mm_err *err)
 {
     char h[NPY_HEAD + 1];
-    const char *descr = w->npy_dtype == MM_F16 ? "<f2" : w->npy_dtype == MM_F64 ? "<f8" : w->npy_dtype == MM_I8 ? "|i1" : w->npy_dtype == MM_U8 ? "|u1" : "<f4";
+    const char *descr = w->npy_dtype == MM_F16 ? "<f2" : w->npy_dtype == MM_F64 ? "<f8" :
+                        w->npy_dtype == MM_I8 ? "|i1" : w->npy_dtype == MM_U8 ? "|u1" : "<f4";
     memset(h, ' ', NPY_HEAD);
     memcpy(h, "\x93NUMPY\1\0", 8);
     h[8] = (char)(NPY_HEAD - 10);
     h[9] = 0;
-    int n = snprintf(h + 10, NPY_HEAD - 10, "{'descr': '%s', 'fortran_order': False, 'shape': (%llu, %zu), }", descr, (unsigned long long)w->npy_rows, w->npy_dim);
+    int n = snprintf(h + 10, NPY_HEAD - 10, "{'descr': '%s', 'fortran_order': False, 'shape': (%llu, %zu), }", descr,
+                     (unsigned long long)w->npy_rows, w->npy_dim);
     h[10 + n] = ' ';
     h[NPY_HEAD - 1] = '\n';
     if (w->file.pos == w->file.fill) memcpy(w->file.buf, h, NPY_HEAD); /* nothing has left the buffer yet */

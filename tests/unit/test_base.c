@@ -40,8 +40,8 @@ static void floats(void)
     }
     is_int(bad, 0, "float -> decimal -> float is exact for 2 million values");
     static const struct { float f; const char *s; } t[] = {
-        { 0.0f, "0" }, { -0.0f, "-0" }, { 1.0f, "1" }, { 0.1f, "0.100000001" }, { -1.5f, "-1.5" }, { 100.0f, "100" },
-        { 1e-7f, "1.00000001e-07" }, { FLT_MAX, "3.40282347e+38" }, { 123456.789f, "123456.789" }, { 0.5f, "0.5" } };
+        { 0.0f, "0" }, { -0.0f, "-0" }, { 1.0f, "1" }, { 0.1f, "0.1" }, { -1.5f, "-1.5" }, { 100.0f, "100" },
+        { 1e-7f, "1e-07" }, { FLT_MAX, "3.4028235e+38" }, { 123456.789f, "123456.79" }, { 0.5f, "0.5" } };
     for (size_t i = 0; i < sizeof t / sizeof *t; i++) {
         char s[32];
         s[mm_format_float(t[i].f, s)] = 0;
