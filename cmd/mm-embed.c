@@ -19,10 +19,12 @@ static const mm_opt opts[] = {
     MM_OPT_STR('m', "model", &o.model, "NAME", "model: a name, a folder or a file (default: $MM_MODEL)"),
     MM_OPT_STR(0, "prompt", &o.prompt, "NAME", "put the checkpoint's prompt of this name before each text"),
     MM_OPT_STR(0, "prefix", &o.prefix, "TEXT", "put TEXT before each text, in place of any prompt"),
-    MM_OPT_ENUM(0, "pooling", &o.pooling, "mean|cls|last|max", "how token vectors become one (default: the checkpoint's)"),
+    MM_OPT_ENUM(0, "pooling", &o.pooling, "mean|cls|last|max",
+                "how token vectors become one (default: the checkpoint's)"),
     MM_OPT_BOOL(0, "normalize", &o.normalize, "scale vectors to length 1 (default: as the checkpoint says)"),
     MM_OPT_INT(0, "max-tokens", &o.max_tokens, "N", 3, 1 << 24, "use at most N tokens of each text"),
-    MM_OPT_ENUM(0, "overflow", &o.overflow, "cut|split|error", "what to do with longer texts (default: cut and say so)"),
+    MM_OPT_ENUM(0, "overflow", &o.overflow, "cut|split|error",
+                "what to do with longer texts (default: cut and say so)"),
     MM_OPT_INT(0, "window", &o.window, "N", 1, 1 << 20, "records considered together (default 1024)"),
     MM_OPTS_IN(o.io),
     MM_OPTS_OUT(o.io),
@@ -50,7 +52,8 @@ typedef struct state {
     uint64_t done;
 } state;
 
-/* The text of a record: its key "text", or the file that a list of paths names. 0, or the code of the record's failure. */
+/* The text of a record: its key "text", or the file that a list of paths names. 0, or the code of the record's
+ * failure. */
 static int find_text(state *s, mm_rec *rec, mm_slice *text)
 {
     static const char bom[] = "\xEF\xBB\xBF";
@@ -64,7 +67,8 @@ static int find_text(state *s, mm_rec *rec, mm_slice *text)
     if (mm_file_read(&s->file, path, MM_MAX_LINE, &err)) return mm_rec_fail(rec, err.code, "%s", err.msg);
     *text = (mm_slice){ s->file.p, s->file.len };
     if (text->len >= 3 && !memcmp(text->p, bom, 3)) *text = (mm_slice){ text->p + 3, text->len - 3 };
-    if (memchr(text->p, 0, text->len)) return mm_rec_fail(rec, MM_EDATA, "'%s' is no text file: it contains NUL bytes", path);
+    if (memchr(text->p, 0, text->len))
+        return mm_rec_fail(rec, MM_EDATA, "'%s' is no text file: it contains NUL bytes", path);
     size_t ok = mm_utf8_valid(text->p, text->len);
     if (ok < text->len) return mm_rec_fail(rec, MM_EDATA, "'%s' is not valid UTF-8 at byte %zu", path, ok + 1);
     return 0;
@@ -112,19 +116,23 @@ static int put_parts(state *s, item *it, const mm_text_out *first, const float *
     size_t base = id.len;
     for (int no = 1; !r; no++) {
         if (no == 1) memcpy(own, vec, s->dim * sizeof *own);
-        if (end <= start) end = len; /* nothing but the prefix fits: the rest goes into one cut part rather than into none */
+        if (end <= start)
+            end = len; /* nothing but the prefix fits: the rest goes into one cut part rather than into none */
         mm_buf chunk = { 0 };
         id.len = base;
         mm_buf_addf(&id, "#%d", no);
         mm_buf_addf(&chunk, "{\"n\":%d,\"start\":%zu,\"end\":%zu}", no, start, end);
-        if (id.failed || chunk.failed || mm_rec_parse(part, whole.p, whole.len, &err) || mm_rec_set_str(part, "id", id.p, id.len) ||
-            mm_rec_set_str(part, "text", text + start, end - start) || mm_rec_set(part, "chunk", chunk.p, chunk.len))
+        if (id.failed || chunk.failed || mm_rec_parse(part, whole.p, whole.len, &err) ||
+            mm_rec_set_str(part, "id", id.p, id.len) || mm_rec_set_str(part, "text", text + start, end - start) ||
+            mm_rec_set(part, "chunk", chunk.p, chunk.len))
             r = MM_ENOMEM;
         mm_buf_clear(&chunk);
         if (!r) r = add_vector(s, part, &(mm_text_out){ .tokens = res.used, .used = res.used }, own);
         if (!r) r = mm_io_put(&o.io, part);
         start = end;
-        while (start < len && (text[start] == ' ' || text[start] == '\n' || text[start] == '\t' || text[start] == '\r')) start++;
+        while (start < len &&
+               (text[start] == ' ' || text[start] == '\n' || text[start] == '\t' || text[start] == '\r'))
+            start++;
         if (r || start >= len) break;
         mm_buf rest = { 0 };
         mm_buf_add(&rest, s->prefix, s->prefix_len);
@@ -219,7 +227,8 @@ static int open_model(state *s)
     if (o.prompt && !s->prefix) return mm_fail(&c->err, MM_EARG, "model '%s' has no prompt '%s'", name, o.prompt);
     if (!s->prefix) s->prefix = "";
     s->prefix_len = strlen(s->prefix);
-    if (mm_utf8_valid(s->prefix, s->prefix_len) < s->prefix_len) return mm_fail(&c->err, MM_EARG, "the prefix is not valid UTF-8");
+    if (mm_utf8_valid(s->prefix, s->prefix_len) < s->prefix_len)
+        return mm_fail(&c->err, MM_EARG, "the prefix is not valid UTF-8");
     s->dim = mm_model_dim(s->m);
     return 0;
 }
@@ -251,7 +260,4 @@ static int run(mm_ctx *c, int argc, char **argv)
 static const char *const usage[] = { "[-m NAME] [-t0b] [option ...] [file ...]", NULL };
 static const mm_cmd cmd = { "mm-embed", "turn text into vectors", usage, opts, run };
 
-int main(int argc, char **argv)
-{
-    return mm_cmd_main(&cmd, argc, argv);
-}
+int main(int argc, char **argv) { return mm_cmd_main(&cmd, argc, argv); }

@@ -27,7 +27,8 @@ static const mm_opt opts[] = {
     MM_OPT_INT('k', "top", &o.k, "N", 1, 1000000, "hits per query (default 10)"),
     MM_OPT_STR('w', "where", &o.where, "CONDITION", "only records that match, as: lang = \"de\" and year >= 2020"),
     MM_OPT_NUM(0, "min-score", &o.min_score, "X", -1, 1, "only hits of at least this cosine"),
-    MM_OPT_INT(0, "rescore", &o.rescore, "N", 1, 1000000, "candidates scored again in float32 (types i8, b1; default 10 N, at least 100)"),
+    MM_OPT_INT(0, "rescore", &o.rescore, "N", 1, 1000000,
+               "candidates scored again in float32 (types i8, b1; default 10 N, at least 100)"),
     MM_OPT_BOOL(0, "keep-embedding", &o.keep, "leave the query's vector in the output"),
     MM_OPT_INT(0, "batch", &o.batch, "N", 1, 65536, "queries searched together (default 256)"),
     MM_OPT_GROUP("Index"),
@@ -59,7 +60,8 @@ static const char *hash_of(const char *model)
     return at ? at + 1 : model;
 }
 
-/* A record's model against the index's. 0, or the error that ends the run: vectors of two models cannot be compared. */
+/* A record's model against the index's. 0, or the error that ends the run: vectors of two models cannot be compared.
+ */
 static int check_model(state *s, mm_rec *rec, int writing)
 {
     mm_slice m;
@@ -72,8 +74,9 @@ static int check_model(state *s, mm_rec *rec, int writing)
     r = 0;
     if (!own[0] && writing) r = mm_index_set_model(s->ix, name, &s->c->err);
     else if (own[0] && strcmp(hash_of(own), hash_of(name)) && !o.any_model)
-        r = mm_fail(&s->c->err, MM_EMODEL, "index '%s' holds vectors of model '%s', %s has one of '%s' (--any-model takes it all the same)", s->dir, own,
-                    mm_rec_place(rec), name);
+        r = mm_fail(&s->c->err, MM_EMODEL,
+                    "index '%s' holds vectors of model '%s', %s has one of '%s' (--any-model takes it all the same)",
+                    s->dir, own, mm_rec_place(rec), name);
     free(name);
     return r;
 }
@@ -89,7 +92,8 @@ static int payload(state *s, mm_rec *rec)
     mm_buf_addc(&s->doc, '{');
     for (size_t i = 0; i < mm_rec_count(rec); i++) {
         mm_rec_member(rec, i, &key, &raw);
-        if ((key.len == 9 && !memcmp(key.p, "embedding", 9)) || (key.len == 2 && !memcmp(key.p, "id", 2)) || (key.len == 5 && !memcmp(key.p, "model", 5)))
+        if ((key.len == 9 && !memcmp(key.p, "embedding", 9)) || (key.len == 2 && !memcmp(key.p, "id", 2)) ||
+            (key.len == 5 && !memcmp(key.p, "model", 5)))
             continue;
         if (!first) mm_buf_addc(&s->doc, ',');
         mm_json_quote(&s->doc, key.p, key.len);
@@ -135,7 +139,8 @@ static int add_one(state *s, mm_buf *id)
     int r;
     if (mm_rec_failed(rec)) return 0;
     if ((r = check_model(s, rec, 1)) || mm_rec_failed(rec)) return r;
-    if ((r = mm_rec_vec(rec, &v, &dim, &err)) <= 0) return mm_rec_fail(rec, r ? r : MM_EDATA, "%s", r ? err.msg : "no key \"embedding\""), 0;
+    if ((r = mm_rec_vec(rec, &v, &dim, &err)) <= 0)
+        return mm_rec_fail(rec, r ? r : MM_EDATA, "%s", r ? err.msg : "no key \"embedding\""), 0;
     if ((r = record_id(s, rec, id))) return mm_rec_failed(rec) ? 0 : r;
     if ((r = payload(s, rec))) return r;
     r = mm_index_add(s->ix, id->p ? id->p : "", id->len, v, dim, s->doc.p, s->doc.len, &err);
@@ -160,7 +165,9 @@ static int delete_one(state *s, mm_buf *id)
         if (r) return mm_rec_failed(rec) ? 0 : r;
     }
     int r = mm_index_delete(s->ix, id->p ? id->p : "", id->len, &err);
-    if (r == 0) mm_rec_fail(rec, MM_EDATA, "there is no record '%.*s'", (int)(id->len < 200 ? id->len : 200), id->p ? id->p : "");
+    if (r == 0)
+        mm_rec_fail(rec, MM_EDATA, "there is no record '%.*s'", (int)(id->len < 200 ? id->len : 200),
+                    id->p ? id->p : "");
     return r < 0 ? mm_fail(&s->c->err, r, "%s", err.msg) : 0;
 }
 
@@ -172,7 +179,8 @@ static int acknowledge(state *s, uint64_t done)
     return fflush(stdout) ? mm_fail_errno(&s->c->err, "write failed on <stdout>") : 0;
 }
 
-/* --add and --delete: records in, nothing out. What came in is made safe whenever the input pauses and every few thousand. */
+/* --add and --delete: records in, nothing out. What came in is made safe whenever the input pauses and every few
+ * thousand. */
 static int change(state *s, int argc, char **argv)
 {
     mm_index_opts io = { (mm_index_type)o.type, o.wait };
@@ -263,8 +271,10 @@ static int take_query(state *s, batch *b, mm_rec *rec)
     if (mm_rec_failed(rec)) return 0;
     int r = check_model(s, rec, 0);
     if (r || mm_rec_failed(rec)) return r;
-    if ((r = mm_rec_vec(rec, &v, &dim, &err)) <= 0) return mm_rec_fail(rec, r ? r : MM_EDATA, "%s", r ? err.msg : "no key \"embedding\""), 0;
-    if (info.dim && dim != info.dim) return mm_rec_fail(rec, MM_ESHAPE, "the query has %zu dimensions, the index %zu", dim, info.dim), 0;
+    if ((r = mm_rec_vec(rec, &v, &dim, &err)) <= 0)
+        return mm_rec_fail(rec, r ? r : MM_EDATA, "%s", r ? err.msg : "no key \"embedding\""), 0;
+    if (info.dim && dim != info.dim)
+        return mm_rec_fail(rec, MM_ESHAPE, "the query has %zu dimensions, the index %zu", dim, info.dim), 0;
     int zero = 1;
     for (size_t i = 0; i < dim; i++) zero &= v[i] == 0;
     if (zero) return mm_rec_fail(rec, MM_EEMPTY, "the query is a zero vector: it has no direction"), 0;
@@ -316,10 +326,14 @@ static int answer(state *s, batch *b)
 static int search(state *s, int argc, char **argv)
 {
     size_t most = (size_t)o.batch, n_hits;
-    batch b = { .rec = calloc(most, sizeof *b.rec), .at = calloc(most, sizeof *b.at), .count = calloc(most, sizeof *b.count) };
+    batch b = { .rec = calloc(most, sizeof *b.rec),
+                .at = calloc(most, sizeof *b.at),
+                .count = calloc(most, sizeof *b.count) };
     int r = mm_index_open(&s->ix, s->dir, MM_INDEX_READ, NULL, &s->c->err);
     if (!r) r = prepare_where(s);
-    if (!r && (mm_mul(most, (size_t)o.k, &n_hits) || !(b.hits = mm_realloc(NULL, n_hits, sizeof *b.hits)) || !b.rec || !b.at || !b.count)) r = no_memory(s);
+    if (!r && (mm_mul(most, (size_t)o.k, &n_hits) || !(b.hits = mm_realloc(NULL, n_hits, sizeof *b.hits)) || !b.rec ||
+               !b.at || !b.count))
+        r = no_memory(s);
     int opened = !r;
     if (!r) r = mm_io_open(&o.io, s->c, argc, argv);
     for (int more = 1; !r && more > 0;) {
@@ -363,9 +377,12 @@ static int print_record(state *s, uint64_t row)
     if (doc.len > 2) mm_buf_addc(&b, ',');
     mm_buf_add(&b, doc.len > 2 ? doc.p + 1 : "}", doc.len > 2 ? doc.len - 1 : 1);
     float *v = mm_aligned(info.dim, sizeof *v);
-    int r = b.failed || !v ? no_memory(s) : mm_rec_parse(rec, b.p, b.len, &err) ? mm_fail(&s->c->err, MM_EDATA, "record '%.100s': %s", b.p, err.msg) : 0;
+    int r = b.failed || !v                        ? no_memory(s)
+            : mm_rec_parse(rec, b.p, b.len, &err) ? mm_fail(&s->c->err, MM_EDATA, "record '%.100s': %s", b.p, err.msg)
+                                                  : 0;
     if (!r) mm_index_vector(s->ix, row, v);
-    if (!r && mm_index_model(s->ix)[0]) r = mm_rec_set_str(rec, "model", mm_index_model(s->ix), strlen(mm_index_model(s->ix)));
+    if (!r && mm_index_model(s->ix)[0])
+        r = mm_rec_set_str(rec, "model", mm_index_model(s->ix), strlen(mm_index_model(s->ix)));
     if (!r) r = mm_rec_set_vec(rec, MM_F32, v, info.dim);
     if (!r) r = mm_io_put(&o.io, rec);
     free(v);
@@ -387,7 +404,8 @@ static int show(state *s)
         if (mm_index_find(s->ix, o.get, strlen(o.get), &row)) r = print_record(s, row), s->answers = 1;
     } else {
         for (row = 0; row < info.rows && !r; row++)
-            if (mm_index_live(s->ix, row) && !(s->skip && s->skip[row / 64] >> row % 64 & 1)) r = print_record(s, row), s->answers++;
+            if (mm_index_live(s->ix, row) && !(s->skip && s->skip[row / 64] >> row % 64 & 1))
+                r = print_record(s, row), s->answers++;
     }
     r = mm_io_close(&o.io, r);
     if (!r && o.get && !s->answers) {
@@ -408,8 +426,10 @@ static int info(state *s)
     mm_json_quote(&b, mm_index_model(s->ix), strlen(mm_index_model(s->ix)));
     if (b.failed) r = no_memory(s);
     else
-        printf("{\"type\":\"%s\",\"dim\":%zu,\"records\":%llu,\"rows\":%llu,\"journal\":%llu,\"segments\":%zu,\"bytes\":%llu,\"model\":%s}\n", types[i.type], i.dim,
-               (unsigned long long)i.records, (unsigned long long)i.rows, (unsigned long long)i.journal, i.segments, (unsigned long long)i.bytes, b.p);
+        printf("{\"type\":\"%s\",\"dim\":%zu,\"records\":%llu,\"rows\":%llu,\"journal\":%llu,\"segments\":%zu,"
+               "\"bytes\":%llu,\"model\":%s}\n",
+               types[i.type], i.dim, (unsigned long long)i.records, (unsigned long long)i.rows,
+               (unsigned long long)i.journal, i.segments, (unsigned long long)i.bytes, b.p);
     mm_buf_clear(&b);
     return r;
 }
@@ -446,7 +466,8 @@ static int run(mm_ctx *c, int argc, char **argv)
         s.dir = argv[0];
         argc--;
         argv++;
-        if (argc && (o.get || o.list || o.info || o.verify || o.compact)) r = mm_fail(&c->err, MM_EARG, "unexpected operand '%s'", argv[0]);
+        if (argc && (o.get || o.list || o.info || o.verify || o.compact))
+            r = mm_fail(&c->err, MM_EARG, "unexpected operand '%s'", argv[0]);
         else if (o.add || o.del) r = change(&s, argc, argv);
         else if (o.get || o.list) r = show(&s);
         else if (o.info) r = info(&s);
@@ -461,11 +482,9 @@ static int run(mm_ctx *c, int argc, char **argv)
     return r ? r : closed;
 }
 
-static const char *const usage[] = { "[-k N] [-w CONDITION] [option ...] INDEX [file ...]", "--add [option ...] INDEX [file ...]",
-                                     "--delete [option ...] INDEX [file ...]", "--get ID | --list | --info | --verify | --compact INDEX", NULL };
+static const char *const usage[] = { "[-k N] [-w CONDITION] [option ...] INDEX [file ...]",
+                                     "--add [option ...] INDEX [file ...]", "--delete [option ...] INDEX [file ...]",
+                                     "--get ID | --list | --info | --verify | --compact INDEX", NULL };
 static const mm_cmd cmd = { "mm-retrieve", "keep vectors in an index and find the nearest", usage, opts, run };
 
-int main(int argc, char **argv)
-{
-    return mm_cmd_main(&cmd, argc, argv);
-}
+int main(int argc, char **argv) { return mm_cmd_main(&cmd, argc, argv); }

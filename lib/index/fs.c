@@ -45,7 +45,9 @@ int ix_fsync(int fd, const char *name, mm_err *err)
 int ix_rename(const char *dir, const char *from, const char *to, mm_err *err)
 {
     char *a = mm_path_join(dir, from), *b = mm_path_join(dir, to);
-    int r = !a || !b ? mm_fail(err, MM_ENOMEM, "out of memory") : fault() || rename(a, b) ? mm_fail_errno(err, "cannot rename to '%s'", b) : 0;
+    int r = !a || !b                  ? mm_fail(err, MM_ENOMEM, "out of memory")
+            : fault() || rename(a, b) ? mm_fail_errno(err, "cannot rename to '%s'", b)
+                                      : 0;
     free(a);
     free(b);
     return r ? r : fault() ? mm_fail_errno(err, "cannot sync folder '%s'", dir) : mm_sync_dir(dir, err);

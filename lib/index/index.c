@@ -11,8 +11,8 @@
 #include "index/index_int.h"
 #include "kernels/mm_kern.h"
 
-/* A journal is turned into a segment when it reaches this size, and at close when it is over the smaller one. Opening reads the
- * journal: at 1 MiB that takes a millisecond. */
+/* A journal is turned into a segment when it reaches this size, and at close when it is over the smaller one. Opening
+ * reads the journal: at 1 MiB that takes a millisecond. */
 #define LOG_MAX ((uint64_t)64 << 20)
 #define LOG_KEEP ((uint64_t)1 << 20)
 #define PENDING_MAX ((size_t)4 << 20)
@@ -52,7 +52,8 @@ static int open_segments(mm_index *ix, mm_err *err)
         segment *s = &ix->seg[i];
         int r = seg_open(s, ix->dir, err);
         if (r || (r = dead_read(ix, s, err))) return r;
-        if (s->h.type != (uint32_t)ix->type || s->h.dim != ix->dim) return mm_fail(err, MM_EDATA, "segment '%s' does not belong to this index", s->name);
+        if (s->h.type != (uint32_t)ix->type || s->h.dim != ix->dim)
+            return mm_fail(err, MM_EDATA, "segment '%s' does not belong to this index", s->name);
         s->base = base;
         base += s->h.rows;
         ix->live += s->h.rows - s->n_dead;
@@ -60,7 +61,8 @@ static int open_segments(mm_index *ix, mm_err *err)
     return 0;
 }
 
-/* What a reader does; a writer may replace everything between two of its steps, so a missing file means: look again. */
+/* What a reader does; a writer may replace everything between two of its steps, so a missing file means: look again.
+ */
 static int load(mm_index *ix, mm_err *err)
 {
     for (int tries = 0;; tries++) {
@@ -103,8 +105,8 @@ static int begin_write(mm_index *ix, int wait, mm_err *err)
     ix->lock = ix_open(ix->dir, "lock", O_RDWR | O_CREAT, err);
     if (ix->lock < 0) return ix->lock;
     if (flock(ix->lock, wait ? LOCK_EX : LOCK_EX | LOCK_NB))
-        return errno == EWOULDBLOCK ? mm_fail(err, MM_ELOCK, "another process is writing to index '%s'", ix->dir) :
-                                      mm_fail_errno(err, "cannot lock index '%s'", ix->dir);
+        return errno == EWOULDBLOCK ? mm_fail(err, MM_ELOCK, "another process is writing to index '%s'", ix->dir)
+                                    : mm_fail_errno(err, "cannot lock index '%s'", ix->dir);
     return 0;
 }
 
@@ -202,13 +204,15 @@ int mm_index_find(const mm_index *ix, const char *id, size_t len, uint64_t *row)
     uint64_t r;
     if (mem_find(ix, id, len, &j)) return *row = ix_base(ix) + j, 1;
     for (size_t s = ix->n_seg; s-- > 0;)
-        if (seg_find(&ix->seg[s], id, len, &r) && !(ix->seg[s].dead[r / 64] >> r % 64 & 1)) return *row = ix->seg[s].base + r, 1;
+        if (seg_find(&ix->seg[s], id, len, &r) && !(ix->seg[s].dead[r / 64] >> r % 64 & 1))
+            return *row = ix->seg[s].base + r, 1;
     return 0;
 }
 
 void mm_index_get_info(const mm_index *ix, mm_index_info *info)
 {
-    *info = (mm_index_info){ ix->type, ix->dim, ix->live, ix_base(ix) + ix->n_row, ix->n_row, ix->n_seg, ix->log_bytes };
+    *info =
+        (mm_index_info){ ix->type, ix->dim, ix->live, ix_base(ix) + ix->n_row, ix->n_row, ix->n_seg, ix->log_bytes };
     for (size_t i = 0; i < ix->n_seg; i++) info->bytes += ix->seg[i].map.len;
 }
 
@@ -228,8 +232,9 @@ static void get_row(void *arg, uint64_t i, mm_slice *id, mm_slice *doc, float *v
     if (vec) mm_index_vector(c->ix, c->rows[i], vec);
 }
 
-/* Replace segments from `first` on and the journal by one segment of their live rows. The steps: segment, bitmaps and an empty
- * journal are written and synced under new names; the manifest is replaced; what it does not name any more is removed. */
+/* Replace segments from `first` on and the journal by one segment of their live rows. The steps: segment, bitmaps and
+ * an empty journal are written and synced under new names; the manifest is replaced; what it does not name any more
+ * is removed. */
 static int merge(mm_index *ix, size_t first, mm_err *err)
 {
     uint64_t from = first < ix->n_seg ? ix->seg[first].base : ix_base(ix), to = ix_base(ix) + ix->n_row, n = 0;
@@ -268,8 +273,8 @@ static int merge(mm_index *ix, size_t first, mm_err *err)
     return r;
 }
 
-/* Segments that are small beside what comes are merged with it, so that their number stays logarithmic and each row is
- * rewritten a few times in its life. */
+/* Segments that are small beside what comes are merged with it, so that their number stays logarithmic and each row
+ * is rewritten a few times in its life. */
 static size_t merge_from(const mm_index *ix)
 {
     size_t first = ix->n_seg;
@@ -304,11 +309,13 @@ static int spill(mm_index *ix, mm_err *err)
     return !r && ix->log_bytes >= LOG_MAX ? mm_index_sync(ix, err) : r;
 }
 
-int mm_index_add(mm_index *ix, const char *id, size_t id_len, const float *vec, size_t dim, const char *doc, size_t doc_len, mm_err *err)
+int mm_index_add(mm_index *ix, const char *id, size_t id_len, const float *vec, size_t dim, const char *doc,
+                 size_t doc_len, mm_err *err)
 {
     int r = writable(ix, err);
     if (r) return r;
-    if (id_len > MM_INDEX_ID_MAX) return mm_fail(err, MM_EDATA, "an id of %zu bytes is too long (limit %d)", id_len, MM_INDEX_ID_MAX);
+    if (id_len > MM_INDEX_ID_MAX)
+        return mm_fail(err, MM_EDATA, "an id of %zu bytes is too long (limit %d)", id_len, MM_INDEX_ID_MAX);
     if (doc_len > MM_INDEX_DOC_MAX) return mm_fail(err, MM_EDATA, "a record of %zu bytes is too large", doc_len);
     if (!dim || dim > MM_INDEX_DIM_MAX || (ix->dim && dim != ix->dim))
         return mm_fail(err, MM_ESHAPE, "the vector has %zu dimensions, the index %zu", dim, ix->dim);
@@ -317,7 +324,8 @@ int mm_index_add(mm_index *ix, const char *id, size_t id_len, const float *vec, 
     memcpy(v, vec, dim * sizeof *v);
     for (size_t i = 0; i < dim && !r; i++)
         if (!isfinite(v[i])) r = mm_fail(err, MM_EDATA, "the vector holds a value that is not finite");
-    if (!r && mm_kern_get()->l2_normalize(v, 1, dim)) r = mm_fail(err, MM_EEMPTY, "the vector is zero: it has no direction");
+    if (!r && mm_kern_get()->l2_normalize(v, 1, dim))
+        r = mm_fail(err, MM_EEMPTY, "the vector is zero: it has no direction");
     if (!r && !ix->dim) { /* the first vector decides */
         ix->dim = dim;
         if ((r = man_write(ix, err))) ix->broken = 1;

@@ -1,6 +1,6 @@
-/* The journal: records appended behind each other, each with its length and checksum, so that a torn end is recognised and
- * left out. Record: u32 length of the body, u32 CRC-32C of the body, body (struct head, id, payload, vector). What it holds is
- * mirrored in memory, which is what searches see. */
+/* The journal: records appended behind each other, each with its length and checksum, so that a torn end is
+ * recognised and left out. Record: u32 length of the body, u32 CRC-32C of the body, body (struct head, id, payload,
+ * vector). What it holds is mirrored in memory, which is what searches see. */
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -167,8 +167,8 @@ int log_replay(mm_index *ix, mm_err *err)
         head h;
         memcpy(pre, m.p + at, 8);
         if (!valid(&m, at)) {
-            /* the record being written when the writer died, of which nobody was told; with a good one behind it, it is
-             * something else */
+            /* the record being written when the writer died, of which nobody was told; with a good one behind it, it
+             * is something else */
             if (pre[0] <= m.len - at - 8 && valid(&m, at + 8 + pre[0]))
                 r = mm_fail(err, MM_EDATA, "journal '%s' is damaged at byte %zu", ix->log_name, at);
             break;
@@ -177,7 +177,8 @@ int log_replay(mm_index *ix, mm_err *err)
         memcpy(&h, body, sizeof h);
         uint64_t need = (uint64_t)sizeof h + h.id_len + h.doc_len + (uint64_t)h.dim * 4;
         const char *id = body + sizeof h, *doc = id + h.id_len;
-        if (need != pre[0] || (h.op == OP_ADD ? !ix->dim || h.dim != ix->dim : h.op != OP_DEL || h.dim || h.doc_len)) {
+        if (need != pre[0] ||
+            (h.op == OP_ADD ? !ix->dim || h.dim != ix->dim : h.op != OP_DEL || h.dim || h.doc_len)) {
             r = mm_fail(err, MM_EDATA, "journal '%s' is damaged at byte %zu", ix->log_name, at);
             break;
         }

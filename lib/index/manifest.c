@@ -1,6 +1,6 @@
-/* The manifest: a JSON object on the first line, its CRC-32C in hexadecimal on the second. It names everything that belongs to
- * the index; a file of the folder that it does not name is what a killed writer left behind. Bitmaps of deleted rows are files
- * of their own, written anew under a new name whenever they change. */
+/* The manifest: a JSON object on the first line, its CRC-32C in hexadecimal on the second. It names everything that
+ * belongs to the index; a file of the folder that it does not name is what a killed writer left behind. Bitmaps of
+ * deleted rows are files of their own, written anew under a new name whenever they change. */
 #include <dirent.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -31,18 +31,23 @@ int man_parse(mm_index *ix, const char *text, size_t len, mm_err *err)
     if (!nl) return mm_fail(err, MM_EDATA, "manifest is damaged: it has no second line");
     size_t body = (size_t)(nl - text), rest = len - body - 1;
     memcpy(sum, nl + 1, rest < 15 ? rest : 15);
-    if (sscanf(sum, "%8x%n", &crc, &end) != 1 || crc != mm_crc32c(0, text, body)) return mm_fail(err, MM_EDATA, "manifest is damaged: checksum");
+    if (sscanf(sum, "%8x%n", &crc, &end) != 1 || crc != mm_crc32c(0, text, body))
+        return mm_fail(err, MM_EDATA, "manifest is damaged: checksum");
     json_t *j = mm_json_load(text, body, "manifest", err), *segs, *item;
     if (!j) return MM_EDATA;
     int64_t version, dim, gen;
-    if ((r = mm_json_get_int(j, "version", 1, INT32_MAX, 0, &version, err)) || (r = mm_json_get_int(j, "dim", 0, MM_INDEX_DIM_MAX, 0, &dim, err)) ||
-        (r = mm_json_get_int(j, "generation", 1, INT64_MAX / 2, 1, &gen, err)) || (r = mm_json_get_str(j, "type", "", &type, err)) ||
-        (r = mm_json_get_str(j, "model", "", &model, err)) || (r = mm_json_get_str(j, "journal", "", &name, err)))
+    if ((r = mm_json_get_int(j, "version", 1, INT32_MAX, 0, &version, err)) ||
+        (r = mm_json_get_int(j, "dim", 0, MM_INDEX_DIM_MAX, 0, &dim, err)) ||
+        (r = mm_json_get_int(j, "generation", 1, INT64_MAX / 2, 1, &gen, err)) ||
+        (r = mm_json_get_str(j, "type", "", &type, err)) || (r = mm_json_get_str(j, "model", "", &model, err)) ||
+        (r = mm_json_get_str(j, "journal", "", &name, err)))
         goto end;
-    if (version != 1) r = mm_fail(err, MM_EUNSUP, "the index has format %lld, this version knows 1", (long long)version);
+    if (version != 1)
+        r = mm_fail(err, MM_EUNSUP, "the index has format %lld, this version knows 1", (long long)version);
     int t = 0;
     while (t < 4 && strcmp(type, type_names[t])) t++;
-    if (!r && (t == 4 || !good_name(name, sizeof ix->log_name))) r = mm_fail(err, MM_EDATA, "manifest is damaged: type or journal");
+    if (!r && (t == 4 || !good_name(name, sizeof ix->log_name)))
+        r = mm_fail(err, MM_EDATA, "manifest is damaged: type or journal");
     if (r) goto end;
     ix->type = (mm_index_type)t;
     ix->dim = (size_t)dim;
@@ -57,7 +62,9 @@ int man_parse(mm_index *ix, const char *text, size_t len, mm_err *err)
     for (size_t i = 0; i < n && !r; i++) {
         const char *dead;
         item = json_array_get(segs, i);
-        if ((r = mm_json_get_str(item, "file", "", &name, err)) || (r = mm_json_get_str(item, "deleted", "", &dead, err))) break;
+        if ((r = mm_json_get_str(item, "file", "", &name, err)) ||
+            (r = mm_json_get_str(item, "deleted", "", &dead, err)))
+            break;
         if (!good_name(name, sizeof ix->seg->name) || (dead[0] && !good_name(dead, sizeof ix->seg->dead_name))) {
             r = mm_fail(err, MM_EDATA, "manifest is damaged: name of a segment");
             break;
@@ -86,12 +93,13 @@ int man_read(mm_index *ix, mm_err *err)
 int man_write(mm_index *ix, mm_err *err)
 {
     mm_buf b = { 0 };
-    mm_buf_addf(&b, "{\"version\":1,\"type\":\"%s\",\"dim\":%zu,\"generation\":%llu,\"model\":", type_names[ix->type], ix->dim,
-                (unsigned long long)ix->gen);
+    mm_buf_addf(&b, "{\"version\":1,\"type\":\"%s\",\"dim\":%zu,\"generation\":%llu,\"model\":", type_names[ix->type],
+                ix->dim, (unsigned long long)ix->gen);
     mm_json_quote(&b, ix->model, strlen(ix->model));
     mm_buf_addf(&b, ",\"journal\":\"%s\",\"segments\":[", ix->log_name);
     for (size_t i = 0; i < ix->n_seg; i++)
-        mm_buf_addf(&b, "%s{\"file\":\"%s\",\"deleted\":\"%s\"}", i ? "," : "", ix->seg[i].name, ix->seg[i].dead_name);
+        mm_buf_addf(&b, "%s{\"file\":\"%s\",\"deleted\":\"%s\"}", i ? "," : "", ix->seg[i].name,
+                    ix->seg[i].dead_name);
     mm_buf_adds(&b, "]}");
     uint32_t crc = mm_crc32c(0, b.p, b.failed ? 0 : b.len);
     mm_buf_addf(&b, "\n%08x\n", crc);
@@ -107,7 +115,10 @@ int man_write(mm_index *ix, mm_err *err)
 }
 
 /* names of ours; anything else in the folder is the user's and is left alone */
-static int ours(const char *n) { return !strncmp(n, "seg-", 4) || !strncmp(n, "log-", 4) || !strcmp(n, MANIFEST ".new"); }
+static int ours(const char *n)
+{
+    return !strncmp(n, "seg-", 4) || !strncmp(n, "log-", 4) || !strcmp(n, MANIFEST ".new");
+}
 
 int man_foreign(const mm_index *ix)
 {
@@ -127,7 +138,8 @@ void man_sweep(mm_index *ix)
         const char *n = e->d_name;
         if (!ours(n)) continue;
         int keep = !strcmp(n, ix->log_name);
-        for (size_t i = 0; i < ix->n_seg; i++) keep |= !strcmp(n, ix->seg[i].name) || !strcmp(n, ix->seg[i].dead_name);
+        for (size_t i = 0; i < ix->n_seg; i++)
+            keep |= !strcmp(n, ix->seg[i].name) || !strcmp(n, ix->seg[i].dead_name);
         if (!keep) ix_unlink(ix->dir, n);
     }
     closedir(d);
@@ -151,7 +163,8 @@ int dead_read(mm_index *ix, segment *s, mm_err *err)
     } else {
         memcpy(s->dead, m.p + 8, 8 * words);
         for (size_t i = 0; i < words; i++) s->n_dead += (uint64_t)__builtin_popcountll(s->dead[i]);
-        if (s->n_dead > s->h.rows) r = mm_fail(err, MM_EDATA, "'%s' is damaged: more deleted rows than rows", s->dead_name);
+        if (s->n_dead > s->h.rows)
+            r = mm_fail(err, MM_EDATA, "'%s' is damaged: more deleted rows than rows", s->dead_name);
     }
     mm_map_close(&m);
     return r;
@@ -167,7 +180,8 @@ int dead_write(mm_index *ix, segment *s, mm_err *err)
     buf[1] = 0;
     memcpy(buf + 2, s->dead, 8 * words);
     buf[0] = mm_crc32c(0, buf + 1, 4 + 8 * words);
-    int fd = ix_open(ix->dir, name, O_WRONLY | O_CREAT | O_TRUNC, err), r = fd < 0 ? fd : ix_write(fd, buf, 8 + 8 * words, name, err);
+    int fd = ix_open(ix->dir, name, O_WRONLY | O_CREAT | O_TRUNC, err),
+        r = fd < 0 ? fd : ix_write(fd, buf, 8 + 8 * words, name, err);
     if (!r) r = ix_fsync(fd, name, err);
     if (fd >= 0 && close(fd) && !r) r = mm_fail_errno(err, "cannot close '%s'", name);
     free(buf);

@@ -1,5 +1,5 @@
-/* Search: every segment is scanned in the type it is kept in, the journal in float32; i8 and b1 only choose candidates, which are
- * scored again from float32. */
+/* Search: every segment is scanned in the type it is kept in, the journal in float32; i8 and b1 only choose
+ * candidates, which are scored again from float32. */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -21,21 +21,29 @@ static void skip_bits(uint64_t *out, const uint64_t *dead, const uint64_t *all, 
     }
 }
 
-static int scan_segments(mm_index *ix, const float *q, size_t nq, const mm_index_query *how, uint64_t *skip, mmk_hits *hits)
+static int scan_segments(mm_index *ix, const float *q, size_t nq, const mm_index_query *how, uint64_t *skip,
+                         mmk_hits *hits)
 {
     const mm_kern *k = mm_kern_get();
     for (size_t i = 0; i < ix->n_seg; i++) {
         const segment *s = &ix->seg[i];
         mmk_scan_type type = (mmk_scan_type)s->h.type;
         skip_bits(skip, s->dead, how->skip, s->base, s->h.rows);
-        mmk_scan_in in = { type, seg_sec(s, SEC_VEC), mmk_scan_row_bytes(type, ix->dim), s->h.rows, ix->dim,
-                           type == MMK_SCAN_I8 ? (const float *)(const void *)seg_sec(s, SEC_SCALE) : NULL, skip, s->base };
+        mmk_scan_in in = { type,
+                           seg_sec(s, SEC_VEC),
+                           mmk_scan_row_bytes(type, ix->dim),
+                           s->h.rows,
+                           ix->dim,
+                           type == MMK_SCAN_I8 ? (const float *)(const void *)seg_sec(s, SEC_SCALE) : NULL,
+                           skip,
+                           s->base };
         if (mmk_scan(k, &in, q, nq, how->threads, hits)) return MM_ENOMEM;
     }
     return 0;
 }
 
-static int scan_journal(mm_index *ix, const float *q, size_t nq, const mm_index_query *how, uint64_t *skip, mmk_hits *hits)
+static int scan_journal(mm_index *ix, const float *q, size_t nq, const mm_index_query *how, uint64_t *skip,
+                        mmk_hits *hits)
 {
     uint64_t base = ix_base(ix);
     if (!ix->n_row) return 0;
@@ -46,7 +54,8 @@ static int scan_journal(mm_index *ix, const float *q, size_t nq, const mm_index_
     return mmk_scan(mm_kern_get(), &in, q, nq, how->threads, hits) ? MM_ENOMEM : 0;
 }
 
-/* The candidates' exact scores. One row at a time through the scan kernel: a score has the same bits as in an f32 index. */
+/* The candidates' exact scores. One row at a time through the scan kernel: a score has the same bits as in an f32
+ * index. */
 static int rescore(mm_index *ix, const float *q, size_t nq, const mmk_hits *cand, mmk_hits *hits, int threads)
 {
     int failed = 0;
@@ -56,7 +65,10 @@ static int rescore(mm_index *ix, const float *q, size_t nq, const mmk_hits *cand
             uint64_t row = cand[i].id[c];
             const segment *s = ix->seg;
             while (row >= s->base + s->h.rows) s++;
-            mmk_scan_in in = { MMK_SCAN_F32, seg_sec(s, SEC_FULL) + (row - s->base) * ix->dim * 4, ix->dim * 4, 1, ix->dim, NULL, NULL, row };
+            mmk_scan_in in = { MMK_SCAN_F32, seg_sec(s, SEC_FULL) + (row - s->base) * ix->dim * 4,
+                               ix->dim * 4,  1,
+                               ix->dim,      NULL,
+                               NULL,         row };
             failed |= mmk_scan(mm_kern_get(), &in, q + i * ix->dim, 1, 1, &hits[i]) != 0;
         }
     return failed ? MM_ENOMEM : 0;
@@ -87,8 +99,8 @@ static void free_hits(mmk_hits *h)
     free(h);
 }
 
-int mm_index_search(mm_index *ix, const float *q, size_t nq, size_t dim, const mm_index_query *how, mm_index_hit *out, size_t *count,
-                    mm_err *err)
+int mm_index_search(mm_index *ix, const float *q, size_t nq, size_t dim, const mm_index_query *how, mm_index_hit *out,
+                    size_t *count, mm_err *err)
 {
     if (nq == 0) return 0;
     if (ix->dim == 0) { /* nothing was ever added */
@@ -97,7 +109,9 @@ int mm_index_search(mm_index *ix, const float *q, size_t nq, size_t dim, const m
     }
     if (dim != ix->dim) return mm_fail(err, MM_ESHAPE, "the query has %zu dimensions, the index %zu", dim, ix->dim);
     uint64_t rows = ix_base(ix) + ix->n_row;
-    size_t k = how->k < rows ? how->k : (size_t)rows, want = how->rescore ? how->rescore : 10 * how->k > 100 ? 10 * how->k : 100;
+    size_t k = how->k < rows ? how->k : (size_t)rows, want = how->rescore        ? how->rescore
+                                                             : 10 * how->k > 100 ? 10 * how->k
+                                                                                 : 100;
     int coarse = ix->type >= MM_INDEX_I8, r = 0;
     if (want < k) want = k;
     if (want > rows) want = (size_t)rows;
@@ -112,7 +126,8 @@ int mm_index_search(mm_index *ix, const float *q, size_t nq, size_t dim, const m
     for (size_t i = 0; i < nq * dim && !r; i++)
         if (!isfinite(norm[i])) r = mm_fail(err, MM_EDATA, "query %zu holds a value that is not finite", i / dim);
     for (size_t i = 0; i < nq && !r; i++)
-        if (mm_kern_get()->l2_normalize(norm + i * dim, 1, dim)) r = mm_fail(err, MM_EEMPTY, "query %zu is a zero vector", i);
+        if (mm_kern_get()->l2_normalize(norm + i * dim, 1, dim))
+            r = mm_fail(err, MM_EEMPTY, "query %zu is a zero vector", i);
     if (r) goto end;
     r = scan_segments(ix, norm, nq, how, skip, coarse ? cand : hits);
     if (!r && coarse) r = rescore(ix, norm, nq, cand, hits, how->threads);
@@ -124,7 +139,8 @@ int mm_index_search(mm_index *ix, const float *q, size_t nq, size_t dim, const m
     for (size_t i = 0; i < nq; i++) {
         mmk_hits_sort(&hits[i]);
         count[i] = hits[i].count;
-        for (size_t j = 0; j < hits[i].count; j++) out[i * how->k + j] = (mm_index_hit){ hits[i].score[j], hits[i].id[j] };
+        for (size_t j = 0; j < hits[i].count; j++)
+            out[i * how->k + j] = (mm_index_hit){ hits[i].score[j], hits[i].id[j] };
     }
 end:
     free(norm);

@@ -127,7 +127,8 @@ int seg_write(const char *dir, const char *name, mm_index_type type, size_t dim,
     seg_head h = { .type = type, .dim = (uint32_t)dim, .rows = src->rows, .slots = 16 };
     memcpy(h.magic, MAGIC, 8);
     while (h.slots < 2 * h.rows) h.slots *= 2;
-    if (h.rows >= UINT32_MAX) return mm_fail(err, MM_EUNSUP, "a segment of %llu rows is too large", (unsigned long long)h.rows);
+    if (h.rows >= UINT32_MAX)
+        return mm_fail(err, MM_EUNSUP, "a segment of %llu rows is too large", (unsigned long long)h.rows);
     out o = { .fd = ix_open(dir, name, O_WRONLY | O_CREAT | O_TRUNC, err), .name = name, .err = err };
     if (o.fd < 0) return o.fd;
     float *v = mm_aligned(dim, sizeof *v);
@@ -161,13 +162,17 @@ static int expected(const seg_head *h, int sec, uint64_t *len)
     case SEC_VEC: *len = rows * stride(h->type, d); return 1;
     case SEC_SCALE: *len = h->type == MM_INDEX_I8 ? rows * 4 : 0; return 1;
     case SEC_FULL: *len = h->type >= MM_INDEX_I8 ? rows * d * 4 : 0; return 1;
-    case SEC_IDOFF: case SEC_DOCOFF: *len = (rows + 1) * 8; return 1;
+    case SEC_IDOFF:
+    case SEC_DOCOFF: *len = (rows + 1) * 8; return 1;
     case SEC_HASH: *len = h->slots * 4; return 1;
     default: return 0; /* as long as it is */
     }
 }
 
-static int bad(const segment *s, const char *what, mm_err *err) { return mm_fail(err, MM_EDATA, "segment '%s' is damaged: %s", s->name, what); }
+static int bad(const segment *s, const char *what, mm_err *err)
+{
+    return mm_fail(err, MM_EDATA, "segment '%s' is damaged: %s", s->name, what);
+}
 
 int seg_open(segment *s, const char *dir, mm_err *err)
 {
@@ -181,8 +186,8 @@ int seg_open(segment *s, const char *dir, mm_err *err)
     if (memcmp(h->magic, MAGIC, 8)) return bad(s, "it does not begin as a segment does", err);
     if (h->crc != mm_crc32c(0, h, offsetof(seg_head, crc))) return bad(s, "checksum of the header", err);
     /* the checksum keeps accidents out; what follows keeps out headers that were made with intent */
-    if (h->type > MM_INDEX_B1 || !h->dim || h->dim > MM_INDEX_DIM_MAX || h->rows >= UINT32_MAX || h->slots < h->rows + 1 ||
-        h->slots > (uint64_t)1 << 33 || h->slots & (h->slots - 1))
+    if (h->type > MM_INDEX_B1 || !h->dim || h->dim > MM_INDEX_DIM_MAX || h->rows >= UINT32_MAX ||
+        h->slots < h->rows + 1 || h->slots > (uint64_t)1 << 33 || h->slots & (h->slots - 1))
         return bad(s, "values of the header", err);
     for (int i = 0; i < SECTIONS; i++) {
         uint64_t want, len = h->sec[i].len, off = h->sec[i].off;
@@ -230,15 +235,19 @@ void seg_vector(const segment *s, uint64_t row, float *vec)
 
 int seg_check(const segment *s, char *what, size_t size)
 {
-    static const char *const names[SECTIONS] = { "vectors", "scales", "float32 vectors", "offsets of ids", "ids", "offsets of payloads",
-                                                 "payloads", "table of ids" };
+    static const char *const names[SECTIONS] = { "vectors",        "scales",      "float32 vectors",
+                                                 "offsets of ids", "ids",         "offsets of payloads",
+                                                 "payloads",       "table of ids" };
     for (int i = 0; i < SECTIONS; i++)
         if (mm_crc32c(0, seg_sec(s, i), s->h.sec[i].len) != s->h.sec[i].crc)
             return snprintf(what, size, "segment '%s': checksum of the %s", s->name, names[i]), 1;
     for (uint64_t r = 0; r < s->h.rows; r++) {
         mm_slice id = seg_text(s, SEC_IDOFF, r);
         uint64_t at;
-        if (!seg_find(s, id.p, id.len, &at)) return snprintf(what, size, "segment '%s': row %llu is not in its table of ids", s->name, (unsigned long long)r), 1;
+        if (!seg_find(s, id.p, id.len, &at))
+            return snprintf(what, size, "segment '%s': row %llu is not in its table of ids", s->name,
+                            (unsigned long long)r),
+                   1;
     }
     return 0;
 }

@@ -49,9 +49,16 @@ static void space(parser *x)
     while (*x->p == ' ' || *x->p == '\t' || *x->p == '\n') x->p++;
 }
 
-static int fail(parser *x, const char *what) { return mm_fail(x->err, MM_EARG, "condition, column %zu: %s", (size_t)(x->p - x->s) + 1, what); }
+static int fail(parser *x, const char *what)
+{
+    return mm_fail(x->err, MM_EARG, "condition, column %zu: %s", (size_t)(x->p - x->s) + 1, what);
+}
 
-static int name_char(char c) { return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '_' || c == '-' || c == '.' || (c & 0x80); }
+static int name_char(char c)
+{
+    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '_' || c == '-' ||
+           c == '.' || (c & 0x80);
+}
 
 /* the keyword at the cursor, whole */
 static int word(parser *x, const char *w)
@@ -127,7 +134,10 @@ static int add_value(parser *x, mm_where *w)
 
 static int comparison(parser *x, mm_where *w)
 {
-    static const struct { const char *s; int cmp; } ops[] = { { "!=", NE }, { "<=", LE }, { ">=", GE }, { "==", EQ }, { "=", EQ }, { "<", LT }, { ">", GT } };
+    static const struct {
+        const char *s;
+        int cmp;
+    } ops[] = { { "!=", NE }, { "<=", LE }, { ">=", GE }, { "==", EQ }, { "=", EQ }, { "<", LT }, { ">", GT } };
     int r;
     if (word(x, "exists")) {
         w->op = W_EXISTS;
@@ -206,7 +216,8 @@ static int same_key(mm_slice raw, const char *k, size_t n, mm_buf *tmp)
 {
     if (!memchr(raw.p, '\\', raw.len)) return raw.len == n && !memcmp(raw.p, k, n);
     mm_buf_reset(tmp);
-    return !mm_json_unescape(tmp, (mm_slice){ raw.p - 1, raw.len + 2 }, NULL) && tmp->len == n && !memcmp(tmp->p, k, n);
+    return !mm_json_unescape(tmp, (mm_slice){ raw.p - 1, raw.len + 2 }, NULL) && tmp->len == n &&
+           !memcmp(tmp->p, k, n);
 }
 
 /* Value of a key; "a.b" looks for the key "a.b" first, then for b inside a. */
@@ -221,7 +232,8 @@ static int lookup(mm_slice doc, const char *k, mm_slice *out)
         if (n < whole && k[n] != '.') continue;
         if (mm_json_begin(&it, doc.p, doc.len, NULL) || it.array) break;
         while (!found && mm_json_next(&it, &name, &v, NULL) > 0)
-            if (same_key(name, k, n, &tmp)) found = n == whole ? (*out = v, 1) : v.p[0] == '{' && lookup(v, k + n + 1, out);
+            if (same_key(name, k, n, &tmp))
+                found = n == whole ? (*out = v, 1) : v.p[0] == '{' && lookup(v, k + n + 1, out);
     }
     mm_buf_clear(&tmp);
     return found;
@@ -241,7 +253,8 @@ static int compare(mm_slice raw, const value *v, mm_buf *tmp)
     case 't': return v->kind == V_TRUE ? 0 : 2;
     case 'f': return v->kind == V_FALSE ? 0 : 2;
     case 'n': return v->kind == V_NULL ? 0 : 2;
-    case '{': case '[': return 2;
+    case '{':
+    case '[': return 2;
     default:
         if (v->kind != V_NUM || !mm_parse_double(raw.p, raw.len, &d)) return 2;
         return d < v->num ? -1 : d > v->num;

@@ -1,6 +1,6 @@
 /* From a checkpoint's own files to mm_model_config. Keys of config.json are those of the transformers library; the
- * pooling files are those of sentence-transformers; GGUF keys those of the GGUF specification and llama.cpp, plus mm.*
- * (mm-model(5)). A value this block cannot do is an error, never a near miss. */
+ * pooling files are those of sentence-transformers; GGUF keys those of the GGUF specification and llama.cpp, plus
+ * mm.* (mm-model(5)). A value this block cannot do is an error, never a near miss. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -28,7 +28,9 @@ static int act_by_name(const char *s, mmk_act *act, mm_err *err)
 
 static int pool_by_name(const char *s, mm_pool *pool, mm_err *err)
 {
-    static const char *const names[][2] = { { "mean", "mean" }, { "cls", "cls" }, { "lasttoken", "last" }, { "max", "max" } };
+    static const char *const names[][2] = {
+        { "mean", "mean" }, { "cls", "cls" }, { "lasttoken", "last" }, { "max", "max" }
+    };
     for (int i = 0; i < 4; i++)
         if (!strcmp(s, names[i][0]) || !strcmp(s, names[i][1])) return *pool = (mm_pool)i, 0;
     return mm_fail(err, MM_EUNSUP, "pooling '%s' is not supported", s);
@@ -113,9 +115,11 @@ static int read_modules(mm_model *m, mm_err *err)
     int r = optional_json(m->store, "modules.json", &j, err);
     if (r || !j) return r;
     m->cfg.normalize = 0;
-    json_array_foreach(j, i, item) {
+    json_array_foreach(j, i, item)
+    {
         const char *type, *path, *dot;
-        if ((r = mm_json_get_str(item, "type", "", &type, err)) || (r = mm_json_get_str(item, "path", "", &path, err)))
+        if ((r = mm_json_get_str(item, "type", "", &type, err)) ||
+            (r = mm_json_get_str(item, "path", "", &path, err)))
             break;
         dot = strrchr(type, '.');
         dot = dot ? dot + 1 : type;
@@ -134,7 +138,8 @@ static int read_prompts(mm_model *m, mm_err *err)
     const char *name;
     int r = optional_json(m->store, "config_sentence_transformers.json", &j, err);
     if (r || !j) return r;
-    json_object_foreach(json_object_get(j, "prompts"), name, text) {
+    json_object_foreach(json_object_get(j, "prompts"), name, text)
+    {
         if (json_is_string(text)) r = add_prompt(m, name, json_string_value(text), err);
         if (r) break;
     }
@@ -224,7 +229,8 @@ static int read_gguf(mm_model *m, mm_err *err)
     if (strcmp(arch, "bert"))
         return mm_fail(err, MM_EUNSUP, "architecture '%s' is not supported (this version knows: bert)", arch);
     snprintf(c->family, sizeof c->family, "%s", arch);
-    const mm_store_tensor *tok = mm_store_find(st, "token_embd.weight"), *pos = mm_store_find(st, "position_embd.weight"),
+    const mm_store_tensor *tok = mm_store_find(st, "token_embd.weight"),
+                          *pos = mm_store_find(st, "position_embd.weight"),
                           *types = mm_store_find(st, "token_types.weight");
     if (!tok || tok->ndim != 2 || !pos || pos->ndim != 2)
         return mm_fail(err, MM_EDATA, "tensor token_embd.weight or position_embd.weight is missing");
@@ -244,8 +250,10 @@ static int read_gguf(mm_model *m, mm_err *err)
         (r = mm_store_kv_int(st, "mm.window", 3, c->window, c->window, &c->window, err)))
         return r;
     if (!c->layers || !c->width || !c->ff_width || !c->heads)
-        return mm_fail(err, MM_EDATA, "one of the keys %s.block_count, embedding_length, feed_forward_length, "
-                       "attention.head_count is missing", arch);
+        return mm_fail(err, MM_EDATA,
+                       "one of the keys %s.block_count, embedding_length, feed_forward_length, "
+                       "attention.head_count is missing",
+                       arch);
     if (mode[0]) r = pool_by_name(mode, &c->pool, err);
     else if (pool > 3) r = mm_fail(err, MM_EUNSUP, "%s.pooling_type %lld is not supported", arch, (long long)pool);
     else c->pool = pools[pool];
@@ -261,7 +269,8 @@ static int read_gguf(mm_model *m, mm_err *err)
         (r = mm_store_kv_strs(st, "mm.prompt.texts", &texts, &nt, err)) < 0)
         return r;
     for (n = 0; n < (int64_t)nn && n < (int64_t)nt; n++) {
-        char *a = mm_arena_strndup(&m->arena, names[n].p, names[n].len), *b = mm_arena_strndup(&m->arena, texts[n].p, texts[n].len);
+        char *a = mm_arena_strndup(&m->arena, names[n].p, names[n].len),
+             *b = mm_arena_strndup(&m->arena, texts[n].p, texts[n].len);
         if (!a || !b) return mm_fail(err, MM_ENOMEM, "out of memory");
         if ((r = add_prompt(m, a, b, err))) return r;
     }

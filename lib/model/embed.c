@@ -4,13 +4,13 @@
 #include <string.h>
 #include "model/model_int.h"
 
-/* Tokens of one micro-batch. Its activations (about 12 floats per token and channel) should stay in a core's L2 cache,
- * while the weights, which stream past once per micro-batch, want many rows. Measured in scripts/bench. */
+/* Tokens of one micro-batch. Its activations (about 12 floats per token and channel) should stay in a core's L2
+ * cache, while the weights, which stream past once per micro-batch, want many rows. Measured in scripts/bench. */
 #define BATCH_TOKENS 512
 
 /* Sequences order[from..to) of the call as one ragged batch. */
-static int forward(const mm_model *m, const int32_t *ids, const size_t *off, const uint32_t *order, size_t n, float *vec,
-                   mm_arena *arena, int threads)
+static int forward(const mm_model *m, const int32_t *ids, const size_t *off, const uint32_t *order, size_t n,
+                   float *vec, mm_arena *arena, int threads)
 {
     const mm_model_config *c = &m->cfg;
     size_t width = (size_t)c->width, rows = 0;
@@ -85,16 +85,18 @@ static int run(mm_model *m, const int32_t *ids, const size_t *off, size_t n, flo
     if (budget > BATCH_TOKENS) budget = BATCH_TOKENS;
     if (budget < 64) budget = 64;
     size_t groups = plan(s, n, budget, order, first);
-    /* Threads work on groups of their own, which needs no barriers; few sequences share the threads inside each product.
-     * Either way a row's operations are the same. */
+    /* Threads work on groups of their own, which needs no barriers; few sequences share the threads inside each
+     * product. Either way a row's operations are the same. */
     if (groups < (size_t)threads) {
         for (size_t i = 0; i < groups; i++)
-            failed |= forward(m, ids, off, order + first[i], first[i + 1] - first[i], vec, &m->scratch[0], threads) != 0;
+            failed |=
+                forward(m, ids, off, order + first[i], first[i + 1] - first[i], vec, &m->scratch[0], threads) != 0;
         goto end;
     }
 #pragma omp parallel for num_threads(threads) schedule(dynamic, 1) reduction(| : failed) if (threads > 1)
     for (size_t i = 0; i < groups; i++)
-        failed |= forward(m, ids, off, order + first[i], first[i + 1] - first[i], vec, &m->scratch[omp_get_thread_num()], 1) != 0;
+        failed |= forward(m, ids, off, order + first[i], first[i + 1] - first[i], vec,
+                          &m->scratch[omp_get_thread_num()], 1) != 0;
 end:
     free(s);
     free(order);
@@ -106,7 +108,8 @@ int mm_model_embed_ids(mm_model *m, const int32_t *ids, const size_t *off, size_
 {
     for (size_t s = 0; s < n; s++) {
         if (off[s + 1] < off[s] || off[s + 1] - off[s] > (size_t)m->cfg.window)
-            return mm_fail(err, MM_ESHAPE, "sequence %zu is longer than the window of %lld tokens", s, (long long)m->cfg.window);
+            return mm_fail(err, MM_ESHAPE, "sequence %zu is longer than the window of %lld tokens", s,
+                           (long long)m->cfg.window);
         for (size_t i = off[s]; i < off[s + 1]; i++)
             if (ids[i] < 0 || ids[i] >= m->cfg.vocab)
                 return mm_fail(err, MM_ESHAPE, "sequence %zu: token %d is outside the vocabulary of %lld", s, ids[i],
@@ -133,10 +136,10 @@ typedef struct {
     size_t n, cap;
 } piece;
 
-/* Tokenise in[from..to) into p; lengths go to len. Text ends are needed only where something is cut, so spans are asked for in a
- * second pass, which few texts take. */
-static int tokenize(const mm_model *m, const mm_text_in *in, size_t from, size_t to, piece *p, size_t *len, mm_text_out *res,
-                    mm_err *err)
+/* Tokenise in[from..to) into p; lengths go to len. Text ends are needed only where something is cut, so spans are
+ * asked for in a second pass, which few texts take. */
+static int tokenize(const mm_model *m, const mm_text_in *in, size_t from, size_t to, piece *p, size_t *len,
+                    mm_text_out *res, mm_err *err)
 {
     size_t window = (size_t)m->cfg.window, prefix, suffix, end;
     mm_tok_prefix(m->tok, &prefix);
@@ -161,7 +164,8 @@ static int tokenize(const mm_model *m, const mm_text_in *in, size_t from, size_t
         p->n += len[i];
         res[i].used = (uint32_t)len[i];
         if (len[i] < p->out.n) {
-            if ((r = mm_tok_encode(m->tok, in[i].p, in[i].len, MM_TOK_SPECIAL | MM_TOK_SPANS, &p->out, err))) return r;
+            if ((r = mm_tok_encode(m->tok, in[i].p, in[i].len, MM_TOK_SPECIAL | MM_TOK_SPANS, &p->out, err)))
+                return r;
             res[i].used_len = end > prefix ? p->out.span[end - 1][1] : 0;
         }
     }
@@ -170,9 +174,11 @@ static int tokenize(const mm_model *m, const mm_text_in *in, size_t from, size_t
 
 int mm_model_embed_text(mm_model *m, const mm_text_in *in, size_t n, float *vec, mm_text_out *res, mm_err *err)
 {
-    size_t width = (size_t)m->cfg.width, *len = mm_realloc(NULL, n + 1, sizeof *len), *off = mm_realloc(NULL, n + 1, sizeof *off);
+    size_t width = (size_t)m->cfg.width, *len = mm_realloc(NULL, n + 1, sizeof *len),
+           *off = mm_realloc(NULL, n + 1, sizeof *off);
     uint32_t *which = mm_realloc(NULL, n + 1, sizeof *which);
-    int threads = n < 64 ? 1 : m->opts.threads, r = 0; /* a text takes some 2 us: waking a thread costs more than a few */
+    int threads = n < 64 ? 1 : m->opts.threads,
+        r = 0; /* a text takes some 2 us: waking a thread costs more than a few */
     piece *p = calloc((size_t)threads, sizeof *p);
     mm_err *errs = calloc((size_t)threads, sizeof *errs);
     int32_t *ids = NULL;
@@ -182,7 +188,8 @@ int mm_model_embed_text(mm_model *m, const mm_text_in *in, size_t n, float *vec,
     }
 #pragma omp parallel for num_threads(threads) schedule(static, 1) if (threads > 1)
     for (int t = 0; t < threads; t++)
-        errs[t].code = tokenize(m, in, n * (size_t)t / (size_t)threads, n * ((size_t)t + 1) / (size_t)threads, &p[t], len, res, &errs[t]);
+        errs[t].code = tokenize(m, in, n * (size_t)t / (size_t)threads, n * ((size_t)t + 1) / (size_t)threads, &p[t],
+                                len, res, &errs[t]);
     size_t total = 0, live = 0;
     for (int t = 0; t < threads && !r; t++) {
         if (errs[t].code) r = mm_fail(err, errs[t].code, "%s", errs[t].msg);

@@ -1,11 +1,12 @@
-/* Weights: found by canonical name, checked against the configuration, packed once for the kernels of this machine. The
- * pages of a file are let go as soon as a tensor is packed, so that memory holds each weight once. */
+/* Weights: found by canonical name, checked against the configuration, packed once for the kernels of this machine.
+ * The pages of a file are let go as soon as a tensor is packed, so that memory holds each weight once. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include "model/model_int.h"
 
-static int find(const mm_model *m, const char *name, int64_t rows, int64_t cols, const mm_store_tensor **out, mm_err *err)
+static int find(const mm_model *m, const char *name, int64_t rows, int64_t cols, const mm_store_tensor **out,
+                mm_err *err)
 {
     const mm_store_tensor *t = mm_store_find(m->store, name);
     if (!t) return mm_fail(err, MM_EDATA, "tensor '%s' is missing", name);
@@ -50,7 +51,8 @@ static int vectors(mm_model *m, const char *const *names, const int64_t *n, int 
 #define MAX_SRC 3
 
 /* One linear layer from up to three weight tensors stacked by rows ("blk.0.attn_q" ... without ".weight"). */
-static int linear(mm_model *m, mm_linear *l, const char *const *base, const int64_t *n, int count, int64_t k, mm_err *err)
+static int linear(mm_model *m, mm_linear *l, const char *const *base, const int64_t *n, int count, int64_t k,
+                  mm_err *err)
 {
     char wname[MAX_SRC][80], bname[MAX_SRC][80];
     const char *bnames[MAX_SRC];
@@ -70,7 +72,8 @@ static int linear(mm_model *m, mm_linear *l, const char *const *base, const int6
     }
     if (!mmk_pack_size(m->kern, type, (size_t)total, (size_t)k)) {
         /* mixed types in one product: they meet as float32 */
-        if (!(copy = mm_aligned((size_t)total * (size_t)k, sizeof *copy))) return mm_fail(err, MM_ENOMEM, "out of memory");
+        if (!(copy = mm_aligned((size_t)total * (size_t)k, sizeof *copy)))
+            return mm_fail(err, MM_ENOMEM, "out of memory");
         int64_t at = 0;
         for (int i = 0; i < count && !r; at += n[i++]) r = to_f32(m, t[i], copy + at * k, err);
         src[0] = (mmk_rows){ copy, (size_t)total };
@@ -103,8 +106,8 @@ static int layer(mm_model *m, mm_layer *l, int i, mm_err *err)
 {
     const mm_model_config *c = &m->cfg;
     char name[8][64];
-    static const char *const parts[8] = { "attn_q", "attn_k", "attn_v", "attn_output", "ffn_up", "ffn_down",
-                                          "attn_output_norm", "layer_output_norm" };
+    static const char *const parts[8] = { "attn_q", "attn_k",   "attn_v",           "attn_output",
+                                          "ffn_up", "ffn_down", "attn_output_norm", "layer_output_norm" };
     const char *p[8];
     for (int k = 0; k < 8; k++) {
         snprintf(name[k], sizeof name[k], "blk.%d.%s", i, parts[k]);
@@ -112,7 +115,8 @@ static int layer(mm_model *m, mm_layer *l, int i, mm_err *err)
     }
     int64_t kv = c->kv_heads * c->head_dim, qkv[3] = { c->heads * c->head_dim, kv, kv };
     int r;
-    if ((r = linear(m, &l->qkv, p, qkv, 3, c->width, err)) || (r = linear(m, &l->out, p + 3, &c->width, 1, qkv[0], err)) ||
+    if ((r = linear(m, &l->qkv, p, qkv, 3, c->width, err)) ||
+        (r = linear(m, &l->out, p + 3, &c->width, 1, qkv[0], err)) ||
         (r = linear(m, &l->up, p + 4, &c->ff_width, 1, c->width, err)) ||
         (r = linear(m, &l->down, p + 5, &c->width, 1, c->ff_width, err)) || (r = norm(m, &l->attn_norm, p[6], err)) ||
         (r = norm(m, &l->ff_norm, p[7], err)))
@@ -128,7 +132,8 @@ static int tables(mm_model *m, mm_err *err)
     if ((r = find(m, "token_embd.weight", c->vocab, c->width, &tok, err)) ||
         (r = find(m, "position_embd.weight", c->positions, c->width, &pos, err)))
         return r;
-    if (!supported(tok->type)) return mm_fail(err, MM_EUNSUP, "tensor '%s' has a type that is not supported", tok->name);
+    if (!supported(tok->type))
+        return mm_fail(err, MM_EUNSUP, "tensor '%s' has a type that is not supported", tok->name);
     m->tok_embd = tok->data;
     m->tok_embd_type = tok->type;
     float *table = mm_arena_alloc(&m->arena, (size_t)(c->positions * c->width), sizeof *table);
@@ -143,7 +148,8 @@ static int tables(mm_model *m, mm_err *err)
         return mm_fail(err, MM_ESHAPE, "tensor 'token_types.weight' is missing or has another width");
     float *row = mm_arena_alloc(&m->arena, (size_t)c->width, sizeof *row);
     if (!row) return mm_fail(err, MM_ENOMEM, "out of memory");
-    if (!supported(types->type)) return mm_fail(err, MM_EUNSUP, "tensor '%s' has a type that is not supported", types->name);
+    if (!supported(types->type))
+        return mm_fail(err, MM_EUNSUP, "tensor '%s' has a type that is not supported", types->name);
     mmk_row_to_f32(m->kern, row, types->data, types->type, (size_t)c->width);
     for (int64_t i = 0; i < c->positions; i++)
         for (int64_t k = 0; k < c->width; k++) table[i * c->width + k] += row[k];

@@ -25,13 +25,18 @@ static int from_gguf(mm_model *m, mm_err *err)
     int64_t cls, bos, sep, unk, pad, mask;
     int r;
     if ((r = mm_store_kv_str(st, "tokenizer.huggingface.json", "", &json, err))) return r;
-    if (json[0]) return (r = mm_tok_from_json(&m->tok, json, strlen(json), err)) ? mm_err_prefix(err, "tokenizer.huggingface.json: "), r : 0;
+    if (json[0])
+        return (r = mm_tok_from_json(&m->tok, json, strlen(json), err))
+               ? mm_err_prefix(err, "tokenizer.huggingface.json: "),
+               r : 0;
     if ((r = mm_store_kv_str(st, "tokenizer.ggml.model", "", &model, err))) return r;
-    if (strcmp(model, "bert")) return mm_fail(err, MM_EUNSUP, "tokenizer of type '%s' is not supported", model[0] ? model : "(none)");
+    if (strcmp(model, "bert"))
+        return mm_fail(err, MM_EUNSUP, "tokenizer of type '%s' is not supported", model[0] ? model : "(none)");
     if ((r = mm_store_kv_strs(st, "tokenizer.ggml.tokens", &s.tokens, &s.n, err)) ||
         (r = mm_store_kv_int(st, "tokenizer.ggml.bos_token_id", -1, INT32_MAX, -1, &bos, err)) ||
         (r = mm_store_kv_int(st, "tokenizer.ggml.cls_token_id", -1, INT32_MAX, bos, &cls, err)) ||
-        (r = mm_store_kv_int(st, "tokenizer.ggml.seperator_token_id", -1, INT32_MAX, -1, &sep, err)) || /* so spelt in the format */
+        (r = mm_store_kv_int(st, "tokenizer.ggml.seperator_token_id", -1, INT32_MAX, -1, &sep,
+                             err)) || /* so spelt in the format */
         (r = mm_store_kv_int(st, "tokenizer.ggml.unknown_token_id", -1, INT32_MAX, -1, &unk, err)) ||
         (r = mm_store_kv_int(st, "tokenizer.ggml.padding_token_id", -1, INT32_MAX, -1, &pad, err)) ||
         (r = mm_store_kv_int(st, "tokenizer.ggml.mask_token_id", -1, INT32_MAX, -1, &mask, err)) ||
@@ -62,7 +67,7 @@ int mm_tokenizer_load(mm_model *m, mm_err *err)
         r = mm_fail(err, MM_EDATA, "there is neither tokenizer.json nor vocab.txt");
     }
     if (!r && mm_tok_vocab(m->tok) > (size_t)m->cfg.vocab)
-        r = mm_fail(err, MM_ESHAPE, "the tokenizer has %zu tokens, the table of embeddings %lld rows", mm_tok_vocab(m->tok),
-                    (long long)m->cfg.vocab);
+        r = mm_fail(err, MM_ESHAPE, "the tokenizer has %zu tokens, the table of embeddings %lld rows",
+                    mm_tok_vocab(m->tok), (long long)m->cfg.vocab);
     return r;
 }

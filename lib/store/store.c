@@ -151,8 +151,7 @@ static int open_file(mm_store *st, const char *path, mm_err *err)
     int r = mm_map_open(&m, path, err);
     if (r || (r = add_part(st, m, 1, err))) return r;
     struct stat sb;
-    if (!stat(path, &sb))
-        st->parts[st->n_parts - 1].dev = sb.st_dev, st->parts[st->n_parts - 1].ino = sb.st_ino;
+    if (!stat(path, &sb)) st->parts[st->n_parts - 1].dev = sb.st_dev, st->parts[st->n_parts - 1].ino = sb.st_ino;
     return parse(st, path, m.p, m.len, err);
 }
 
@@ -169,9 +168,8 @@ static int open_split(mm_store *st, const char *path, mm_err *err)
     char tail[32];
     size_t len = strlen(path), n = (size_t)snprintf(tail, sizeof tail, "-00001-of-%05d.gguf", (int)count);
     if (no != 0 || len < n || strcmp(path + len - n, tail))
-        return mm_fail(err, MM_EDATA,
-                       "'%s' is part %d of %d of a split model: open the part whose name ends in '%s'", path,
-                       (int)no + 1, (int)count, tail);
+        return mm_fail(err, MM_EDATA, "'%s' is part %d of %d of a split model: open the part whose name ends in '%s'",
+                       path, (int)no + 1, (int)count, tail);
     char *name = malloc(len + 1);
     if (!name) return mm_fail(err, MM_ENOMEM, "out of memory");
     for (int i = 2; i <= count && !r; i++) {
@@ -240,13 +238,12 @@ static int open_shards(mm_store *st, const char *p, size_t len, mm_err *err)
     const char *k;
     int r = !j ? MM_EDATA : !files ? mm_fail(err, MM_ENOMEM, "out of memory") : 0;
     json_t *map = json_object_get(j, "weight_map");
-    if (!r && !json_is_object(map))
-        r = mm_fail(err, MM_EDATA, "model.safetensors.index.json has no weight_map");
+    if (!r && !json_is_object(map)) r = mm_fail(err, MM_EDATA, "model.safetensors.index.json has no weight_map");
     if (!r) {
-        json_object_foreach(map, k, v) {
+        json_object_foreach(map, k, v)
+        {
             if (!json_is_string(v))
-                r = mm_fail(err, MM_EDATA, "model.safetensors.index.json: file of '%s' should be a string",
-                            k);
+                r = mm_fail(err, MM_EDATA, "model.safetensors.index.json: file of '%s' should be a string", k);
             else if (!json_object_get(files, json_string_value(v))) {
                 json_object_set_new(files, json_string_value(v), json_true());
                 r = open_in(st, json_string_value(v), err);
@@ -254,12 +251,11 @@ static int open_shards(mm_store *st, const char *p, size_t len, mm_err *err)
             if (r) break;
         }
     }
-    if (!r)
-        json_object_foreach(map, k, v)
-            if (!mm_store_find(st, k)) {
-                r = mm_fail(err, MM_EDATA, "tensor '%s' of the index is in no shard", k);
-                break;
-            }
+    if (!r) json_object_foreach(map, k, v) if (!mm_store_find(st, k))
+        {
+            r = mm_fail(err, MM_EDATA, "tensor '%s' of the index is in no shard", k);
+            break;
+        }
     json_decref(files);
     json_decref(j);
     return r;

@@ -73,7 +73,8 @@ int tok_add(mm_tok *t, const added *a, mm_err *err)
     if (!p) return mm_fail(err, MM_ENOMEM, "out of memory");
     t->add = p;
     p[t->n_add] = *a;
-    if (!(p[t->n_add].text = mm_arena_strndup(&t->arena, a->text, a->len))) return mm_fail(err, MM_ENOMEM, "out of memory");
+    if (!(p[t->n_add].text = mm_arena_strndup(&t->arena, a->text, a->len)))
+        return mm_fail(err, MM_ENOMEM, "out of memory");
     t->n_add++;
     return 0;
 }
@@ -98,7 +99,9 @@ static void insert(const mm_tok *t, slot *tab, size_t skip, int32_t id)
     size_t i = h & (t->slots - 1);
     /* of equal texts the later id wins, as a dictionary that is filled in order would have it */
     for (; tab[i].id >= 0; i = (i + 1) & (t->slots - 1))
-        if (tab[i].hash == h && t->len[tab[i].id] == t->len[id] && !memcmp(t->text[tab[i].id], t->text[id], t->len[id])) break;
+        if (tab[i].hash == h && t->len[tab[i].id] == t->len[id] &&
+            !memcmp(t->text[tab[i].id], t->text[id], t->len[id]))
+            break;
     tab[i] = (slot){ h, id };
 }
 
@@ -118,7 +121,8 @@ int tok_finish(mm_tok *t, mm_err *err)
     for (size_t i = 0; i < t->n; i++) {
         if (!t->text[i]) continue;
         insert(t, t->start, 0, (int32_t)i);
-        if (t->len[i] >= t->cont_len && !memcmp(t->text[i], t->cont_mark, t->cont_len)) insert(t, t->cont, t->cont_len, (int32_t)i);
+        if (t->len[i] >= t->cont_len && !memcmp(t->text[i], t->cont_mark, t->cont_len))
+            insert(t, t->cont, t->cont_len, (int32_t)i);
         if (t->len[i] > t->longest) t->longest = t->len[i];
     }
     /* the longest added token that fits is the one to take, so they are tried in this order */
@@ -134,7 +138,8 @@ int tok_finish(mm_tok *t, mm_err *err)
 
 static int role(mm_tok *t, const mm_tok_spec *s, mm_tok_role r, int32_t id, mm_err *err)
 {
-    if (id < -1 || (id >= 0 && (size_t)id >= s->n)) return mm_fail(err, MM_EDATA, "special token id %d is out of range", id);
+    if (id < -1 || (id >= 0 && (size_t)id >= s->n))
+        return mm_fail(err, MM_EDATA, "special token id %d is out of range", id);
     t->role[r] = id;
     if (id < 0 || r == MM_TOK_PAD) return 0;
     added a = { .text = t->text[id], .len = t->len[id], .id = id, .special = 1 };
@@ -155,8 +160,8 @@ int mm_tok_from_spec(mm_tok **out, const mm_tok_spec *s, mm_err *err)
     for (size_t i = 0; i < s->n && !r; i++) {
         const char *p = s->tokens[i].p;
         size_t len = s->tokens[i].len;
-        int special = (int32_t)i == s->cls || (int32_t)i == s->sep || (int32_t)i == s->unk || (int32_t)i == s->pad || (int32_t)i == s->mask ||
-                      (len > 2 && p[0] == '[' && p[len - 1] == ']');
+        int special = (int32_t)i == s->cls || (int32_t)i == s->sep || (int32_t)i == s->unk || (int32_t)i == s->pad ||
+                      (int32_t)i == s->mask || (len > 2 && p[0] == '[' && p[len - 1] == ']');
         mm_buf_reset(&b);
         if (!s->word_marks || special) {
             mm_buf_add(&b, p, len);
@@ -211,9 +216,16 @@ int mm_tok_from_vocab(mm_tok **out, const char *text, size_t len, int lowercase,
         v[n++] = (mm_slice){ p, (size_t)(stop - p) - (stop > p && stop[-1] == '\r') };
         p = stop + 1;
     }
-    mm_tok_spec s = { .tokens = v, .n = n, .lowercase = lowercase, .strip_accents = lowercase, .chinese = 1,
-                      .cls = special_id(v, n, "[CLS]"), .sep = special_id(v, n, "[SEP]"), .unk = special_id(v, n, "[UNK]"),
-                      .pad = special_id(v, n, "[PAD]"), .mask = special_id(v, n, "[MASK]") };
+    mm_tok_spec s = { .tokens = v,
+                      .n = n,
+                      .lowercase = lowercase,
+                      .strip_accents = lowercase,
+                      .chinese = 1,
+                      .cls = special_id(v, n, "[CLS]"),
+                      .sep = special_id(v, n, "[SEP]"),
+                      .unk = special_id(v, n, "[UNK]"),
+                      .pad = special_id(v, n, "[PAD]"),
+                      .mask = special_id(v, n, "[MASK]") };
     int r = mm_tok_from_spec(out, &s, err);
     free(v);
     return r;
@@ -227,10 +239,7 @@ const int32_t *mm_tok_suffix(const mm_tok *t, size_t *n) { return *n = t->n_suff
 int32_t mm_tok_role_id(const mm_tok *t, mm_tok_role r) { return t->role[r]; }
 int mm_tok_bert_flags(const mm_tok *t) { return t->lower | t->strip << 1 | t->chinese << 2; }
 
-const char *mm_tok_text(const mm_tok *t, int32_t id)
-{
-    return id >= 0 && (size_t)id < t->n ? t->text[id] : NULL;
-}
+const char *mm_tok_text(const mm_tok *t, int32_t id) { return id >= 0 && (size_t)id < t->n ? t->text[id] : NULL; }
 
 int32_t mm_tok_id(const mm_tok *t, const char *s, size_t len)
 {

@@ -20,8 +20,8 @@ static int emit(mm_tok_out *o, int32_t id, uint32_t from, uint32_t to)
     return 0;
 }
 
-/* One word (normalised bytes w[0..len)); at: its spans, or NULL. Greedy: always the longest token that fits. The hashes of all
- * beginnings come from one walk, so that a try costs one probe. */
+/* One word (normalised bytes w[0..len)); at: its spans, or NULL. Greedy: always the longest token that fits. The
+ * hashes of all beginnings come from one walk, so that a try costs one probe. */
 static int wordpiece(const mm_tok *t, const char *w, size_t len, const uint32_t *at, mm_tok_out *o)
 {
     size_t first = o->n, chars = 0;
@@ -43,7 +43,8 @@ static int wordpiece(const mm_tok *t, const char *w, size_t len, const uint32_t 
         for (; n > 0 && id < 0; n--) {
             if (pos + n < len && ((unsigned char)w[pos + n] & 0xC0) == 0x80) continue; /* inside a character */
             for (size_t i = h[n - 1] & (t->slots - 1); tab[i].id >= 0; i = (i + 1) & (t->slots - 1))
-                if (tab[i].hash == h[n - 1] && t->len[tab[i].id] == n + skip && !memcmp(t->text[tab[i].id] + skip, w + pos, n)) {
+                if (tab[i].hash == h[n - 1] && t->len[tab[i].id] == n + skip &&
+                    !memcmp(t->text[tab[i].id] + skip, w + pos, n)) {
                     id = tab[i].id;
                     break;
                 }
@@ -60,12 +61,11 @@ static int wordpiece(const mm_tok *t, const char *w, size_t len, const uint32_t 
 }
 
 /* 0 part of a word, 1 white space, 2 punctuation: of the ASCII bytes */
-static const char ascii_class[128] = {
-    0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,
-    1, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 2, 2, 2, 2, 2, 2,
-    2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 2, 2, 2, 2, 2,
-    2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 2, 2, 2, 2, 0
-};
+static const char ascii_class[128] = { 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,
+                                       0, 0, 0, 0, 0, 0, 1, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 0, 0, 0, 0,
+                                       0, 0, 0, 0, 0, 0, 2, 2, 2, 2, 2, 2, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,
+                                       0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 2, 2, 2, 2, 2, 2, 0, 0, 0, 0, 0, 0, 0,
+                                       0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 2, 2, 2, 2, 0 };
 
 /* Normalised bytes [from, to) of o->norm into words. */
 static int words(const mm_tok *t, size_t from, size_t to, int spans, mm_tok_out *o)
@@ -104,15 +104,16 @@ static int word_after(const char *s, size_t at, size_t len)
     return tok_is_word(c);
 }
 
-/* The next added token at or after `from` that may stand there: leftmost, of those the longest. bit: 1 in raw text, 2 in
- * normalised text. NULL: none. */
+/* The next added token at or after `from` that may stand there: leftmost, of those the longest. bit: 1 in raw text, 2
+ * in normalised text. NULL: none. */
 static const added *find_added(const mm_tok *t, const char *s, size_t from, size_t len, int bit, size_t *at)
 {
     for (size_t i = from; i < len; i++) {
         if (!(t->first[(unsigned char)s[i]] & bit)) continue;
         for (size_t k = 0; k < t->n_add; k++) {
             const added *a = &t->add[k];
-            if ((a->normalized ? 2 : 1) != bit || !a->len || a->len > len - i || memcmp(s + i, a->text, a->len)) continue;
+            if ((a->normalized ? 2 : 1) != bit || !a->len || a->len > len - i || memcmp(s + i, a->text, a->len))
+                continue;
             if (a->single_word && (word_before(s, i) || word_after(s, i + a->len, len))) {
                 i += a->len - 1; /* the whole match is passed over, as the reference's matcher does */
                 break;

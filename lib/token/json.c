@@ -1,4 +1,5 @@
-/* tokenizer.json (Hugging Face tokenizers). The vocabulary is read in one streaming pass; the small parts become trees. */
+/* tokenizer.json (Hugging Face tokenizers). The vocabulary is read in one streaming pass; the small parts become
+ * trees. */
 #include <string.h>
 #include "base/mm_str.h"
 #include "token/token_int.h"
@@ -25,7 +26,8 @@ static int normalizer(mm_tok *t, const json_t *j, mm_err *err)
     t->clean = t->chinese = t->strip = t->lower = 0;
     if (!type[0]) return 0;
     if (strcmp(type, "BertNormalizer")) return unsupported("normalizer", type, err);
-    if ((r = mm_json_get_bool(j, "clean_text", 1, &t->clean, err)) || (r = mm_json_get_bool(j, "handle_chinese_chars", 1, &t->chinese, err)) ||
+    if ((r = mm_json_get_bool(j, "clean_text", 1, &t->clean, err)) ||
+        (r = mm_json_get_bool(j, "handle_chinese_chars", 1, &t->chinese, err)) ||
         (r = mm_json_get_bool(j, "lowercase", 1, &t->lower, err)))
         return r;
     /* null: accents go when the case goes */
@@ -54,7 +56,8 @@ static int template(mm_tok *t, const json_t *j, mm_err *err)
     int after = 0, r = 0;
     size_t i, k;
     if (!json_is_array(single)) return mm_fail(err, MM_EDATA, "post_processor has no list 'single'");
-    json_array_foreach(single, i, item) {
+    json_array_foreach(single, i, item)
+    {
         const json_t *seq = json_object_get(item, "Sequence"), *tok = json_object_get(item, "SpecialToken");
         if (seq && after) return mm_fail(err, MM_EUNSUP, "post_processor repeats the text");
         if (seq) {
@@ -63,10 +66,14 @@ static int template(mm_tok *t, const json_t *j, mm_err *err)
         }
         const char *name = json_string_value(json_object_get(tok, "id"));
         const json_t *ids = name ? json_object_get(json_object_get(special, name), "ids") : NULL, *id;
-        if (!json_is_array(ids)) return mm_fail(err, MM_EDATA, "post_processor: special token '%s' has no ids", name ? name : "?");
-        json_array_foreach(ids, k, id) {
-            if (!json_is_integer(id) || !mm_tok_text(t, (int32_t)json_integer_value(id)) || json_integer_value(id) > INT32_MAX)
-                return mm_fail(err, MM_EDATA, "post_processor: special token '%s' has an id outside the vocabulary", name);
+        if (!json_is_array(ids))
+            return mm_fail(err, MM_EDATA, "post_processor: special token '%s' has no ids", name ? name : "?");
+        json_array_foreach(ids, k, id)
+        {
+            if (!json_is_integer(id) || !mm_tok_text(t, (int32_t)json_integer_value(id)) ||
+                json_integer_value(id) > INT32_MAX)
+                return mm_fail(err, MM_EDATA, "post_processor: special token '%s' has an id outside the vocabulary",
+                               name);
             if ((r = around(t, after, (int32_t)json_integer_value(id), err))) return r;
         }
     }
@@ -92,13 +99,17 @@ static int added_tokens(mm_tok *t, const json_t *j, mm_err *err)
     size_t i;
     const json_t *item;
     if (j && !json_is_array(j)) return json_is_null(j) ? 0 : mm_fail(err, MM_EDATA, "added_tokens should be a list");
-    json_array_foreach(j, i, item) {
+    json_array_foreach(j, i, item)
+    {
         added a = { 0 };
         int64_t id;
         int r;
-        if ((r = mm_json_get_int(item, "id", 0, INT32_MAX, -1, &id, err)) || (r = mm_json_get_str(item, "content", NULL, &a.text, err)) ||
-            (r = mm_json_get_bool(item, "single_word", 0, &a.single_word, err)) || (r = mm_json_get_bool(item, "lstrip", 0, &a.lstrip, err)) ||
-            (r = mm_json_get_bool(item, "rstrip", 0, &a.rstrip, err)) || (r = mm_json_get_bool(item, "special", 0, &a.special, err)) ||
+        if ((r = mm_json_get_int(item, "id", 0, INT32_MAX, -1, &id, err)) ||
+            (r = mm_json_get_str(item, "content", NULL, &a.text, err)) ||
+            (r = mm_json_get_bool(item, "single_word", 0, &a.single_word, err)) ||
+            (r = mm_json_get_bool(item, "lstrip", 0, &a.lstrip, err)) ||
+            (r = mm_json_get_bool(item, "rstrip", 0, &a.rstrip, err)) ||
+            (r = mm_json_get_bool(item, "special", 0, &a.special, err)) ||
             (r = mm_json_get_bool(item, "normalized", !a.special, &a.normalized, err)))
             return mm_err_prefix(err, "added_tokens, number %zu: ", i), r;
         if (id < 0 || !a.text) return mm_fail(err, MM_EDATA, "added_tokens, number %zu has no id or content", i);
@@ -131,7 +142,8 @@ static int vocab(mm_tok *t, mm_json_iter *it, mm_err *err)
         size_t i = 0;
         for (; i < val.len && i < 10 && val.p[i] >= '0' && val.p[i] <= '9'; i++) id = id * 10 + (val.p[i] - '0');
         if (i < val.len || id > INT32_MAX) {
-            r = mm_fail(err, MM_EDATA, "vocab: id of '%.*s' should be a whole number", (int)(key.len < 80 ? key.len : 80), key.p);
+            r = mm_fail(err, MM_EDATA, "vocab: id of '%.*s' should be a whole number",
+                        (int)(key.len < 80 ? key.len : 80), key.p);
             break;
         }
         if (memchr(key.p, '\\', key.len)) {
@@ -172,13 +184,15 @@ static int model(mm_tok *t, mm_json_iter *it, mm_buf *unk, mm_err *err)
         }
         if ((r = mm_json_skip(&m, &val, err))) break;
         if (is(key, "type")) {
-            if (!(r = string(val, &b, "type", err)) && strcmp(b.p, "WordPiece")) r = unsupported("tokenizer model", b.p, err);
+            if (!(r = string(val, &b, "type", err)) && strcmp(b.p, "WordPiece"))
+                r = unsupported("tokenizer model", b.p, err);
         } else if (is(key, "unk_token")) {
             r = string(val, unk, "unk_token", err);
         } else if (is(key, "continuing_subword_prefix")) {
             if (!(r = string(val, &b, "continuing_subword_prefix", err))) {
                 t->cont_len = b.len;
-                if (!(t->cont_mark = mm_arena_strndup(&t->arena, b.p, b.len))) r = mm_fail(err, MM_ENOMEM, "out of memory");
+                if (!(t->cont_mark = mm_arena_strndup(&t->arena, b.p, b.len)))
+                    r = mm_fail(err, MM_ENOMEM, "out of memory");
             }
         } else if (is(key, "max_input_chars_per_word")) {
             double d = 0;
@@ -189,7 +203,8 @@ static int model(mm_tok *t, mm_json_iter *it, mm_buf *unk, mm_err *err)
     }
     mm_buf_clear(&b);
     if (!r) r = more;
-    if (!r && !seen) r = mm_fail(err, MM_EUNSUP, "the tokenizer model is no WordPiece: it has no vocab of words to ids");
+    if (!r && !seen)
+        r = mm_fail(err, MM_EUNSUP, "the tokenizer model is no WordPiece: it has no vocab of words to ids");
     if (!r) mm_json_leave(it, &m);
     return r;
 }
@@ -211,7 +226,8 @@ static int build(mm_tok *t, const char *json, size_t len, mm_buf *unk, mm_err *e
         }
         if ((r = mm_json_skip(&it, &val, err))) break;
         for (int i = 0; i < N; i++)
-            if (is(key, names[i]) && !part[i] && !(part[i] = mm_json_load(val.p, val.len, names[i], err))) r = MM_EDATA;
+            if (is(key, names[i]) && !part[i] && !(part[i] = mm_json_load(val.p, val.len, names[i], err)))
+                r = MM_EDATA;
     }
     if (!r) r = more;
     if (!r && !have_model) r = mm_fail(err, MM_EDATA, "there is no model");
@@ -221,7 +237,8 @@ static int build(mm_tok *t, const char *json, size_t len, mm_buf *unk, mm_err *e
     if (!r) r = added_tokens(t, part[ADDED], err);
     if (!r && unk->len)
         for (size_t i = 0; i < t->n; i++)
-            if (t->text[i] && t->len[i] == unk->len && !memcmp(t->text[i], unk->p, unk->len)) t->role[MM_TOK_UNK] = (int32_t)i;
+            if (t->text[i] && t->len[i] == unk->len && !memcmp(t->text[i], unk->p, unk->len))
+                t->role[MM_TOK_UNK] = (int32_t)i;
     if (!r) r = tok_finish(t, err);
     if (!r) r = post_processor(t, part[POST], err);
     for (int i = 0; i < N; i++) json_decref(part[i]);

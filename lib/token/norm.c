@@ -1,5 +1,6 @@
-/* BERT's normaliser and word splitter. The order is the reference's: clean, set Chinese characters apart, decompose and drop
- * accents, lower-case. ASCII takes a table; everything else goes through utf8proc, corrected by bert_unicode.h. */
+/* BERT's normaliser and word splitter. The order is the reference's: clean, set Chinese characters apart, decompose
+ * and drop accents, lower-case. ASCII takes a table; everything else goes through utf8proc, corrected by
+ * bert_unicode.h. */
 #include <stdlib.h>
 #include <string.h>
 #include <utf8proc.h>
@@ -25,8 +26,8 @@ static utf8proc_category_t category(uint32_t cp) { return utf8proc_category((utf
 /* White_Space of Unicode, which is what Rust's char::is_whitespace tells */
 static int is_space(uint32_t c)
 {
-    return (c >= 9 && c <= 13) || c == 0x20 || c == 0x85 || c == 0xA0 || c == 0x1680 || (c >= 0x2000 && c <= 0x200A) || c == 0x2028 ||
-           c == 0x2029 || c == 0x202F || c == 0x205F || c == 0x3000;
+    return (c >= 9 && c <= 13) || c == 0x20 || c == 0x85 || c == 0xA0 || c == 0x1680 ||
+           (c >= 0x2000 && c <= 0x200A) || c == 0x2028 || c == 0x2029 || c == 0x202F || c == 0x205F || c == 0x3000;
 }
 
 static int is_dropped(uint32_t c)
@@ -34,7 +35,8 @@ static int is_dropped(uint32_t c)
     if (c == 0 || c == 0xFFFD) return 1;
     if (c == '\t' || c == '\n' || c == '\r') return 0;
     switch (category(c)) {
-    case UTF8PROC_CATEGORY_CC: case UTF8PROC_CATEGORY_CO: return 1;
+    case UTF8PROC_CATEGORY_CC:
+    case UTF8PROC_CATEGORY_CO: return 1;
     case UTF8PROC_CATEGORY_CF: return !IN(not_control, c);
     default: return 0;
     }
@@ -50,7 +52,8 @@ static int is_chinese(uint32_t c)
 
 static int is_punct(uint32_t c)
 {
-    if (c < 128) return (c >= 33 && c <= 47) || (c >= 58 && c <= 64) || (c >= 91 && c <= 96) || (c >= 123 && c <= 126);
+    if (c < 128)
+        return (c >= 33 && c <= 47) || (c >= 58 && c <= 64) || (c >= 91 && c <= 96) || (c >= 123 && c <= 126);
     utf8proc_category_t k = category(c);
     if (k >= UTF8PROC_CATEGORY_PC && k <= UTF8PROC_CATEGORY_PO) return !IN(not_punct, c);
     return IN(more_punct, c);
@@ -66,7 +69,8 @@ int tok_is_word(uint32_t c)
 {
     if (c == '_' || c == 0x200C || c == 0x200D) return 1;
     utf8proc_category_t k = category(c);
-    return (k >= UTF8PROC_CATEGORY_LU && k <= UTF8PROC_CATEGORY_ND) || k == UTF8PROC_CATEGORY_NL || k == UTF8PROC_CATEGORY_PC;
+    return (k >= UTF8PROC_CATEGORY_LU && k <= UTF8PROC_CATEGORY_ND) || k == UTF8PROC_CATEGORY_NL ||
+           k == UTF8PROC_CATEGORY_PC;
 }
 
 int tok_class(const char *s, size_t len, int *n)
@@ -113,15 +117,16 @@ static int put_char(const mm_tok *t, sink *k, uint32_t c, uint32_t from, uint32_
         uint32_t l = (uint32_t)utf8proc_tolower((utf8proc_int32_t)c);
         if (l == c)
             for (size_t i = 0; i < sizeof more_lower / sizeof *more_lower; i++)
-                if (c >= more_lower[i].lo && c <= more_lower[i].hi && (c - more_lower[i].lo) % more_lower[i].step == 0)
+                if (c >= more_lower[i].lo && c <= more_lower[i].hi &&
+                    (c - more_lower[i].lo) % more_lower[i].step == 0)
                     l = (uint32_t)((int32_t)c + more_lower[i].delta);
         c = l;
     }
     return put(k, u, (size_t)mm_utf8_put(c, u), from, to);
 }
 
-/* A run of characters waiting for canonical ordering: marks may only be exchanged with their neighbours, so that a run ends
- * where a character of combining class 0 comes. */
+/* A run of characters waiting for canonical ordering: marks may only be exchanged with their neighbours, so that a
+ * run ends where a character of combining class 0 comes. */
 typedef struct {
     uint32_t c, from, to;
     int ccc;
@@ -173,7 +178,8 @@ static int decompose(const mm_tok *t, sink *k, run *r, uint32_t c, uint32_t from
     utf8proc_int32_t d[32];
     int last = 0, e = 0;
     if (c < 0xC0) return push(t, k, r, c, from, to);
-    utf8proc_ssize_t n = utf8proc_decompose_char((utf8proc_int32_t)c, d, 32, UTF8PROC_STABLE | UTF8PROC_DECOMPOSE, &last);
+    utf8proc_ssize_t n =
+        utf8proc_decompose_char((utf8proc_int32_t)c, d, 32, UTF8PROC_STABLE | UTF8PROC_DECOMPOSE, &last);
     if (n < 0 || n > 32) return push(t, k, r, c, from, to);
     for (utf8proc_ssize_t i = 0; i < n && !e; i++) e = push(t, k, r, (uint32_t)d[i], from, to);
     return e;
@@ -215,8 +221,8 @@ int tok_normalize(const mm_tok *t, const char *s, size_t len, uint32_t base, int
                 if (a || !t->clean) e = put(&k, &a, 1, from, from + 1);
                 i++;
             }
-            /* the last letter may get an accent, but accents are dropped or, without stripping, kept as they are: ASCII never
-             * changes by what follows */
+            /* the last letter may get an accent, but accents are dropped or, without stripping, kept as they are:
+             * ASCII never changes by what follows */
             continue;
         }
         int n = mm_utf8_get(s + i, len - i, &c);

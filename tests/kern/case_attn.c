@@ -26,11 +26,12 @@ static void make(input *in, size_t heads, size_t kv, size_t d, const size_t *len
 static int run(const mm_kern *k, const input *in, float *out, int causal, int bias, int threads)
 {
     size_t q = in->heads * in->d, kv = in->kv * in->d;
-    return mmk_attention(k, out, q, in->qkv, in->ld, in->qkv + q, in->ld, in->qkv + q + kv, in->ld, in->off, in->nseq, in->heads, in->kv, in->d,
-                         1 / sqrtf((float)in->d), causal, bias ? in->bias : NULL, threads);
+    return mmk_attention(k, out, q, in->qkv, in->ld, in->qkv + q, in->ld, in->qkv + q + kv, in->ld, in->off, in->nseq,
+                         in->heads, in->kv, in->d, 1 / sqrtf((float)in->d), causal, bias ? in->bias : NULL, threads);
 }
 
-static void compare(const mm_kern *k, const mm_kern *ref, size_t heads, size_t kv, size_t d, const size_t *len, size_t nseq)
+static void compare(const mm_kern *k, const mm_kern *ref, size_t heads, size_t kv, size_t d, const size_t *len,
+                    size_t nseq)
 {
     input in;
     make(&in, heads, kv, d, len, nseq);
@@ -40,7 +41,9 @@ static void compare(const mm_kern *k, const mm_kern *ref, size_t heads, size_t k
         if (mode == 3 && n) in.bias[0] = -INFINITY; /* a hidden key */
         if (run(k, &in, a, mode & 1, mode >> 1, 1) || run(ref, &in, b, mode & 1, mode >> 1, 1)) wrong("no memory");
         for (size_t i = 0; i < n; i++)
-            if (!(fabsf(a[i] - b[i]) <= 2e-5f)) wrong("heads %zu/%zu d %zu mode %d at %zu: %g, not %g", heads, kv, d, mode, i, (double)a[i], (double)b[i]);
+            if (!(fabsf(a[i] - b[i]) <= 2e-5f))
+                wrong("heads %zu/%zu d %zu mode %d at %zu: %g, not %g", heads, kv, d, mode, i, (double)a[i],
+                      (double)b[i]);
         if (run(k, &in, b, mode & 1, mode >> 1, 3) || memcmp(a, b, 4 * n)) wrong("three threads give other bits");
     }
     if (!guard_ok(a)) wrong("writes beyond the end");
@@ -76,7 +79,8 @@ static void run_bench(void *p)
 void case_attn(const mm_kern *k, const mm_kern *ref)
 {
     static const size_t lens[][3] = { { 1, 2, 3 }, { 0, 7, 16 }, { 17, 31, 33 }, { 64, 65, 1 }, { 100, 0, 9 } };
-    static const size_t shapes[][3] = { { 1, 1, 1 }, { 2, 2, 7 }, { 4, 2, 16 }, { 3, 1, 20 }, { 2, 2, 32 }, { 2, 1, 64 }, { 1, 1, 80 }, { 1, 1, 128 } };
+    static const size_t shapes[][3] = { { 1, 1, 1 },  { 2, 2, 7 },  { 4, 2, 16 }, { 3, 1, 20 },
+                                        { 2, 2, 32 }, { 2, 1, 64 }, { 1, 1, 80 }, { 1, 1, 128 } };
     if (bench) {
         static const size_t tokens[] = { 32, 256 };
         for (int i = 0; i < 2; i++) {
@@ -93,7 +97,8 @@ void case_attn(const mm_kern *k, const mm_kern *ref)
     }
     begin("attention: lengths, head widths, shared keys, causal, bias, threads");
     for (size_t s = 0; s < sizeof shapes / sizeof *shapes; s++)
-        for (size_t l = 0; l < sizeof lens / sizeof *lens; l++) compare(k, ref, shapes[s][0], shapes[s][1], shapes[s][2], lens[l], 3);
+        for (size_t l = 0; l < sizeof lens / sizeof *lens; l++)
+            compare(k, ref, shapes[s][0], shapes[s][1], shapes[s][2], lens[l], 3);
     end();
     begin("attention: a sequence alone has the same bits");
     alone(k);

@@ -1,5 +1,5 @@
-/* Packed products: the error of every element against double sums, within what the level states; and bits that do not depend on the
- * number of rows, on threads, or on packing matrices together. */
+/* Packed products: the error of every element against double sums, within what the level states; and bits that do not
+ * depend on the number of rows, on threads, or on packing matrices together. */
 #include <float.h>
 #include <math.h>
 #include <stdio.h>
@@ -12,7 +12,8 @@ static const char *const names[] = { "f32", "f16", "bf16", "q8_0" };
 
 static size_t row_bytes(int t, size_t k) { return t == 0 ? 4 * k : t < 3 ? 2 * k : k / 32 * 34; }
 
-/* Error per term relative to |x| |w|: accumulation in float32 apart, what the level does to its operands (mm_gemm.h). */
+/* Error per term relative to |x| |w|: accumulation in float32 apart, what the level does to its operands (mm_gemm.h).
+ */
 static double unit(const mm_kern *k, int t)
 {
     if (k->flags & MM_CPU_AMX) return t == 3 ? 1.0 / 128 : 3.1e-5;
@@ -56,12 +57,14 @@ static void one(const mm_kern *k, const mm_kern *ref, int t, size_t m, size_t n,
 {
     size_t lda = kk + 3, ldc = n + 5;
     packed p = pack(k, ref, t, n, kk, kind);
-    float *a = guarded(4 * (m ? (m - 1) * lda + kk : 0), 4), *c = guarded(4 * (m ? (m - 1) * ldc + n : 0), 4), *bias = guarded(4 * n, 4), *res = guarded(4 * m * n, 4);
+    float *a = guarded(4 * (m ? (m - 1) * lda + kk : 0), 4), *c = guarded(4 * (m ? (m - 1) * ldc + n : 0), 4),
+          *bias = guarded(4 * n, 4), *res = guarded(4 * m * n, 4);
     for (size_t i = 0; i < m; i++) fill(a + i * lda, kk, kind);
     fill(bias, n, 0), fill(res, m * n, 0);
     if (!p.w) {
         wrong("%zux%zu is not packed", n, kk);
-    } else if (mmk_gemm(c, ldc, a, lda, m, p.w, extras ? bias : NULL, extras ? res : NULL, n, extras ? MMK_ACT_RELU : MMK_ACT_NONE, 1)) {
+    } else if (mmk_gemm(c, ldc, a, lda, m, p.w, extras ? bias : NULL, extras ? res : NULL, n,
+                        extras ? MMK_ACT_RELU : MMK_ACT_NONE, 1)) {
         wrong("m %zu n %zu k %zu: no memory", m, n, kk);
     } else {
         double u = unit(k, t);
@@ -75,7 +78,9 @@ static void one(const mm_kern *k, const mm_kern *ref, int t, size_t m, size_t n,
                 }
                 if (extras) s = (s > 0 ? s : 0) + res[i * n + j], abs += fabs((double)res[i * n + j]);
                 double got = c[i * ldc + j], tol = (u + (double)(kk + 8) * FLT_EPSILON) * abs + 1e-36;
-                if (!(fabs(got - s) <= tol)) wrong("m %zu n %zu k %zu kind %d at %zu,%zu: %g, not %g (tolerance %g)", m, n, kk, kind, i, j, got, s, tol);
+                if (!(fabs(got - s) <= tol))
+                    wrong("m %zu n %zu k %zu kind %d at %zu,%zu: %g, not %g (tolerance %g)", m, n, kk, kind, i, j,
+                          got, s, tol);
             }
         if (!guard_ok(c)) wrong("m %zu n %zu k %zu: writes beyond the end", m, n, kk);
     }
@@ -95,14 +100,17 @@ static void same_bits(const mm_kern *k, const mm_kern *ref, int t)
         for (size_t at = 0; at < M && !r; at += cuts[c]) {
             size_t m = M - at < cuts[c] ? M - at : cuts[c];
             r = mmk_gemm(some, N, a + at * K, K, m, p.w, NULL, NULL, 0, MMK_ACT_GELU_ERF, 1);
-            if (memcmp(some, all + at * N, 4 * m * N)) wrong("rows %zu to %zu alone have other bits than among %d", at, at + m, M);
+            if (memcmp(some, all + at * N, 4 * m * N))
+                wrong("rows %zu to %zu alone have other bits than among %d", at, at + m, M);
         }
     for (int threads = 2; threads < 5 && !r; threads++) {
         r = mmk_gemm(some, N, a, K, M, p.w, NULL, NULL, 0, MMK_ACT_GELU_ERF, threads);
         if (memcmp(some, all, 4 * M * N)) wrong("%d threads give other bits", threads);
     }
     /* three matrices stacked give what each gives alone */
-    mmk_rows src[3] = { { p.raw, 50 }, { (char *)p.raw + 50 * row_bytes(t, K), 30 }, { (char *)p.raw + 80 * row_bytes(t, K), 50 } };
+    mmk_rows src[3] = { { p.raw, 50 },
+                        { (char *)p.raw + 50 * row_bytes(t, K), 30 },
+                        { (char *)p.raw + 80 * row_bytes(t, K), 50 } };
     void *mem = aligned_alloc(64, (mmk_pack_size(k, types[t], N, K) + 127) / 64 * 64);
     const mmk_mat *w = mmk_pack(k, mem, types[t], K, src, 3, 1);
     if (!r) r = mmk_gemm(some, N, a, K, M, w, NULL, NULL, 0, MMK_ACT_GELU_ERF, 1);
@@ -149,7 +157,8 @@ static void bench_gemm(const mm_kern *k, const mm_kern *ref)
             a.a = aligned_alloc(64, 4 * a.m * a.k), a.c = aligned_alloc(64, 4 * a.m * a.n);
             fill(a.a, a.m * a.k, 0);
             snprintf(shape, sizeof shape, "%zux%zux%zu", a.m, a.k, a.n);
-            report("gemm", names[t], shape, timed(run, &a), (double)(a.n * row_bytes(t, a.k)), 2.0 * (double)(a.m * a.n * a.k));
+            report("gemm", names[t], shape, timed(run, &a), (double)(a.n * row_bytes(t, a.k)),
+                   2.0 * (double)(a.m * a.n * a.k));
             free(a.a), free(a.c);
             drop(&p);
         }

@@ -1,4 +1,5 @@
-/* Search: the same hits in the same order as ref, scores within rounding, bits independent of queries, threads and place. */
+/* Search: the same hits in the same order as ref, scores within rounding, bits independent of queries, threads and
+ * place. */
 #include <float.h>
 #include <math.h>
 #include <stdio.h>
@@ -19,7 +20,11 @@ static void make(data *s, const mm_kern *ref, int type, size_t n, size_t d, size
 {
     size_t bytes = mmk_scan_row_bytes((mmk_scan_type)type, d), stride = bytes + stride_more;
     float *x = malloc(4 * d + 4);
-    *s = (data){ .q = malloc(4 * nq * d + 4), .scales = malloc(4 * n + 4), .rows = guarded(n * stride, type == 0 ? 4 : type == 1 ? 2 : 1) };
+    *s = (data){ .q = malloc(4 * nq * d + 4),
+                 .scales = malloc(4 * n + 4),
+                 .rows = guarded(n * stride, type == 0   ? 4
+                                             : type == 1 ? 2
+                                                         : 1) };
     for (size_t i = 0; i < n; i++) {
         char *row = s->rows + i * stride;
         fill(x, d, 0);
@@ -43,7 +48,8 @@ static void drop(data *s)
     guard_free(s->rows);
 }
 
-static void scan(const mm_kern *k, const data *s, const float *q, size_t nq, size_t top, int threads, float *score, uint64_t *id, size_t *count)
+static void scan(const mm_kern *k, const data *s, const float *q, size_t nq, size_t top, int threads, float *score,
+                 uint64_t *id, size_t *count)
 {
     mmk_hits *h = malloc((nq + 1) * sizeof *h);
     for (size_t i = 0; i < nq; i++) h[i] = (mmk_hits){ score + i * top, id + i * top, 0, top };
@@ -55,7 +61,8 @@ static void scan(const mm_kern *k, const data *s, const float *q, size_t nq, siz
     free(h);
 }
 
-static void one(const mm_kern *k, const mm_kern *ref, int type, size_t n, size_t d, size_t nq, size_t top, size_t more)
+static void one(const mm_kern *k, const mm_kern *ref, int type, size_t n, size_t d, size_t nq, size_t top,
+                size_t more)
 {
     data s;
     make(&s, ref, type, n, d, nq, more);
@@ -70,14 +77,19 @@ static void one(const mm_kern *k, const mm_kern *ref, int type, size_t n, size_t
         if (ca[i] != cb[i] || ca[i] != (top < n ? top : n)) wrong("%zux%zu: %zu hits, not %zu", n, d, ca[i], cb[i]);
         for (size_t j = 0; j < ca[i] && j < cb[i]; j++) {
             size_t at = i * top + j;
-            if (!(fabs((double)sa[at] - (double)sb[at]) <= tol)) wrong("%zux%zu query %zu hit %zu: %g, not %g", n, d, i, j, (double)sa[at], (double)sb[at]);
+            if (!(fabs((double)sa[at] - (double)sb[at]) <= tol))
+                wrong("%zux%zu query %zu hit %zu: %g, not %g", n, d, i, j, (double)sa[at], (double)sb[at]);
             /* another row may stand here only where the scores are as good as equal */
-            if (ia[at] != ib[at] && type >= 2) wrong("%zux%zu query %zu hit %zu: row %llu, not %llu", n, d, i, j, (unsigned long long)ia[at], (unsigned long long)ib[at]);
-            if (j && (sa[at] > sa[at - 1] || (sa[at] == sa[at - 1] && ia[at] < ia[at - 1]))) wrong("%zux%zu: hits are not in order", n, d);
+            if (ia[at] != ib[at] && type >= 2)
+                wrong("%zux%zu query %zu hit %zu: row %llu, not %llu", n, d, i, j, (unsigned long long)ia[at],
+                      (unsigned long long)ib[at]);
+            if (j && (sa[at] > sa[at - 1] || (sa[at] == sa[at - 1] && ia[at] < ia[at - 1])))
+                wrong("%zux%zu: hits are not in order", n, d);
         }
         /* one query alone, and other numbers of threads */
         scan(k, &s, s.q + i * d, 1, top, 3, sb, ib, cb);
-        if (cb[0] != ca[i] || memcmp(sb, sa + i * top, 4 * ca[i]) || memcmp(ib, ia + i * top, 8 * ca[i])) wrong("%zux%zu query %zu alone has other bits", n, d, i);
+        if (cb[0] != ca[i] || memcmp(sb, sa + i * top, 4 * ca[i]) || memcmp(ib, ia + i * top, 8 * ca[i]))
+            wrong("%zux%zu query %zu alone has other bits", n, d, i);
     }
     free(sa), free(sb), free(ia), free(ib);
     drop(&s);
@@ -122,7 +134,8 @@ void case_scan(const mm_kern *k, const mm_kern *ref)
                 make(&s, ref, t, 100000, 384, bq, 0);
                 bk = k;
                 snprintf(shape, sizeof shape, "100000x384,q%zu", bq);
-                report("scan", names[t], shape, timed(run_bench, &s), 1e5 * (double)mmk_scan_row_bytes((mmk_scan_type)t, 384), 2.0 * 1e5 * 384 * (double)bq);
+                report("scan", names[t], shape, timed(run_bench, &s),
+                       1e5 * (double)mmk_scan_row_bytes((mmk_scan_type)t, 384), 2.0 * 1e5 * 384 * (double)bq);
                 drop(&s);
             }
         return;

@@ -1,11 +1,13 @@
-/* Rows and vectors. Conversions are exact; reductions within n eps of the sum of absolute terms; elementwise within a few ulp. */
+/* Rows and vectors. Conversions are exact; reductions within n eps of the sum of absolute terms; elementwise within a
+ * few ulp. */
 #include <float.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 #include "check.h"
 
-static const size_t sizes[] = { 0, 1, 2, 3, 4, 5, 7, 8, 9, 13, 15, 16, 17, 23, 24, 25, 31, 32, 33, 47, 48, 49, 63, 64, 65, 127, 384, 1000, 1537 };
+static const size_t sizes[] = { 0,  1,  2,  3,  4,  5,  7,  8,  9,  13, 15,  16,  17,   23,  24,
+                                25, 31, 32, 33, 47, 48, 49, 63, 64, 65, 127, 384, 1000, 1537 };
 #define NSIZES (sizeof sizes / sizeof *sizes)
 
 static void check_dot(const mm_kern *k, const mm_kern *ref)
@@ -21,7 +23,8 @@ static void check_dot(const mm_kern *k, const mm_kern *ref)
                 double sum = 0;
                 for (size_t i = 0; i < n; i++) sum += fabs((double)a[i] * b[i]);
                 float got = k->dot_f32(a, b, n), want = ref->dot_f32(a, b, n);
-                if (!(fabsf(got - want) <= (double)(n + 1) * FLT_EPSILON * sum)) wrong("n %zu kind %d: %g, not %g", n, kind, (double)got, (double)want);
+                if (!(fabsf(got - want) <= (double)(n + 1) * FLT_EPSILON * sum))
+                    wrong("n %zu kind %d: %g, not %g", n, kind, (double)got, (double)want);
                 guard_free(a);
                 guard_free(b);
             }
@@ -35,7 +38,10 @@ static void check_formats(const mm_kern *k, const mm_kern *ref)
         begin("conversion of %s, both ways", names[f]);
         for (size_t s = 0; s < NSIZES; s++)
             for (int kind = 0; kind < 4; kind++) {
-                size_t n = f == MMK_FMT_Q8_0 ? sizes[s] / 32 * 32 : sizes[s], bytes = f == MMK_FMT_F32 ? 4 * n : f == MMK_FMT_Q8_0 ? n / 32 * 34 : 2 * n;
+                size_t n = f == MMK_FMT_Q8_0 ? sizes[s] / 32 * 32 : sizes[s], bytes = f == MMK_FMT_F32 ? 4 * n
+                                                                                      : f == MMK_FMT_Q8_0
+                                                                                          ? n / 32 * 34
+                                                                                          : 2 * n;
                 float *x = guarded(4 * n, 4), *y = guarded(4 * n, 8), *z = guarded(4 * n, 0);
                 char *p = guarded(bytes, 2), *q = guarded(bytes, 6);
                 fill(x, n, kind);
@@ -76,7 +82,8 @@ static void compare(const float *got, const float *want, size_t rows, size_t n, 
         for (size_t i = 0; i < n; i++) top = fmax(top, fabs((double)want[r * n + i]));
         for (size_t i = 0; i < n; i++)
             if (!(fabs((double)got[r * n + i] - (double)want[r * n + i]) <= tol * (top + 1e-30))) {
-                wrong("%s: row %zu of %zu, element %zu of %zu: %g, not %g", what, r, rows, i, n, (double)got[r * n + i], (double)want[r * n + i]);
+                wrong("%s: row %zu of %zu, element %zu of %zu: %g, not %g", what, r, rows, i, n,
+                      (double)got[r * n + i], (double)want[r * n + i]);
                 return;
             }
     }
@@ -88,7 +95,8 @@ static void check_rows(const mm_kern *k, const mm_kern *ref)
     for (size_t s = 1; s < NSIZES; s++)
         for (int kind = 0; kind < 2; kind++) {
             size_t d = sizes[s], rows = 3, n = rows * d;
-            float *x = guarded(4 * n, 4), *res = guarded(4 * n, 8), *g = guarded(4 * d, 0), *b = guarded(4 * d, 4), *y = guarded(4 * n, 12), *z = guarded(4 * n, 0);
+            float *x = guarded(4 * n, 4), *res = guarded(4 * n, 8), *g = guarded(4 * d, 0), *b = guarded(4 * d, 4),
+                  *y = guarded(4 * n, 12), *z = guarded(4 * n, 0);
             fill(x, n, kind), fill(res, n, kind), fill(g, d, 0), fill(b, d, 0);
             for (int with = 0; with < 2; with++) {
                 k->layer_norm(y, x, with ? res : NULL, g, b, rows, d, 1e-5f);
@@ -110,7 +118,8 @@ static void check_rows(const mm_kern *k, const mm_kern *ref)
             compare(y, z, 1, d, 0, "pool_max");
             memcpy(y, x, 4 * n), memcpy(z, x, 4 * n);
             memset(y, 0, 4 * d), memset(z, 0, 4 * d);
-            if (k->l2_normalize(y, rows, d) != ref->l2_normalize(z, rows, d)) wrong("l2_normalize counts zero rows otherwise");
+            if (k->l2_normalize(y, rows, d) != ref->l2_normalize(z, rows, d))
+                wrong("l2_normalize counts zero rows otherwise");
             compare(y, z, rows, d, 1e-6, "l2_normalize");
             for (size_t i = 0; i < n; i++) y[i] = z[i] = x[i] * 1e-30f; /* squares would vanish in float32 */
             k->l2_normalize(y, rows, d), ref->l2_normalize(z, rows, d);
@@ -133,7 +142,8 @@ static void check_act(const mm_kern *k, const mm_kern *ref)
         memcpy(y, x, 4 * N), memcpy(z, x, 4 * N);
         k->act(y, N, (mmk_act)a), ref->act(z, N, (mmk_act)a);
         for (int i = 0; i < N; i++)
-            if (!(fabs((double)y[i] - (double)z[i]) <= 4e-7 * fmax(1, fabs((double)x[i])))) wrong("at %g: %g, not %g", (double)x[i], (double)y[i], (double)z[i]);
+            if (!(fabs((double)y[i] - (double)z[i]) <= 4e-7 * fmax(1, fabs((double)x[i]))))
+                wrong("at %g: %g, not %g", (double)x[i], (double)y[i], (double)z[i]);
         y[0] = NAN;
         k->act(y, 1, (mmk_act)a);
         if (y[0] == y[0]) wrong("a NaN is lost");

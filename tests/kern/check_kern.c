@@ -1,5 +1,6 @@
-/* check_kern [--bench] - every kernel level that this CPU has against kernels/ref: all small sizes and odd big ones, unaligned pointers,
- * inputs of several kinds, guard bytes around outputs; a crash inside a kernel is that kernel's failure. Prints TAP, and the seed.
+/* check_kern [--bench] - every kernel level that this CPU has against kernels/ref: all small sizes and odd big ones,
+ * unaligned pointers, inputs of several kinds, guard bytes around outputs; a crash inside a kernel is that kernel's
+ * failure. Prints TAP, and the seed.
  * --bench prints timings as JSON lines instead. */
 #include <math.h>
 #include <setjmp.h>
@@ -152,15 +153,13 @@ double timed(void (*f)(void *), void *arg)
 
 void report(const char *op, const char *dtype, const char *shape, double ns, double bytes, double flop)
 {
-    printf("{\"op\":\"%s\",\"dtype\":\"%s\",\"shape\":\"%s\",\"level\":\"%s\",\"ns\":%.0f,\"gbps\":%.2f,\"gflops\":%.2f}\n", op, dtype, shape, level, ns,
-           bytes / ns, flop / ns);
+    printf("{\"op\":\"%s\",\"dtype\":\"%s\",\"shape\":\"%s\",\"level\":\"%s\",\"ns\":%.0f,\"gbps\":%.2f,\"gflops\":%."
+           "2f}\n",
+           op, dtype, shape, level, ns, bytes / ns, flop / ns);
     fflush(stdout);
 }
 
-static void crashed(int sig)
-{
-    siglongjmp(back, sig);
-}
+static void crashed(int sig) { siglongjmp(back, sig); }
 
 static void guard_case(void (*f)(const mm_kern *, const mm_kern *), const mm_kern *k, const mm_kern *ref)
 {
@@ -175,7 +174,8 @@ static void guard_case(void (*f)(const mm_kern *, const mm_kern *), const mm_ker
 
 int main(int argc, char **argv)
 {
-    static const char *const names[] = { "ref", "avx2", "avx512", "avx512vnni", "avx512bf16", "amx", "neon", "dotprod", "i8mm" };
+    static const char *const names[] = { "ref", "avx2", "avx512",  "avx512vnni", "avx512bf16",
+                                         "amx", "neon", "dotprod", "i8mm" };
     bench = argc > 1 && !strcmp(argv[1], "--bench");
     const char *seed = getenv("MM_SEED");
     state = seed ? strtoull(seed, NULL, 10) : 88172645463325252u;
