@@ -10,6 +10,8 @@
 static int check(mm_io *io, mm_ctx *c)
 {
     int r = mm_opt_exclusive(c, "binary", "json", "npy", NULL);
+    if (!r) r = mm_opt_exclusive(c, "binary", "encoding", NULL);
+    if (!r) r = mm_opt_exclusive(c, "npy", "encoding", NULL);
     if (!r) r = mm_opt_exclusive(c, "text", "from", NULL);
     if (!r && io->npy && !io->out) r = mm_fail(&c->err, MM_EARG, "option '--npy' needs '--output FILE'");
     return r;

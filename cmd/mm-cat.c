@@ -20,9 +20,19 @@ static const mm_opt opts[] = {
     MM_OPT_END
 };
 
+/* What says how to write means nothing where nothing is written: better told than passed over. */
+static int exclusive(mm_ctx *c)
+{
+    static const char *const how[] = { "binary", "json", "npy", "encoding", "output", "unbuffered" };
+    int r = mm_opt_exclusive(c, "count", "check", NULL);
+    for (size_t i = 0; !r && i < sizeof how / sizeof *how; i++)
+        if (!(r = mm_opt_exclusive(c, "count", how[i], NULL))) r = mm_opt_exclusive(c, "check", how[i], NULL);
+    return r;
+}
+
 static int run(mm_ctx *c, int argc, char **argv)
 {
-    int r = mm_opt_exclusive(c, "count", "check", NULL), more = 0, quiet = o.count || o.check;
+    int r = exclusive(c), more = 0, quiet = o.count || o.check;
     mm_rec *rec = mm_rec_new();
     mm_progress bar;
     if (!r && !rec) r = mm_fail(&c->err, MM_ENOMEM, "out of memory");
@@ -38,14 +48,16 @@ static int run(mm_ctx *c, int argc, char **argv)
         mm_err e = { 0 };
         int code;
         /* a check looks into the vectors too */
-        if (quiet && !mm_rec_failed(rec) && (code = mm_rec_vec(rec, &v, &dim, &e)) < 0) mm_rec_fail(rec, code, "%s", e.msg);
+        if (quiet && !mm_rec_failed(rec) && (code = mm_rec_vec(rec, &v, &dim, &e)) < 0)
+            mm_rec_fail(rec, code, "%s", e.msg);
         r = quiet ? mm_io_count(&o.io, rec) : mm_io_put(&o.io, rec);
         mm_progress_tick(&bar, o.io.seen);
     }
     mm_progress_end(&bar);
     uint64_t seen = o.io.seen, failed = o.io.failed;
     r = mm_io_close(&o.io, r ? r : more < 0 ? more : 0);
-    if (o.count && r >= 0) printf("{\"records\":%llu,\"failed\":%llu}\n", (unsigned long long)seen, (unsigned long long)failed);
+    if (o.count && r >= 0)
+        printf("{\"records\":%llu,\"failed\":%llu}\n", (unsigned long long)seen, (unsigned long long)failed);
     mm_rec_free(rec);
     return r;
 }

@@ -55,9 +55,9 @@ test_ok 'a bad record in the middle: order and ids' 'for i in 1 2 3 4 5; do [ $i
 test_ok 'many bad records: the first ten are told, -v tells all' 'yes x | head -30 | sed "1i {}" > many; expect_code 1 mm-cat many > out 2> err; test_lines out 31; test_lines err 11; expect_code 1 mm-cat -v many > out 2> err; test_lines err 30'
 
 # idle input
-test_ok 'what came is written while the input is idle' 'mkfifo p; mm-cat < p > out & pid=$!; exec 3> p; echo "{\"a\":1}" >&3; n=0; while [ ! -s out ] && [ $n -lt 100 ]; do sleep 0.05; n=$((n + 1)); done; s=$(wc -l < out)
+test_ok 'what came is written while the input is idle' 'mkfifo p; mm-cat < p > idle1 & pid=$!; exec 3> p; echo "{\"a\":1}" >&3; n=0; while [ ! -s idle1 ] && [ $n -lt 100 ]; do sleep 0.05; n=$((n + 1)); done; s=$(wc -l < idle1)
     exec 3>&-; wait $pid; [ "$s" -eq 1 ]'
-test_ok 'frames too' 'mkfifo q; mm-cat -b < q | mm-cat > out & pid=$!; exec 3> q; echo "{\"a\":1}" >&3; n=0; while [ ! -s out ] && [ $n -lt 100 ]; do sleep 0.05; n=$((n + 1)); done; s=$(wc -l < out)
+test_ok 'frames too' 'mkfifo q; mm-cat -b < q | mm-cat > idle2 & pid=$!; exec 3> q; echo "{\"a\":1}" >&3; n=0; while [ ! -s idle2 ] && [ $n -lt 100 ]; do sleep 0.05; n=$((n + 1)); done; s=$(wc -l < idle2)
     exec 3>&-; wait $pid; [ "$s" -eq 1 ]'
 
 # limits
@@ -69,4 +69,7 @@ test_ok 'npy: mixed sizes, cut, and what it does not hold' 'expect_code 3 mm-cat
     printf "{\"embedding\":{\"dtype\":\"BF16\",\"shape\":[2],\"b64\":\"gD8AwA==\"}}\n" | mm-cat --npy -o b.npy; mm-cat b.npy > out; test_json out ".[0].embedding == [1,-2]"'
 test_ok 'media on standard input are named' 'printf "\211PNG\r\n\032\n" | expect_code 3 mm-cat 2> err; grep -q "PNG image" err; printf "\211PNG\r\n\032\n" > i.png; mm-cat i.png > out; test_json out ".[0].path == \"i.png\""'
 test_ok 'a folder, a missing file in the middle' 'expect_code 4 mm-cat names 2> err; grep -q "names" err; echo "{\"a\":1}" > one; expect_code 4 mm-cat one none one > out 2> err; test_lines out 1'
+test_ok 'options that mean nothing together' 'for o in "-b --encoding base64" "--npy --encoding base64 -o x" "--count -b" "--check --npy" "--count -o x" "--check --encoding numbers" "--count --unbuffered" "-t --from json"; do
+        expect_code 2 mm-cat $o canon > out 2> err; test_lines out 0; grep -q "cannot be used together" err; [ ! -e x ]; done'
+test_ok 'a reader that leaves ends it by SIGPIPE' '( { seq 100000 | mm-cat -t; } && s=0 || s=$?; echo $s > status) 2> err | head -n 1 > out; [ "$(cat status)" -eq 141 ] && test_lines err 0'
 finish
