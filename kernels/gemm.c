@@ -171,7 +171,7 @@ static void many_blocks(const job *j, size_t row, size_t rows, size_t blocks, si
     const mmk_mat *w = j->w;
     const mmk_gemm_ops *ops = w->ops;
     size_t nr = (size_t)ops->nr, unit = (size_t)ops->row_unit, kc = ops->kc ? (size_t)(ops->kc / ops->kstep) : w->steps;
-    size_t passes = ceil_div(w->steps, kc);
+    size_t passes = w->steps ? ceil_div(w->steps, kc) : 1; /* no K: sums of nothing, zeros */
     for (size_t p = p0; p < p1; p++) {
         for (size_t pass = 0; pass < passes; pass++) {
             size_t s0 = cut(w->steps, 1, passes, pass), s1 = cut(w->steps, 1, passes, pass + 1);
