@@ -2,9 +2,8 @@
  * blocks and threads. What an instruction set provides is in gemm_int.h.
  *
  * One thread works on a rectangle of C. Its rows of A are packed (so that the micro-kernel reads one stream, whatever lda)
- * in groups that stay in L2; then every panel of W is multiplied by all blocks of the group while it is hot. K is cut in
- * ranges of ops->kc only so that panel and block stay in L1: a tile is stored and reloaded exactly, so the cut changes no
- * bit. With a single block of rows (small m) nothing is reused and W streams through once, several panels at a time. */
+ * in groups that stay in L2; then every panel of W is multiplied by all blocks of the group while it is hot, over all of K at
+ * once. With a single block of rows (small m) nothing is reused and W streams through once, several panels at a time. */
 #include "kernels/gemm_int.h"
 #include "kernels/mm_kern.h"
 #include "kernels/scratch_int.h"
@@ -13,7 +12,8 @@
 #include <omp.h>
 #endif
 
-/* Packed rows of A per group. 512 KiB of a 1-2 MiB L2 (Intel), all of it on 512 KiB (Zen), where W panels are small. */
+/* Packed rows of A per group: half of a 2 MiB L2. (Prefetching the next panel by software was slower at every level and
+ * shape tried; the hardware's prefetchers follow the streams.) */
 #define GROUP_BYTES ((size_t)1024 << 10)
 
 /* A thread more pays from this much work on: starting one costs 2 us or so, this is 10-20 us of FMA. */
@@ -128,13 +128,6 @@ typedef struct job {
     mmk_act act;
 } job;
 
-static void finish(const job *j, const float *tile, size_t row, int rows, size_t p)
-{
-    size_t nr = (size_t)j->w->ops->nr, col = p * nr, cols = j->w->n - col < nr ? j->w->n - col : nr;
-    j->w->ops->epilogue(j->c + row * j->ldc + col, j->ldc, tile, rows, (int)cols, j->bias ? j->bias + col : NULL,
-                        j->res ? j->res + row * j->ldr + col : NULL, j->ldr, j->act);
-}
-
 /* Where part i begins when n things are cut evenly into `parts` in units of `unit`. */
 static size_t cut(size_t n, size_t unit, size_t parts, size_t i)
 {
@@ -142,53 +135,51 @@ static size_t cut(size_t n, size_t unit, size_t parts, size_t i)
     return at < n ? at : n;
 }
 
-/* One block of rows times panels p0 .. p1-1. */
-static void one_block(const job *j, size_t row, int rows, size_t p0, size_t p1, const char *a, float *tile)
+/* A product that waits for its epilogue. */
+typedef struct product {
+    const float *tile;
+    size_t row, panel, np;
+    int rows;
+} product;
+
+static void finish(const job *j, const product *t)
+{
+    size_t nr = (size_t)j->w->ops->nr;
+    for (size_t i = 0; i < t->np; i++) {
+        size_t col = (t->panel + i) * nr, cols = j->w->n - col < nr ? j->w->n - col : nr;
+        j->w->ops->epilogue(j->c + t->row * j->ldc + col, j->ldc, t->tile + i * (size_t)t->rows * nr, t->rows, (int)cols,
+                            j->bias ? j->bias + col : NULL, j->res ? j->res + t->row * j->ldr + col : NULL, j->ldr, j->act);
+    }
+}
+
+/* Rows row .. row+rows-1, packed in `blocks` blocks at a, times panels p0 .. p1-1. A tile gets its epilogue after the next
+ * product, when its stores have long left the pipeline; two tiles of MMK_MAX_TILE_ROWS x nr take turns. */
+static void group(const job *j, size_t row, size_t rows, size_t blocks, size_t p0, size_t p1, const char *a, float *tile)
 {
     const mmk_mat *w = j->w;
     const mmk_gemm_ops *ops = w->ops;
-    size_t np = (size_t)ops->panels(rows), tile_len = (size_t)rows * (size_t)ops->nr;
+    size_t unit = (size_t)ops->row_unit, np = (size_t)ops->panels((int)cut(rows, unit, blocks, 1));
+    product last = { .np = 0 };
+    float *other = tile + MMK_MAX_TILE_ROWS * ops->nr;
     for (size_t p = p0; p < p1; p += np) {
+        const char *block = a;
         if (p1 - p < np)
             np = 1;
-        ops->mul(tile, a, panel_at(w, p), w->panel_bytes, w->steps, rows, (int)np, 0);
-        for (size_t i = 0; i < np; i++)
-            finish(j, tile + i * tile_len, row, rows, p + i);
-    }
-}
-
-/* Bytes from .. to of a panel into L2: while one panel is multiplied the next one comes from memory, a piece per block. */
-static void fetch(const char *p, size_t from, size_t to)
-{
-    for (; from < to; from += 64)
-        __builtin_prefetch(p + from, 0, 2);
-}
-
-/* Rows row .. row+rows-1, packed in `blocks` blocks at a, times panels p0 .. p1-1; tile has room for all rows. */
-static void many_blocks(const job *j, size_t row, size_t rows, size_t blocks, size_t p0, size_t p1, const char *a,
-                        float *tile)
-{
-    const mmk_mat *w = j->w;
-    const mmk_gemm_ops *ops = w->ops;
-    size_t nr = (size_t)ops->nr, unit = (size_t)ops->row_unit, kc = ops->kc ? (size_t)(ops->kc / ops->kstep) : w->steps;
-    size_t passes = w->steps ? ceil_div(w->steps, kc) : 1; /* no K: sums of nothing, zeros */
-    for (size_t p = p0; p < p1; p++) {
-        for (size_t pass = 0; pass < passes; pass++) {
-            size_t s0 = cut(w->steps, 1, passes, pass), s1 = cut(w->steps, 1, passes, pass + 1);
-            const char *blk = a;
-            for (size_t b = 0; b < blocks; b++) {
-                size_t r0 = cut(rows, unit, blocks, b);
-                int n = (int)(cut(rows, unit, blocks, b + 1) - r0);
-                if (pass == 0 && p + 1 < p1)
-                    fetch(panel_at(w, p + 1), cut(w->panel_bytes, 64, blocks, b), cut(w->panel_bytes, 64, blocks, b + 1));
-                ops->mul(tile + r0 * nr, blk + s0 * ops->a_step(n), panel_at(w, p) + s0 * ops->b_step, w->panel_bytes,
-                         s1 - s0, n, 1, pass > 0);
-                if (pass + 1 == passes)
-                    finish(j, tile + r0 * nr, row + r0, n, p);
-                blk += w->steps * ops->a_step(n);
-            }
+        for (size_t b = 0; b < blocks; b++) {
+            size_t r0 = cut(rows, unit, blocks, b);
+            const product t = { tile, row + r0, p, np, (int)(cut(rows, unit, blocks, b + 1) - r0) };
+            if (w->steps > 0)
+                ops->mul(tile, block, panel_at(w, p), w->panel_bytes, w->steps, t.rows, (int)np);
+            else
+                memset(tile, 0, (size_t)t.rows * np * (size_t)ops->nr * sizeof *tile);
+            finish(j, &last);
+            last = t;
+            tile = other;
+            other = (float *)t.tile;
+            block += w->steps * ops->a_step(t.rows);
         }
     }
+    finish(j, &last);
 }
 
 /* The rectangle rows m0 .. m1-1, panels p0 .. p1-1 of C by the calling thread. */
@@ -196,16 +187,15 @@ static int rectangle(const job *j, size_t m0, size_t m1, size_t p0, size_t p1)
 {
     const mmk_mat *w = j->w;
     const mmk_gemm_ops *ops = w->ops;
-    size_t mr = (size_t)ops->mr, nr = (size_t)ops->nr, unit = (size_t)ops->row_unit, block = w->steps * ops->a_step(ops->mr);
+    size_t mr = (size_t)ops->mr, unit = (size_t)ops->row_unit, block = w->steps * ops->a_step(ops->mr);
     size_t per_group = block < GROUP_BYTES ? GROUP_BYTES / (block ? block : 1) : 1;
     if (m0 == m1 || p0 == p1)
         return MMK_OK;
     if (per_group > ceil_div(m1 - m0, mr))
         per_group = ceil_div(m1 - m0, mr);
     size_t groups = ceil_div(m1 - m0, per_group * mr);
-    size_t tile_rows = per_group * mr < MMK_MAX_TILE_ROWS ? MMK_MAX_TILE_ROWS : per_group * mr;
-    size_t tile_bytes = tile_rows * nr * sizeof(float);
-    char *mem = mmk_scratch(tile_bytes + per_group * block);
+    size_t tiles = 2 * MMK_MAX_TILE_ROWS * (size_t)ops->nr * sizeof(float);
+    char *mem = mmk_scratch(tiles + per_group * block);
     if (!mem)
         return MMK_ENOMEM;
     if (ops->begin)
@@ -213,17 +203,14 @@ static int rectangle(const job *j, size_t m0, size_t m1, size_t p0, size_t p1)
     for (size_t g = 0; g < groups; g++) {
         size_t row = m0 + cut(m1 - m0, unit, groups, g), rows = m0 + cut(m1 - m0, unit, groups, g + 1) - row;
         size_t blocks = ceil_div(rows, mr);
-        char *a = mem + tile_bytes;
+        char *a = mem + tiles;
         for (size_t b = 0; b < blocks; b++) {
             size_t r0 = cut(rows, unit, blocks, b);
             int n = (int)(cut(rows, unit, blocks, b + 1) - r0);
             ops->pack_a(a, j->a + (row + r0) * j->lda, j->lda, n, w->k);
             a += w->steps * ops->a_step(n);
         }
-        if (blocks == 1)
-            one_block(j, row, (int)rows, p0, p1, mem + tile_bytes, (float *)(void *)mem);
-        else
-            many_blocks(j, row, rows, blocks, p0, p1, mem + tile_bytes, (float *)(void *)mem);
+        group(j, row, rows, blocks, p0, p1, mem + tiles, (float *)(void *)mem);
     }
     if (ops->end)
         ops->end();

@@ -2,7 +2,7 @@
  *
  * W [n, k] is cut into panels of nr rows (the last one padded with zeros). A panel holds its weights in the order in which
  * the micro-kernel reads them, K-major in steps of kstep; activations are packed likewise in blocks of at most mr rows. A
- * micro-kernel multiplies one block of rows by 1..np panels over all of a K range and leaves float sums in a tile; the
+ * micro-kernel multiplies one block of rows by 1..np panels over all of K and leaves float sums in a tile; the
  * epilogue turns a tile into a piece of C. Everything that makes up the value of an element happens in these functions
  * in an order that depends on k alone. */
 #ifndef MM_GEMM_INT_H
@@ -17,7 +17,6 @@ typedef struct mmk_gemm_ops {
     int mr;           /* rows of C per block, at most; a multiple of row_unit */
     int row_unit;     /* a block of fewer rows costs as much as the next multiple of this */
     int kstep;        /* K is padded to a multiple of it */
-    int kc;           /* K range per pass over a row block, a multiple of kstep; 0: all of K */
     /* bytes per kstep of K: of a panel, and of a block of `rows` rows */
     size_t b_step;
     size_t (*a_step)(int rows);
@@ -26,8 +25,8 @@ typedef struct mmk_gemm_ops {
     /* rows[i], i < n <= nr, point to rows of W; dst is 64-byte aligned */
     void (*pack_b)(void *dst, const void *const *rows, int n, size_t k);
     void (*pack_a)(void *dst, const float *a, size_t lda, int rows, size_t k);
-    /* tile[p][row][nr] (+)= a block times panels b, b + b_stride, ...; steps = K range / kstep */
-    void (*mul)(float *tile, const void *a, const void *b, size_t b_stride, size_t steps, int rows, int np, int accumulate);
+    /* tile[p][row][nr] = a block times panels b, b + b_stride, ...; steps = K / kstep, at least 1 */
+    void (*mul)(float *tile, const void *a, const void *b, size_t b_stride, size_t steps, int rows, int np);
     void (*epilogue)(float *c, size_t ldc, const float *tile, int rows, int cols, const float *bias, const float *res,
                      size_t ldr, mmk_act act);
     void (*begin)(void); /* before the first mul of a thread, and after the last; may be NULL */

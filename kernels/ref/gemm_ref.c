@@ -60,12 +60,11 @@ static void pack_a(void *dst, const float *a, size_t lda, int rows, size_t k)
             d[i * (size_t)rows + (size_t)r] = a[(size_t)r * lda + i];
 }
 
-static void mul(float *tile, const void *a, const void *b, size_t b_stride, size_t steps, int rows, int np, int accumulate)
+static void mul(float *tile, const void *a, const void *b, size_t b_stride, size_t steps, int rows, int np)
 {
     const float *x = a, *w = b;
     (void)b_stride;
     (void)np;
-    (void)accumulate; /* kc is 0: one pass */
     for (int r = 0; r < rows; r++)
         for (int j = 0; j < NR; j++) {
             double sum = 0;
@@ -100,7 +99,7 @@ static void epilogue(float *c, size_t ldc, const float *tile, int rows, int cols
 
 #define REF(dtype)                                                                                              \
     const mmk_gemm_ops mmk_gemm_##dtype##_ref = {                                                               \
-        .name = #dtype "_ref", .nr = NR, .mr = MR, .row_unit = 1, .kstep = 1, .kc = 0, .b_step = NR * sizeof(float),           \
+        .name = #dtype "_ref", .nr = NR, .mr = MR, .row_unit = 1, .kstep = 1, .b_step = NR * sizeof(float),           \
         .a_step = a_step, .panels = panels, .pack_b = pack_##dtype, .pack_a = pack_a, .mul = mul,               \
         .epilogue = epilogue,                                                                                   \
     }

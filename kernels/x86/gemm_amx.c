@@ -11,7 +11,8 @@
  * inputs as zero and flushes denormal results to zero: absolute errors up to k 2^-126. Magnitudes over 3.38e38 and
  * infinities give NaN (lo = Inf - Inf).
  *
- * A panel is 64 columns: per 32 of K the tiles h0 h1 l0 l1 h2 h3 l2 l3 (1 KiB each, 16 pairs of K x 16 columns x 2). A block
+ * A panel is 64 columns, two halves one after the other: per 32 of K the tiles h0 h1 l0 l1 (1 KiB each, 16 pairs of K x 16
+ * columns x 2). A block
  * is 1 or 2 tiles of 16 rows, missing rows zero: 2 x 2 tiles of C twice, or 1 x 4 - four independent sums either way,
  * which the latency of 52 cycles needs. */
 #include "kernels/gemm_int.h"
@@ -55,26 +56,12 @@ static int panels(int rows)
     return 1;
 }
 
-#define LOAD_C2X2(t)                    \
-    do {                                \
-        _tile_loadd(0, (t), 256);       \
-        _tile_loadd(1, (t) + 16, 256);  \
-        _tile_loadd(2, (t) + 1024, 256); \
-        _tile_loadd(3, (t) + 1040, 256); \
-    } while (0)
 #define STORE_C2X2(t)                    \
     do {                                 \
         _tile_stored(0, (t), 256);       \
         _tile_stored(1, (t) + 16, 256);  \
         _tile_stored(2, (t) + 1024, 256); \
         _tile_stored(3, (t) + 1040, 256); \
-    } while (0)
-#define LOAD_C1X4(t)                   \
-    do {                               \
-        _tile_loadd(0, (t), 256);      \
-        _tile_loadd(1, (t) + 16, 256); \
-        _tile_loadd(2, (t) + 32, 256); \
-        _tile_loadd(3, (t) + 48, 256); \
     } while (0)
 #define STORE_C1X4(t)                   \
     do {                                \
@@ -97,32 +84,33 @@ static int panels(int rows)
         _tile_dpbf16ps(1, 4, 7); \
         _tile_dpbf16ps(3, 5, 7); \
     } while (0)
-#define DOT1(c, w)                    \
-    do {                              \
-        _tile_loadd(6, (w), 64);      \
-        _tile_dpbf16ps(c, 4, 6);      \
+
+/* First tiles of a 2 x 2 block into 4-7. */
+#define LOAD2X2(a, w)                     \
+    do {                                  \
+        _tile_loadd(6, (w), 64);          \
+        _tile_loadd(7, (w) + TILE, 64);   \
+        _tile_loadd(4, (a), 64);          \
+        _tile_loadd(5, (a) + TILE, 64);   \
     } while (0)
 
 /* a: lo (if wa == 2) then hi tiles of both row tiles; W tiles of one half panel at w, b_step apart. wa, wb: bfloat16 parts
- * of A and W. */
-static inline __attribute__((always_inline)) void mul2x2(float *c, const char *a, const char *w, size_t b_step,
-                                                         size_t steps, int accumulate, int wa, int wb)
+ * of A and W. The tiles of the first step are in place, and before C is stored those of the next block are loaded
+ * (next_w, with the same A; or NULL), for tile loads do not run ahead of tile stores. */
+static inline __attribute__((always_inline)) void mul2x2(float *c, const char *a, const char *w, const char *next_w,
+                                                         size_t b_step, size_t steps, int wa, int wb)
 {
-    if (accumulate)
-        LOAD_C2X2(c);
-    else
-        ZERO_C();
+    const char *first = a;
+    ZERO_C();
     for (size_t s = 0; s < steps; s++) {
-        _tile_loadd(6, w, 64);
-        _tile_loadd(7, w + TILE, 64);
+        if (s > 0)
+            LOAD2X2(a, w);
         if (wa == 2) {
-            _tile_loadd(4, a, 64);
-            _tile_loadd(5, a + TILE, 64);
             DOT2X2();
             a += 2 * TILE;
+            _tile_loadd(4, a, 64);
+            _tile_loadd(5, a + TILE, 64);
         }
-        _tile_loadd(4, a, 64);
-        _tile_loadd(5, a + TILE, 64);
         a += 2 * TILE;
         DOT2X2();
         if (wb == 2) {
@@ -132,17 +120,16 @@ static inline __attribute__((always_inline)) void mul2x2(float *c, const char *a
         }
         w += b_step;
     }
+    if (next_w)
+        LOAD2X2(first, next_w);
     STORE_C2X2(c);
 }
 
 static inline __attribute__((always_inline)) void mul1x4(float *c, const char *a, const char *w, size_t b_step,
-                                                         size_t steps, int accumulate, int wa, int wb)
+                                                         size_t steps, int wa, int wb)
 {
-    const size_t half = b_step / 2;
-    if (accumulate)
-        LOAD_C1X4(c);
-    else
-        ZERO_C();
+    const size_t half = steps * b_step;
+    ZERO_C();
     for (size_t s = 0; s < steps; s++) {
         if (wa == 2) { /* a step of W is 4 KiB or more: the second read comes from L1 */
             _tile_loadd(4, a, 64);
@@ -188,18 +175,18 @@ static inline __attribute__((always_inline)) void mul1x4(float *c, const char *a
 }
 
 #define MUL(name, wa, wb)                                                                                        \
-    static void name(float *tile, const void *a, const void *b, size_t b_stride, size_t steps, int rows, int np, \
-                     int accumulate)                                                                             \
+    static void name(float *tile, const void *a, const void *b, size_t b_stride, size_t steps, int rows, int np) \
     {                                                                                                            \
-        const size_t b_step = 4 * wb * TILE;                                                                     \
-        const char *w = b;                                                                                       \
+        const size_t b_step = 2 * wb * TILE;                                                                     \
+        const char *w = b, *half = w + steps * b_step;                                                           \
         (void)b_stride;                                                                                          \
         (void)np;                                                                                                \
         if (rows > 16) {                                                                                         \
-            mul2x2(tile, a, w, b_step, steps, accumulate, wa, wb);                                               \
-            mul2x2(tile + 32, a, w + b_step / 2, b_step, steps, accumulate, wa, wb);                             \
+            LOAD2X2((const char *)a, w);                                                                         \
+            mul2x2(tile, a, w, half, b_step, steps, wa, wb);                                                     \
+            mul2x2(tile + 32, a, half, NULL, b_step, steps, wa, wb);                                             \
         } else {                                                                                                 \
-            mul1x4(tile, a, w, b_step, steps, accumulate, wa, wb);                                               \
+            mul1x4(tile, a, w, b_step, steps, wa, wb);                                                           \
         }                                                                                                        \
     }
 
@@ -284,9 +271,10 @@ static inline __attribute__((always_inline)) void pack_tiles(char *dst, const vo
 static inline __attribute__((always_inline)) void pack(char *dst, const void *const *rows, int n, size_t k, get_fn *get,
                                                        int wb)
 {
-    for (size_t i = 0; i < k; i += KS, dst += 4 * wb * TILE)
-        for (int c = 0; c < 4; c++)
-            pack_tiles(dst + (c / 2 * 2 * wb + c % 2) * TILE, rows + 16 * c, n - 16 * c, i, k, get, wb);
+    for (int half = 0; half < 2; half++, rows += 32, n -= 32)
+        for (size_t i = 0; i < k; i += KS, dst += 2 * wb * TILE)
+            for (int c = 0; c < 2; c++)
+                pack_tiles(dst + c * TILE, rows + 16 * c, n - 16 * c, i, k, get, wb);
 }
 
 static void pack_f32(void *dst, const void *const *rows, int n, size_t k)
@@ -308,15 +296,16 @@ static void pack_q8_0(void *dst, const void *const *rows, int n, size_t k)
 static void pack_bf16(void *dst, const void *const *rows, int n, size_t k)
 {
     char *d = dst;
-    for (size_t i = 0; i < k; i += KS)
-        for (int c = 0; c < 4; c++, d += TILE) {
-            __m512 t[16];
-            for (int j = 0; j < 16; j++)
-                t[j] = 16 * c + j < n ? _mm512_castsi512_ps(_mm512_maskz_loadu_epi16(
-                                            valid_at(i, k), (const char *)rows[16 * c + j] + 2 * i))
-                                      : _mm512_setzero_ps();
-            store_tile(d, t);
-        }
+    for (int half = 0; half < 2; half++, rows += 32, n -= 32)
+        for (size_t i = 0; i < k; i += KS)
+            for (int c = 0; c < 2; c++, d += TILE) {
+                __m512 t[16];
+                for (int j = 0; j < 16; j++)
+                    t[j] = 16 * c + j < n ? _mm512_castsi512_ps(_mm512_maskz_loadu_epi16(
+                                                valid_at(i, k), (const char *)rows[16 * c + j] + 2 * i))
+                                          : _mm512_setzero_ps();
+                store_tile(d, t);
+            }
 }
 
 /* Per step the tiles lo0 lo1 hi0 hi1 (one row tile: lo hi; parts == 1: hi only); rows beyond `rows` are zero. */
@@ -357,7 +346,7 @@ static void epilogue(float *c, size_t ldc, const float *tile, int rows, int cols
 
 #define OPS(dtype, wb, step_fn, pack_fn, mul_fn)                                                                 \
     const mmk_gemm_ops mmk_gemm_##dtype##_amx = {                                                                \
-        .name = #dtype "_amx", .nr = NR, .mr = MR, .row_unit = 16, .kstep = KS, .kc = 0, .b_step = 4 * wb * TILE, \
+        .name = #dtype "_amx", .nr = NR, .mr = MR, .row_unit = 16, .kstep = KS, .b_step = 4 * wb * TILE, \
         .a_step = step_fn, .panels = panels, .pack_b = pack_##dtype, .pack_a = pack_fn, .mul = mul_fn,           \
         .epilogue = epilogue, .begin = begin, .end = end,                                                        \
     }

@@ -49,13 +49,13 @@ static inline void load_bf16(const char *p, __m256 *w0, __m256 *w1)
 
 /* The micro-kernel; rows, np and load are constants wherever it is inlined. */
 static inline __attribute__((always_inline)) void kernel(float *tile, const float *a, const char *b, size_t b_stride,
-                                                         size_t steps, int rows, int np, int accumulate, load_fn *load,
+                                                         size_t steps, int rows, int np, load_fn *load,
                                                          size_t b_step)
 {
     __m256 acc[MR * 2];
 #pragma GCC unroll 12
     for (int i = 0; i < rows * np * 2; i++)
-        acc[i] = accumulate ? _mm256_load_ps(tile + i * 8) : _mm256_setzero_ps();
+        acc[i] = _mm256_setzero_ps();
     for (size_t s = 0; s < steps; s++) {
 #pragma GCC unroll 6
         for (int p = 0; p < np; p++) {
@@ -79,11 +79,11 @@ static inline __attribute__((always_inline)) void kernel(float *tile, const floa
 }
 
 #define CASE(r, p, load, step) \
-    case r * 8 + p: kernel(tile, a, b, b_stride, steps, r, p, accumulate, load, step); break;
+    case r * 8 + p: kernel(tile, a, b, b_stride, steps, r, p, load, step); break;
 
 #define MUL(dtype, step)                                                                                              \
     static void mul_##dtype(float *tile, const void *a, const void *b, size_t b_stride, size_t steps, int rows,       \
-                            int np, int accumulate)                                                                   \
+                            int np)                                                                   \
     {                                                                                                                 \
         switch (rows * 8 + np) {                                                                                      \
             CASE(1, 1, load_##dtype, step) CASE(2, 1, load_##dtype, step) CASE(3, 1, load_##dtype, step)              \
@@ -170,7 +170,7 @@ static void epilogue(float *c, size_t ldc, const float *tile, int rows, int cols
 
 #define OPS(dtype, step, pack_fn, mul_fn)                                                                    \
     const mmk_gemm_ops mmk_gemm_##dtype##_avx2 = {                                                           \
-        .name = #dtype "_avx2", .nr = NR, .mr = MR, .row_unit = 1, .kstep = 1, .kc = 0, .b_step = step, .a_step = a_step, \
+        .name = #dtype "_avx2", .nr = NR, .mr = MR, .row_unit = 1, .kstep = 1, .b_step = step, .a_step = a_step, \
         .panels = panels, .pack_b = pack_fn, .pack_a = pack_a, .mul = mul_fn, .epilogue = epilogue,          \
     }
 

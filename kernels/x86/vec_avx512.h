@@ -110,21 +110,45 @@ static inline __m512 act_avx512(__m512 x, mmk_act act)
     return x;
 }
 
-/* A tile of `rows` rows of nr floats becomes a piece of C (mmk_gemm_ops.epilogue). */
-static inline void epilogue_avx512(float *c, size_t ldc, const float *tile, size_t nr, int rows, int cols,
-                                   const float *bias, const float *res, size_t ldr, mmk_act act)
+/* One register of C. */
+static inline __attribute__((always_inline)) void finish16(float *c, const float *tile, const float *bias,
+                                                           const float *res, mmk_act act, __mmask16 some)
 {
-    for (int r = 0; r < rows; r++, tile += nr, c += ldc, res = res ? res + ldr : NULL)
-        for (int j = 0; j < cols; j += 16) {
-            __mmask16 some = (__mmask16)(cols - j < 16 ? (1u << (cols - j)) - 1 : 0xffff);
-            __m512 x = _mm512_load_ps(tile + j);
-            if (bias)
-                x = _mm512_add_ps(x, _mm512_maskz_loadu_ps(some, bias + j));
-            x = act_avx512(x, act);
-            if (res)
-                x = _mm512_add_ps(x, _mm512_maskz_loadu_ps(some, res + j));
-            _mm512_mask_storeu_ps(c + j, some, x);
-        }
+    __m512 x = _mm512_load_ps(tile);
+    if (bias)
+        x = _mm512_add_ps(x, _mm512_maskz_loadu_ps(some, bias));
+    x = act_avx512(x, act);
+    if (res)
+        x = _mm512_add_ps(x, _mm512_maskz_loadu_ps(some, res));
+    _mm512_mask_storeu_ps(c, some, x);
+}
+
+/* The epilogue with act a constant; nr a multiple of 32, cols <= nr. */
+static inline __attribute__((always_inline)) void epilogue_act(float *c, size_t ldc, const float *tile, int nr, int rows,
+                                                               int cols, const float *bias, const float *res, size_t ldr,
+                                                               mmk_act act)
+{
+    for (int r = 0; r < rows; r++, tile += nr, c += ldc, res = res ? res + ldr : NULL) {
+        int j = 0;
+        for (; j + 32 <= cols; j += 32)
+            for (int h = j; h < j + 32; h += 16)
+                finish16(c + h, tile + h, bias ? bias + h : NULL, res ? res + h : NULL, act, 0xffff);
+        for (; j < cols; j += 16)
+            finish16(c + j, tile + j, bias ? bias + j : NULL, res ? res + j : NULL, act,
+                     (__mmask16)(cols - j < 16 ? (1u << (cols - j)) - 1 : 0xffff));
+    }
+}
+
+/* A tile of `rows` rows of nr floats becomes a piece of C (mmk_gemm_ops.epilogue). */
+static inline void epilogue_avx512(float *c, size_t ldc, const float *tile, int nr, int rows, int cols, const float *bias,
+                                   const float *res, size_t ldr, mmk_act act)
+{
+    switch (act) {
+    case MMK_ACT_NONE: epilogue_act(c, ldc, tile, nr, rows, cols, bias, res, ldr, MMK_ACT_NONE); break;
+    case MMK_ACT_GELU_ERF: epilogue_act(c, ldc, tile, nr, rows, cols, bias, res, ldr, MMK_ACT_GELU_ERF); break;
+    case MMK_ACT_GELU_TANH: epilogue_act(c, ldc, tile, nr, rows, cols, bias, res, ldr, MMK_ACT_GELU_TANH); break;
+    default: epilogue_act(c, ldc, tile, nr, rows, cols, bias, res, ldr, act); break;
+    }
 }
 
 #endif
