@@ -11,10 +11,7 @@
 #include "index/index_int.h"
 #include "kernels/mm_kern.h"
 
-/* A journal is turned into a segment when it reaches this size, and at close when it is over the smaller one. Opening
- * reads the journal: at 1 MiB that takes a millisecond. */
-#define LOG_MAX ((uint64_t)64 << 20)
-#define LOG_KEEP ((uint64_t)1 << 20)
+uint64_t ix_log_max = (uint64_t)64 << 20, ix_log_keep = (uint64_t)1 << 20;
 #define PENDING_MAX ((size_t)4 << 20)
 
 uint64_t ix_base(const mm_index *ix)
@@ -61,47 +58,28 @@ static int open_segments(mm_index *ix, mm_err *err)
     return 0;
 }
 
-/* What a reader does; a writer may replace everything between two of its steps, so a missing file means: look again.
- */
+/* A reader reads the manifest and then the files it names, which a writer may replace and remove in between; or the
+ * journal, whose torn end a writer may cut off and write anew. Then it looks again. */
 static int load(mm_index *ix, mm_err *err)
 {
     for (int tries = 0;; tries++) {
         int r = man_read(ix, err);
         if (!r) r = open_segments(ix, err);
         if (!r) r = log_replay(ix, err);
-        if (r != MM_EIO || errno != ENOENT || ix->mode == MM_INDEX_WRITE || tries == 100) return r;
+        int most = ix->mode == MM_INDEX_WRITE ? 0 : r == MM_EIO ? 100 : r == MM_EDATA ? 1 : 0;
+        if (tries == most) return r;
         drop_segments(ix);
         mem_reset(ix);
         ix->live = 0;
-        usleep(1000);
+        if (r == MM_EIO) usleep(1000);
     }
-}
-
-static void new_name(const mm_index *ix, char *name, size_t size, const char *kind)
-{
-    snprintf(name, size, "%s-%llu", kind, (unsigned long long)ix->gen);
-}
-
-/* A new empty journal under the name of this generation; the manifest names it with the next man_write(). */
-static int new_log(mm_index *ix, mm_err *err)
-{
-    new_name(ix, ix->log_name, sizeof ix->log_name, "log");
-    int fd = ix_open(ix->dir, ix->log_name, O_WRONLY | O_CREAT | O_TRUNC | O_APPEND, err);
-    if (fd < 0) return fd;
-    int r = ix_fsync(fd, ix->log_name, err);
-    if (r) {
-        close(fd);
-        return r;
-    }
-    if (ix->log >= 0) close(ix->log);
-    ix->log = fd;
-    ix->log_bytes = 0;
-    return 0;
 }
 
 static int begin_write(mm_index *ix, int wait, mm_err *err)
 {
-    if (mkdir(ix->dir, 0777) && errno != EEXIST) return mm_fail_errno(err, "cannot create index '%s'", ix->dir);
+    if (man_state(ix->dir) == 2) return mm_fail(err, MM_EARG, "'%s' is no index, and not empty", ix->dir);
+    int r = ix_mkdir(ix->dir, err);
+    if (r) return r;
     ix->lock = ix_open(ix->dir, "lock", O_RDWR | O_CREAT, err);
     if (ix->lock < 0) return ix->lock;
     if (flock(ix->lock, wait ? LOCK_EX : LOCK_EX | LOCK_NB))
@@ -110,13 +88,26 @@ static int begin_write(mm_index *ix, int wait, mm_err *err)
     return 0;
 }
 
+/* What a killed writer left may be in memory only: it is made safe before anything is built on it. */
 static int open_log(mm_index *ix, mm_err *err)
 {
+    int r = ix_sync_dir(ix->dir, err);
+    if (r) return r;
     man_sweep(ix);
     ix->log = ix_open(ix->dir, ix->log_name, O_WRONLY | O_APPEND, err);
     if (ix->log < 0) return ix->log;
     /* the torn record at the end, if there is one, must not be followed by good ones */
-    return ftruncate(ix->log, (off_t)ix->log_bytes) ? mm_fail_errno(err, "cannot cut journal '%s'", ix->log_name) : 0;
+    if (lseek(ix->log, 0, SEEK_END) != (off_t)ix->log_bytes) r = ix_cut(ix->log, ix->log_bytes, ix->log_name, err);
+    return r ? r : ix_fsync(ix->log, ix->dir, ix->log_name, err);
+}
+
+static int create(mm_index *ix, const mm_index_opts *opts, mm_err *err)
+{
+    ix->type = opts ? opts->type : MM_INDEX_F32;
+    ix->gen = 1;
+    ix->model = strdup("");
+    int r = ix->model ? ix_new_log(ix, err) : mm_fail(err, MM_ENOMEM, "out of memory");
+    return r ? r : man_write(ix, err);
 }
 
 int mm_index_open(mm_index **out, const char *dir, int mode, const mm_index_opts *opts, mm_err *err)
@@ -129,23 +120,13 @@ int mm_index_open(mm_index **out, const char *dir, int mode, const mm_index_opts
     ix->dir = strdup(dir);
     int r = ix->dir ? 0 : mm_fail(err, MM_ENOMEM, "out of memory");
     if (!r && mode == MM_INDEX_WRITE) r = begin_write(ix, opts && opts->wait, err);
-    if (!r) r = load(ix, err);
-    if (r == 1 && mode == MM_INDEX_READ) {
-        struct stat st;
-        if (stat(dir, &st)) r = mm_fail_errno(err, "cannot open index '%s'", dir);
-        else r = mm_fail(err, MM_EDATA, "'%s' is no index: there is no manifest", dir);
-    } else if (r == 1 && man_foreign(ix)) {
-        r = mm_fail(err, MM_EARG, "'%s' is no index, and not empty", dir);
-    } else if (r == 1) {
-        ix->type = opts ? opts->type : MM_INDEX_F32;
-        ix->gen = 1;
-        ix->model = strdup("");
-        r = ix->model ? new_log(ix, err) : mm_fail(err, MM_ENOMEM, "out of memory");
-        if (!r) r = man_write(ix, err);
-    } else if (r < 0) {
-        mm_err_prefix(err, "index '%s': ", dir);
-    } else if (mode == MM_INDEX_WRITE) {
-        r = open_log(ix, err);
+    if (!r) {
+        r = load(ix, err);
+        if (r < 0) mm_err_prefix(err, "index '%s': ", dir);
+        else if (r == 0 && mode == MM_INDEX_WRITE) r = open_log(ix, err);
+        else if (r == 1 && mode == MM_INDEX_WRITE) r = create(ix, opts, err);
+        else if (r == 1 && access(dir, F_OK)) r = mm_fail_errno(err, "cannot open index '%s'", dir);
+        else if (r == 1) r = mm_fail(err, MM_EDATA, "'%s' is no index: there is no manifest", dir);
     }
     if (r) release(ix);
     else *out = ix;
@@ -209,79 +190,26 @@ int mm_index_find(const mm_index *ix, const char *id, size_t len, uint64_t *row)
     return 0;
 }
 
+/* Is there anything that a new record would have to agree with? A dim or model without records is what a crash left.
+ */
+static int bound(const mm_index *ix) { return ix->n_seg || ix->log_bytes || ix->pending.len; }
+
 void mm_index_get_info(const mm_index *ix, mm_index_info *info)
 {
-    *info =
-        (mm_index_info){ ix->type, ix->dim, ix->live, ix_base(ix) + ix->n_row, ix->n_row, ix->n_seg, ix->log_bytes };
+    *info = (mm_index_info){ .type = ix->type,
+                             .dim = bound(ix) ? ix->dim : 0,
+                             .records = ix->live,
+                             .rows = ix_base(ix) + ix->n_row,
+                             .added = ix->added + ix->n_row,
+                             .journal = ix->n_row,
+                             .segments = ix->n_seg,
+                             .bytes = ix->log_bytes };
     for (size_t i = 0; i < ix->n_seg; i++) info->bytes += ix->seg[i].map.len;
 }
 
-const char *mm_index_model(const mm_index *ix) { return ix->model; }
+const char *mm_index_model(const mm_index *ix) { return bound(ix) ? ix->model : ""; }
 
-/* ---- turning rows into a segment ---- */
-
-typedef struct {
-    const mm_index *ix;
-    const uint64_t *rows;
-} chosen;
-
-static void get_row(void *arg, uint64_t i, mm_slice *id, mm_slice *doc, float *vec)
-{
-    const chosen *c = arg;
-    mm_index_record(c->ix, c->rows[i], id, doc);
-    if (vec) mm_index_vector(c->ix, c->rows[i], vec);
-}
-
-/* Replace segments from `first` on and the journal by one segment of their live rows. The steps: segment, bitmaps and
- * an empty journal are written and synced under new names; the manifest is replaced; what it does not name any more
- * is removed. */
-static int merge(mm_index *ix, size_t first, mm_err *err)
-{
-    uint64_t from = first < ix->n_seg ? ix->seg[first].base : ix_base(ix), to = ix_base(ix) + ix->n_row, n = 0;
-    uint64_t *rows = mm_realloc(NULL, (size_t)(to - from) + 1, sizeof *rows);
-    segment *seg = calloc(first + 2, sizeof *seg), fresh = { .base = from };
-    int r = rows && seg ? 0 : mm_fail(err, MM_ENOMEM, "out of memory");
-    for (uint64_t i = from; !r && i < to; i++)
-        if (mm_index_live(ix, i)) rows[n++] = i;
-    ix->gen++;
-    if (!r && n) {
-        chosen c = { ix, rows };
-        new_name(ix, fresh.name, sizeof fresh.name, "seg");
-        r = seg_write(ix->dir, fresh.name, ix->type, ix->dim, &(row_source){ n, &c, get_row }, err);
-        if (!r) r = seg_open(&fresh, ix->dir, err);
-    }
-    for (size_t i = 0; i < first && !r; i++)
-        if (ix->seg[i].dirty && !(r = dead_write(ix, &ix->seg[i], err))) ix->seg[i].dirty = 0;
-    if (!r) r = new_log(ix, err);
-    if (!r) {
-        for (size_t i = first; i < ix->n_seg; i++) seg_close(&ix->seg[i]);
-        memcpy(seg, ix->seg, first * sizeof *seg);
-        free(ix->seg);
-        ix->seg = seg;
-        ix->n_seg = first;
-        seg = NULL;
-        if (n) ix->seg[ix->n_seg++] = fresh;
-        mem_reset(ix);
-        r = man_write(ix, err);
-        if (!r) man_sweep(ix);
-    } else if (fresh.map.p) {
-        seg_close(&fresh);
-    }
-    if (r) ix->broken = 1;
-    free(rows);
-    free(seg);
-    return r;
-}
-
-/* Segments that are small beside what comes are merged with it, so that their number stays logarithmic and each row
- * is rewritten a few times in its life. */
-static size_t merge_from(const mm_index *ix)
-{
-    size_t first = ix->n_seg;
-    uint64_t rows = ix->n_row;
-    while (first > 0 && ix->seg[first - 1].h.rows <= 2 * rows) rows += ix->seg[--first].h.rows;
-    return first;
-}
+/* ---- writing ---- */
 
 static int writable(const mm_index *ix, mm_err *err)
 {
@@ -289,24 +217,33 @@ static int writable(const mm_index *ix, mm_err *err)
     return ix->broken ? mm_fail(err, MM_EIO, "an earlier write to index '%s' failed", ix->dir) : 0;
 }
 
+/* The journal's end that was not synced is taken back: nobody was told of it, and the space may be wanted. */
+static int give_up(mm_index *ix, int r)
+{
+    ix->broken = 1;
+    if (ix_cut(ix->log, ix->log_safe, ix->log_name, NULL)) return r; /* the checksums tell as well */
+    return r;
+}
+
 int mm_index_sync(mm_index *ix, mm_err *err)
 {
     int r = writable(ix, err);
     if (r || !ix->unsynced) return r;
     r = log_flush(ix, err);
-    if (!r) r = ix_fsync(ix->log, ix->log_name, err);
-    if (r) ix->broken = 1;
-    else ix->unsynced = 0;
-    if (!r && ix->log_bytes >= LOG_MAX) r = merge(ix, merge_from(ix), err);
-    return r;
+    if (!r) r = ix_fsync(ix->log, ix->dir, ix->log_name, err);
+    if (r) return give_up(ix, r);
+    ix->unsynced = 0;
+    ix->log_safe = ix->log_bytes;
+    if (ix->log_bytes >= ix_log_max) return ix_merge(ix, ix_merge_from(ix), err);
+    return log_put_mark(ix) ? mm_fail(err, MM_ENOMEM, "out of memory") : 0;
 }
 
 static int spill(mm_index *ix, mm_err *err)
 {
     if (ix->pending.len < PENDING_MAX) return 0;
     int r = log_flush(ix, err);
-    if (r) ix->broken = 1;
-    return !r && ix->log_bytes >= LOG_MAX ? mm_index_sync(ix, err) : r;
+    if (r) return give_up(ix, r);
+    return ix->log_bytes >= ix_log_max ? mm_index_sync(ix, err) : 0;
 }
 
 int mm_index_add(mm_index *ix, const char *id, size_t id_len, const float *vec, size_t dim, const char *doc,
@@ -317,7 +254,7 @@ int mm_index_add(mm_index *ix, const char *id, size_t id_len, const float *vec, 
     if (id_len > MM_INDEX_ID_MAX)
         return mm_fail(err, MM_EDATA, "an id of %zu bytes is too long (limit %d)", id_len, MM_INDEX_ID_MAX);
     if (doc_len > MM_INDEX_DOC_MAX) return mm_fail(err, MM_EDATA, "a record of %zu bytes is too large", doc_len);
-    if (!dim || dim > MM_INDEX_DIM_MAX || (ix->dim && dim != ix->dim))
+    if (!dim || dim > MM_INDEX_DIM_MAX || (bound(ix) && dim != ix->dim))
         return mm_fail(err, MM_ESHAPE, "the vector has %zu dimensions, the index %zu", dim, ix->dim);
     float *v = mm_aligned(dim, sizeof *v);
     if (!v) return mm_fail(err, MM_ENOMEM, "out of memory");
@@ -326,8 +263,10 @@ int mm_index_add(mm_index *ix, const char *id, size_t id_len, const float *vec, 
         if (!isfinite(v[i])) r = mm_fail(err, MM_EDATA, "the vector holds a value that is not finite");
     if (!r && mm_kern_get()->l2_normalize(v, 1, dim))
         r = mm_fail(err, MM_EEMPTY, "the vector is zero: it has no direction");
-    if (!r && !ix->dim) { /* the first vector decides */
+    if (!r && !bound(ix) && (dim != ix->dim || ix->model[0])) { /* the first vector decides */
         ix->dim = dim;
+        ix->model[0] = 0;
+        ix->cap_row = 0; /* there are no rows yet; what was allocated was for another dim */
         if ((r = man_write(ix, err))) ix->broken = 1;
     }
     if (!r && (log_put_add(ix, id, id_len, doc, doc_len, v) || mem_add(ix, id, id_len, doc, doc_len, v))) {
@@ -353,7 +292,7 @@ int mm_index_set_model(mm_index *ix, const char *model, mm_err *err)
 {
     int r = writable(ix, err);
     if (r) return r;
-    if (ix->model[0]) return mm_fail(err, MM_EARG, "the index has a model already: '%s'", ix->model);
+    if (mm_index_model(ix)[0]) return mm_fail(err, MM_EARG, "the index has a model already: '%s'", ix->model);
     char *copy = strdup(model);
     if (!copy) return mm_fail(err, MM_ENOMEM, "out of memory");
     free(ix->model);
@@ -365,7 +304,7 @@ int mm_index_set_model(mm_index *ix, const char *model, mm_err *err)
 int mm_index_compact(mm_index *ix, mm_err *err)
 {
     int r = mm_index_sync(ix, err);
-    return r ? r : merge(ix, 0, err);
+    return r ? r : ix_merge(ix, 0, err);
 }
 
 int mm_index_close(mm_index **ixp, mm_err *err)
@@ -375,7 +314,9 @@ int mm_index_close(mm_index **ixp, mm_err *err)
     if (!ix) return 0;
     if (ix->mode == MM_INDEX_WRITE && !ix->broken) {
         r = mm_index_sync(ix, err);
-        if (!r && ix->log_bytes > LOG_KEEP) r = merge(ix, merge_from(ix), err);
+        if (!r && ix->log_bytes > ix_log_keep) r = ix_merge(ix, ix_merge_from(ix), err);
+        else if (!r && log_flush(ix, NULL))
+            r = 0; /* the last mark: it serves to find damage, nothing depends on it */
     }
     release(ix);
     *ixp = NULL;

@@ -6,8 +6,9 @@
 #include <unistd.h>
 #include "base/mm_str.h"
 #include "index/index_int.h"
+#include "kernels/mm_kern.h"
 
-enum { OP_ADD = 1, OP_DEL = 2 };
+enum { OP_ADD = 1, OP_DEL = 2, OP_MARK = 3 }; /* the "id" of a mark: u64, bytes that were synced */
 
 typedef struct head { /* of a body; the id, the payload and the float32 vector follow */
     uint32_t op, id_len, doc_len, dim;
@@ -30,18 +31,24 @@ static int put(mm_index *ix, head h, const char *id, const char *doc, const floa
     }
     pre[1] = mm_crc32c(0, b->p + at + sizeof pre, len);
     memcpy(b->p + at, pre, sizeof pre);
-    ix->unsynced = 1;
     return 0;
 }
 
 int log_put_add(mm_index *ix, const char *id, size_t id_len, const char *doc, size_t doc_len, const float *vec)
 {
+    ix->unsynced = 1;
     return put(ix, (head){ OP_ADD, (uint32_t)id_len, (uint32_t)doc_len, (uint32_t)ix->dim }, id, doc, vec);
 }
 
 int log_put_del(mm_index *ix, const char *id, size_t id_len)
 {
+    ix->unsynced = 1;
     return put(ix, (head){ OP_DEL, (uint32_t)id_len, 0, 0 }, id, "", NULL);
+}
+
+int log_put_mark(mm_index *ix)
+{
+    return put(ix, (head){ OP_MARK, sizeof ix->log_safe, 0, 0 }, (const char *)&ix->log_safe, "", NULL);
 }
 
 int log_flush(mm_index *ix, mm_err *err)
@@ -131,7 +138,18 @@ int mem_add(mm_index *ix, const char *id, size_t id_len, const char *doc, size_t
     }
     mem_del(ix, id, id_len);
     ix->row[ix->n_row] = (jrow){ at, at + id_len, (uint32_t)id_len, (uint32_t)doc_len, 1 };
-    memcpy(ix->vec + ix->n_row * ix->dim, vec, ix->dim * sizeof *vec);
+    float *v = ix->vec + ix->n_row * ix->dim;
+    if (ix->type == MM_INDEX_F16) { /* as it will be in a segment, so that no score changes when it gets there */
+        const mm_kern *k = mm_kern_get();
+        uint16_t half[64];
+        for (size_t d = 0, n; d < ix->dim; d += n) {
+            n = ix->dim - d < 64 ? ix->dim - d : 64;
+            k->from_f32[MMK_FMT_F16](half, vec + d, n);
+            k->to_f32[MMK_FMT_F16](v + d, half, n);
+        }
+    } else {
+        memcpy(v, vec, ix->dim * sizeof *vec);
+    }
     ix->slot[probe(ix, id, id_len)] = (uint32_t)++ix->n_row;
     ix->live++;
     return 0;
@@ -146,53 +164,81 @@ void mem_reset(mm_index *ix)
 
 /* ---- at opening ---- */
 
-static int valid(const mm_map *m, size_t at)
+/* The body of the whole, sound record at `at`; its length, or 0. */
+static size_t body_at(const char *p, size_t len, size_t at, head *h)
 {
     uint32_t pre[2];
-    if (m->len - at < 8) return 0;
-    memcpy(pre, m->p + at, 8);
-    return pre[0] >= sizeof(head) && pre[0] <= m->len - at - 8 && mm_crc32c(0, m->p + at + 8, pre[0]) == pre[1];
+    if (len - at < sizeof pre) return 0;
+    memcpy(pre, p + at, sizeof pre);
+    if (pre[0] < sizeof *h || pre[0] > len - at - sizeof pre || mm_crc32c(0, p + at + sizeof pre, pre[0]) != pre[1])
+        return 0;
+    memcpy(h, p + at + sizeof pre, sizeof *h);
+    return pre[0];
 }
 
+/* Is there, behind an unsound record at `bad`, a mark that says it was synced? */
+static int was_synced(const char *p, size_t len, size_t bad)
+{
+    head h;
+    uint64_t safe;
+    size_t body = sizeof h + sizeof safe;
+    for (size_t at = bad + 1; at + 8 + body <= len; at++) {
+        const char *c = memchr(p + at, (int)body, len - at); /* the low byte of a mark's length */
+        if (!c) return 0;
+        at = (size_t)(c - p);
+        if (body_at(p, len, at, &h) != body || h.op != OP_MARK) continue;
+        memcpy(&safe, p + at + 8 + sizeof h, sizeof safe);
+        if (safe > bad && safe <= at) return 1;
+    }
+    return 0;
+}
+
+static int apply(mm_index *ix, const head *h, size_t body, const char *id)
+{
+    const char *doc = id + h->id_len;
+    if (sizeof *h + (uint64_t)h->id_len + h->doc_len + (uint64_t)h->dim * 4 != body) return MM_EDATA;
+    if (h->op != OP_ADD && (h->dim || h->doc_len)) return MM_EDATA;
+    switch (h->op) {
+    case OP_MARK: return 0;
+    case OP_DEL: mem_del(ix, id, h->id_len); return 0;
+    case OP_ADD: break;
+    default: return MM_EDATA;
+    }
+    if (!ix->dim || h->dim != ix->dim) return MM_EDATA;
+    float *v = mm_aligned(ix->dim, sizeof *v); /* the file's bytes may be unaligned */
+    if (v) memcpy(v, doc + h->doc_len, ix->dim * sizeof *v);
+    int r = v ? mem_add(ix, id, h->id_len, doc, h->doc_len, v) : MM_ENOMEM;
+    free(v);
+    ix->added += !r;
+    return r;
+}
+
+int log_parse(mm_index *ix, const char *p, size_t len, mm_err *err)
+{
+    size_t at = 0, body;
+    head h;
+    for (; at < len; at += 8 + body) {
+        if (!(body = body_at(p, len, at, &h))) {
+            if (!was_synced(p, len, at)) break;
+            return mm_fail(err, MM_EDATA, "journal '%s' is damaged at byte %zu", ix->log_name, at);
+        }
+        int r = apply(ix, &h, body, p + at + 8 + sizeof h);
+        if (r == MM_ENOMEM) return mm_fail(err, r, "out of memory");
+        if (r) return mm_fail(err, r, "journal '%s' is damaged at byte %zu", ix->log_name, at);
+    }
+    ix->log_bytes = ix->log_safe = at;
+    return 0;
+}
+
+/* Read, not mapped: a writer that opens after a crash cuts the torn end off, and a mapped page that is gone would
+ * kill us. */
 int log_replay(mm_index *ix, mm_err *err)
 {
     char *path = mm_path_join(ix->dir, ix->log_name);
-    mm_map m;
-    int r = path ? mm_map_open(&m, path, err) : mm_fail(err, MM_ENOMEM, "out of memory");
+    mm_buf b = { 0 };
+    int r = path ? mm_file_read(&b, path, SIZE_MAX / 4, err) : mm_fail(err, MM_ENOMEM, "out of memory");
+    if (!r) r = log_parse(ix, b.p, b.len, err);
     free(path);
-    if (r) return r;
-    size_t at = 0;
-    while (!r && m.len - at >= 8) {
-        uint32_t pre[2];
-        head h;
-        memcpy(pre, m.p + at, 8);
-        if (!valid(&m, at)) {
-            /* the record being written when the writer died, of which nobody was told; with a good one behind it, it
-             * is something else */
-            if (pre[0] <= m.len - at - 8 && valid(&m, at + 8 + pre[0]))
-                r = mm_fail(err, MM_EDATA, "journal '%s' is damaged at byte %zu", ix->log_name, at);
-            break;
-        }
-        const char *body = (const char *)m.p + at + 8;
-        memcpy(&h, body, sizeof h);
-        uint64_t need = (uint64_t)sizeof h + h.id_len + h.doc_len + (uint64_t)h.dim * 4;
-        const char *id = body + sizeof h, *doc = id + h.id_len;
-        if (need != pre[0] ||
-            (h.op == OP_ADD ? !ix->dim || h.dim != ix->dim : h.op != OP_DEL || h.dim || h.doc_len)) {
-            r = mm_fail(err, MM_EDATA, "journal '%s' is damaged at byte %zu", ix->log_name, at);
-            break;
-        }
-        if (h.op == OP_DEL) {
-            mem_del(ix, id, h.id_len);
-        } else {
-            float *v = mm_aligned(ix->dim, sizeof *v); /* the file's bytes may be unaligned */
-            if (v) memcpy(v, doc + h.doc_len, ix->dim * sizeof *v);
-            if (!v || mem_add(ix, id, h.id_len, doc, h.doc_len, v)) r = mm_fail(err, MM_ENOMEM, "out of memory");
-            free(v);
-        }
-        at += 8 + pre[0];
-    }
-    ix->log_bytes = at;
-    mm_map_close(&m);
+    mm_buf_clear(&b);
     return r;
 }

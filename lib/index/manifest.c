@@ -35,10 +35,11 @@ int man_parse(mm_index *ix, const char *text, size_t len, mm_err *err)
         return mm_fail(err, MM_EDATA, "manifest is damaged: checksum");
     json_t *j = mm_json_load(text, body, "manifest", err), *segs, *item;
     if (!j) return MM_EDATA;
-    int64_t version, dim, gen;
+    int64_t version, dim, gen, added;
     if ((r = mm_json_get_int(j, "version", 1, INT32_MAX, 0, &version, err)) ||
         (r = mm_json_get_int(j, "dim", 0, MM_INDEX_DIM_MAX, 0, &dim, err)) ||
         (r = mm_json_get_int(j, "generation", 1, INT64_MAX / 2, 1, &gen, err)) ||
+        (r = mm_json_get_int(j, "added", 0, INT64_MAX / 2, 0, &added, err)) ||
         (r = mm_json_get_str(j, "type", "", &type, err)) || (r = mm_json_get_str(j, "model", "", &model, err)) ||
         (r = mm_json_get_str(j, "journal", "", &name, err)))
         goto end;
@@ -52,6 +53,7 @@ int man_parse(mm_index *ix, const char *text, size_t len, mm_err *err)
     ix->type = (mm_index_type)t;
     ix->dim = (size_t)dim;
     ix->gen = (uint64_t)gen;
+    ix->added = (uint64_t)added;
     snprintf(ix->log_name, sizeof ix->log_name, "%s", name);
     free(ix->model);
     segs = json_object_get(j, "segments");
@@ -93,8 +95,8 @@ int man_read(mm_index *ix, mm_err *err)
 int man_write(mm_index *ix, mm_err *err)
 {
     mm_buf b = { 0 };
-    mm_buf_addf(&b, "{\"version\":1,\"type\":\"%s\",\"dim\":%zu,\"generation\":%llu,\"model\":", type_names[ix->type],
-                ix->dim, (unsigned long long)ix->gen);
+    mm_buf_addf(&b, "{\"version\":1,\"type\":\"%s\",\"dim\":%zu,\"generation\":%llu,\"added\":%llu,\"model\":",
+                type_names[ix->type], ix->dim, (unsigned long long)ix->gen, (unsigned long long)ix->added);
     mm_json_quote(&b, ix->model, strlen(ix->model));
     mm_buf_addf(&b, ",\"journal\":\"%s\",\"segments\":[", ix->log_name);
     for (size_t i = 0; i < ix->n_seg; i++)
@@ -107,7 +109,7 @@ int man_write(mm_index *ix, mm_err *err)
     int fd = r ? -1 : ix_open(ix->dir, MANIFEST ".new", O_WRONLY | O_CREAT | O_TRUNC, err);
     if (!r && fd < 0) r = fd;
     if (!r) r = ix_write(fd, b.p, b.len, MANIFEST, err);
-    if (!r) r = ix_fsync(fd, MANIFEST, err);
+    if (!r) r = ix_fsync(fd, ix->dir, MANIFEST ".new", err);
     if (fd >= 0 && close(fd) && !r) r = mm_fail_errno(err, "cannot close the manifest");
     if (!r) r = ix_rename(ix->dir, MANIFEST ".new", MANIFEST, err);
     mm_buf_clear(&b);
@@ -120,14 +122,17 @@ static int ours(const char *n)
     return !strncmp(n, "seg-", 4) || !strncmp(n, "log-", 4) || !strcmp(n, MANIFEST ".new");
 }
 
-int man_foreign(const mm_index *ix)
+int man_state(const char *dir)
 {
-    DIR *d = opendir(ix->dir);
-    int found = 0;
-    for (struct dirent *e; d && (e = readdir(d));)
-        found |= e->d_name[0] != '.' && strcmp(e->d_name, "lock") && !ours(e->d_name);
+    DIR *d = opendir(dir);
+    int state = 1;
+    for (struct dirent *e; d && (e = readdir(d));) {
+        const char *n = e->d_name;
+        if (!strcmp(n, MANIFEST)) state = 0;
+        else if (state && strcmp(n, ".") && strcmp(n, "..") && strcmp(n, "lock") && !ours(n)) state = 2;
+    }
     if (d) closedir(d);
-    return found;
+    return state;
 }
 
 void man_sweep(mm_index *ix)
@@ -182,7 +187,7 @@ int dead_write(mm_index *ix, segment *s, mm_err *err)
     buf[0] = mm_crc32c(0, buf + 1, 4 + 8 * words);
     int fd = ix_open(ix->dir, name, O_WRONLY | O_CREAT | O_TRUNC, err),
         r = fd < 0 ? fd : ix_write(fd, buf, 8 + 8 * words, name, err);
-    if (!r) r = ix_fsync(fd, name, err);
+    if (!r) r = ix_fsync(fd, ix->dir, name, err);
     if (fd >= 0 && close(fd) && !r) r = mm_fail_errno(err, "cannot close '%s'", name);
     free(buf);
     if (!r) memcpy(s->dead_name, name, sizeof name);

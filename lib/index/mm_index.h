@@ -66,6 +66,7 @@ typedef struct mm_index_info {
     size_t dim;         /* 0: nothing was ever added */
     uint64_t records;   /* live */
     uint64_t rows;      /* with deleted ones */
+    uint64_t added;     /* ever, replacements included */
     uint64_t journal;   /* rows still in the journal */
     size_t segments;
     uint64_t bytes;     /* of all files */
@@ -87,15 +88,30 @@ typedef struct mm_index_hit {
 
 typedef struct mm_index_query {
     size_t k;              /* hits wanted per query */
-    size_t rescore;        /* candidates per query that are scored again (i8, b1); 0: 10 k, 100 at least */
+    size_t rescore;        /* candidates per query that are scored again (i8, b1, center); 0: 10 k, 100 at least */
     const uint64_t *skip;  /* bitmap over rows of records that do not qualify, or NULL */
     int threads;           /* at least 1 */
+    int center;            /* subtract from each vector the mean of its modality, see mm_index_modality() */
+    const char *const *modality; /* center: of each query; NULL: unknown */
 } mm_index_query;
 
 /* The k nearest of each of nq queries q [nq, dim] (any length but zero: they are normalised). hits [nq, k], best first, ties in the
  * order of insertion; count[i] of them. MM_ESHAPE for another dim, MM_EEMPTY for a zero query (err says which). */
 MM_API MM_MUST_CHECK int mm_index_search(mm_index *ix, const float *q, size_t nq, size_t dim, const mm_index_query *how,
                                          mm_index_hit *hits, size_t *count, mm_err *err);
+
+/* The modality of a payload or any other record, "" if it names none: the value of its key "modality", or the names of those of text,
+ * image, audio, video that it has as keys, joined by "+". At most MM_INDEX_MODALITY bytes with the NUL; longer ones are cut.
+ *
+ * Vectors of one modality lie closer together than they mean to: a text is nearer to any other text than to its picture. With
+ * query.center a score is the cosine between q - m(q) and x - m(x), m being the mean of the modality's vectors in the index (0 if
+ * there are none). The `rescore` records of each modality with the largest product with q - m(q) are scored so. */
+#define MM_INDEX_MODALITY 24
+MM_API void mm_index_modality(const char *json, size_t len, char out[MM_INDEX_MODALITY]);
+
+/* Merge n JSON lists of hits (objects with "score", best first) into one of at most k (0: all), appended to out; equal scores keep
+ * the order of the lists. Hits are copied byte for byte. MM_EDATA: not such a list, or not sorted. */
+MM_API MM_MUST_CHECK int mm_hits_merge(mm_buf *out, const mm_slice *lists, size_t n, size_t k, mm_err *err);
 
 /* Check every checksum and every structure; report is called for each damage found (may be NULL). Returns the number of damages,
  * or an error. */

@@ -54,27 +54,42 @@ static int scan_journal(mm_index *ix, const float *q, size_t nq, const mm_index_
     return mmk_scan(mm_kern_get(), &in, q, nq, how->threads, hits) ? MM_ENOMEM : 0;
 }
 
-/* The candidates' exact scores. One row at a time through the scan kernel: a score has the same bits as in an f32
- * index. */
-static int rescore(mm_index *ix, const float *q, size_t nq, const mmk_hits *cand, mmk_hits *hits, int threads)
+/* The candidates' exact scores: their float32 rows are gathered and scanned like any others. */
+static int rescore_one(mm_index *ix, const float *q, mmk_hits *cand, mmk_hits *hits, float *rows, mmk_hits *all)
+{
+    size_t dim = ix->dim;
+    mmk_scan_in in = { MMK_SCAN_F32, rows, dim * 4, cand->count, dim, NULL, NULL, 0 };
+    for (size_t c = 0; c < cand->count; c++) {
+        const segment *s = ix->seg;
+        while (cand->id[c] >= s->base + s->h.rows) s++;
+        memcpy(rows + c * dim, seg_sec(s, SEC_FULL) + (cand->id[c] - s->base) * dim * 4, dim * 4);
+    }
+    all->count = 0;
+    if (mmk_scan(mm_kern_get(), &in, q, 1, 1, all)) return MM_ENOMEM;
+    for (size_t c = 0; c < all->count; c++) mmk_hits_push(hits, all->score[c], cand->id[all->id[c]]);
+    return 0;
+}
+
+static int rescore(mm_index *ix, const float *q, size_t nq, mmk_hits *cand, mmk_hits *hits, int threads)
 {
     int failed = 0;
-#pragma omp parallel for num_threads(threads) schedule(dynamic, 1) reduction(| : failed) if (nq > 1 && threads > 1)
-    for (size_t i = 0; i < nq; i++)
-        for (size_t c = 0; c < cand[i].count && !failed; c++) {
-            uint64_t row = cand[i].id[c];
-            const segment *s = ix->seg;
-            while (row >= s->base + s->h.rows) s++;
-            mmk_scan_in in = { MMK_SCAN_F32, seg_sec(s, SEC_FULL) + (row - s->base) * ix->dim * 4,
-                               ix->dim * 4,  1,
-                               ix->dim,      NULL,
-                               NULL,         row };
-            failed |= mmk_scan(mm_kern_get(), &in, q + i * ix->dim, 1, 1, &hits[i]) != 0;
-        }
+    size_t bytes;
+    if (mm_mul(cand[0].k, ix->dim, &bytes)) return MM_ENOMEM;
+#pragma omp parallel num_threads(threads) reduction(| : failed) if (nq > 1 && threads > 1)
+    {
+        float *rows = mm_aligned(bytes, sizeof *rows);
+        mmk_hits *all = hits_new(1, cand[0].k);
+        failed |= !rows || !all;
+#pragma omp for schedule(dynamic, 1)
+        for (size_t i = 0; i < nq; i++)
+            if (!failed) failed |= rescore_one(ix, q + i * ix->dim, &cand[i], &hits[i], rows, all) != 0;
+        free(rows);
+        hits_free(all);
+    }
     return failed ? MM_ENOMEM : 0;
 }
 
-static mmk_hits *new_hits(size_t nq, size_t k)
+mmk_hits *hits_new(size_t nq, size_t k)
 {
     size_t n, bytes;
     if (mm_mul(nq, k, &n) || mm_mul(n, 12, &bytes)) return NULL;
@@ -91,7 +106,7 @@ static mmk_hits *new_hits(size_t nq, size_t k)
     return h;
 }
 
-static void free_hits(mmk_hits *h)
+void hits_free(mmk_hits *h)
 {
     if (!h) return;
     free(h[0].score);
@@ -99,53 +114,59 @@ static void free_hits(mmk_hits *h)
     free(h);
 }
 
+int search_rows(mm_index *ix, const float *q, size_t nq, const mm_index_query *how, size_t want, mmk_hits *hits,
+                mm_err *err)
+{
+    int coarse = ix->type >= MM_INDEX_I8;
+    uint64_t *skip = mm_realloc(NULL, (size_t)((ix_base(ix) + ix->n_row) / 64) + 2, sizeof *skip);
+    mmk_hits *cand = coarse ? hits_new(nq, want) : NULL;
+    int r = skip && (cand || !coarse) ? 0 : MM_ENOMEM;
+    if (!r) r = scan_segments(ix, q, nq, how, skip, coarse ? cand : hits);
+    if (!r && coarse) r = rescore(ix, q, nq, cand, hits, how->threads);
+    if (!r) r = scan_journal(ix, q, nq, how, skip, hits);
+    free(skip);
+    hits_free(cand);
+    return r ? mm_fail(err, r, "out of memory") : 0;
+}
+
+static int check_queries(float *q, size_t nq, size_t dim, mm_err *err)
+{
+    for (size_t i = 0; i < nq * dim; i++)
+        if (!isfinite(q[i])) return mm_fail(err, MM_EDATA, "query %zu holds a value that is not finite", i / dim);
+    for (size_t i = 0; i < nq; i++)
+        if (mm_kern_get()->l2_normalize(q + i * dim, 1, dim))
+            return mm_fail(err, MM_EEMPTY, "query %zu is a zero vector", i);
+    return 0;
+}
+
 int mm_index_search(mm_index *ix, const float *q, size_t nq, size_t dim, const mm_index_query *how, mm_index_hit *out,
                     size_t *count, mm_err *err)
 {
-    if (nq == 0) return 0;
-    if (ix->dim == 0) { /* nothing was ever added */
-        for (size_t i = 0; i < nq; i++) count[i] = 0;
-        return 0;
-    }
-    if (dim != ix->dim) return mm_fail(err, MM_ESHAPE, "the query has %zu dimensions, the index %zu", dim, ix->dim);
     uint64_t rows = ix_base(ix) + ix->n_row;
-    size_t k = how->k < rows ? how->k : (size_t)rows, want = how->rescore        ? how->rescore
-                                                             : 10 * how->k > 100 ? 10 * how->k
-                                                                                 : 100;
-    int coarse = ix->type >= MM_INDEX_I8, r = 0;
+    for (size_t i = 0; i < nq; i++) count[i] = 0;
+    if (nq == 0 || rows == 0) return 0;
+    if (dim != ix->dim) return mm_fail(err, MM_ESHAPE, "the query has %zu dimensions, the index %zu", dim, ix->dim);
+    size_t k = how->k < rows ? how->k : (size_t)rows;
+    size_t want = how->rescore ? how->rescore : 10 * how->k > 100 ? 10 * how->k : 100;
     if (want < k) want = k;
     if (want > rows) want = (size_t)rows;
     float *norm = mm_aligned(nq * dim, sizeof *norm);
-    uint64_t *skip = mm_realloc(NULL, (size_t)(rows / 64) + 2, sizeof *skip);
-    mmk_hits *hits = new_hits(nq, k), *cand = coarse ? new_hits(nq, want) : NULL;
-    if (!norm || !skip || !hits || (coarse && !cand)) {
-        r = mm_fail(err, MM_ENOMEM, "out of memory");
-        goto end;
+    mmk_hits *hits = hits_new(nq, k);
+    int r = norm && hits ? 0 : mm_fail(err, MM_ENOMEM, "out of memory");
+    if (!r) {
+        memcpy(norm, q, nq * dim * sizeof *norm);
+        r = check_queries(norm, nq, dim, err);
     }
-    memcpy(norm, q, nq * dim * sizeof *norm);
-    for (size_t i = 0; i < nq * dim && !r; i++)
-        if (!isfinite(norm[i])) r = mm_fail(err, MM_EDATA, "query %zu holds a value that is not finite", i / dim);
-    for (size_t i = 0; i < nq && !r; i++)
-        if (mm_kern_get()->l2_normalize(norm + i * dim, 1, dim))
-            r = mm_fail(err, MM_EEMPTY, "query %zu is a zero vector", i);
-    if (r) goto end;
-    r = scan_segments(ix, norm, nq, how, skip, coarse ? cand : hits);
-    if (!r && coarse) r = rescore(ix, norm, nq, cand, hits, how->threads);
-    if (!r) r = scan_journal(ix, norm, nq, how, skip, hits);
-    if (r) {
-        mm_fail(err, r, "out of memory");
-        goto end;
-    }
-    for (size_t i = 0; i < nq; i++) {
+    if (!r)
+        r = how->center ? search_centered(ix, norm, nq, how, want, hits, err)
+                        : search_rows(ix, norm, nq, how, want, hits, err);
+    for (size_t i = 0; i < nq && !r; i++) {
         mmk_hits_sort(&hits[i]);
         count[i] = hits[i].count;
         for (size_t j = 0; j < hits[i].count; j++)
             out[i * how->k + j] = (mm_index_hit){ hits[i].score[j], hits[i].id[j] };
     }
-end:
     free(norm);
-    free(skip);
-    free_hits(hits);
-    free_hits(cand);
+    hits_free(hits);
     return r;
 }

@@ -19,6 +19,7 @@ static size_t stride(uint32_t type, size_t dim) { return mmk_scan_row_bytes((mmk
 typedef struct {
     int fd;
     const char *name;
+    const row_source *src;
     mm_buf buf;
     uint64_t pos;
     uint32_t crc;
@@ -31,6 +32,7 @@ static void flush(out *o)
     if (!o->r && o->buf.failed) o->r = mm_fail(o->err, MM_ENOMEM, "out of memory");
     if (!o->r && o->buf.len) o->r = ix_write(o->fd, o->buf.p, o->buf.len, o->name, o->err);
     mm_buf_reset(&o->buf);
+    if (o->pos / CHUNK % 32 == 0) o->src->rest(o->src->arg);
 }
 
 static void put(out *o, const void *p, size_t len)
@@ -68,48 +70,99 @@ static void put_row(out *o, const mm_kern *k, mm_index_type type, const float *v
     put(o, tmp, stride(type, dim));
 }
 
-static void sections(out *o, seg_head *h, const row_source *src, float *v, uint8_t *tmp, uint32_t *slot)
+typedef struct {
+    float *v;
+    uint8_t *tmp, *class;
+    uint32_t *slot;
+    class_table names;
+    double *sum[IX_CLASSES]; /* [dim], NULL: no rows */
+    uint64_t count[IX_CLASSES];
+} work;
+
+static int work_new(work *w, const seg_head *h)
+{
+    *w = (work){ .v = mm_aligned(h->dim, sizeof *w->v),
+                 .tmp = mm_aligned(h->dim, 4),
+                 .class = mm_aligned(h->rows, 1),
+                 .slot = mm_aligned(h->slots, sizeof *w->slot) };
+    w->names.n = 1;
+    w->sum[0] = calloc(h->dim, sizeof *w->sum[0]);
+    return w->v && w->tmp && w->class && w->slot && w->sum[0] ? 0 : MM_ENOMEM;
+}
+
+static void work_free(work *w)
+{
+    free(w->v);
+    free(w->tmp);
+    free(w->class);
+    free(w->slot);
+    for (size_t c = 0; c < IX_CLASSES; c++) free(w->sum[c]);
+}
+
+/* The class of a row, and the sums over its class. */
+static int classify(work *w, uint64_t row, mm_slice doc, size_t dim)
+{
+    char name[IX_CLASS_NAME];
+    mm_index_modality(doc.p, doc.len, name);
+    size_t c = class_number(&w->names, name, strlen(name));
+    if (!w->sum[c] && !(w->sum[c] = calloc(dim, sizeof *w->sum[c]))) return MM_ENOMEM;
+    for (size_t i = 0; i < dim; i++) w->sum[c][i] += w->v[i];
+    w->count[c]++;
+    w->class[row] = (uint8_t)c;
+    return 0;
+}
+
+static void vector_sections(out *o, seg_head *h, const row_source *src, work *w)
 {
     const mm_kern *k = mm_kern_get();
     size_t dim = h->dim;
     mm_slice id, doc;
     begin(o, h, SEC_VEC);
     for (uint64_t i = 0; i < h->rows; i++) {
-        src->get(src->arg, i, &id, &doc, v);
-        put_row(o, k, (mm_index_type)h->type, v, dim, tmp);
+        src->get(src->arg, i, &id, &doc, w->v);
+        put_row(o, k, (mm_index_type)h->type, w->v, dim, w->tmp);
+        if (!o->r && classify(w, i, doc, dim)) o->r = mm_fail(o->err, MM_ENOMEM, "out of memory");
     }
     end(o, h, SEC_VEC);
     begin(o, h, SEC_SCALE);
     for (uint64_t i = 0; h->type == MM_INDEX_I8 && i < h->rows; i++) {
-        src->get(src->arg, i, &id, &doc, v);
-        float scale = k->to_i8((int8_t *)tmp, v, dim);
+        src->get(src->arg, i, &id, &doc, w->v);
+        float scale = k->to_i8((int8_t *)w->tmp, w->v, dim);
         put(o, &scale, 4);
     }
     end(o, h, SEC_SCALE);
     begin(o, h, SEC_FULL);
     for (uint64_t i = 0; h->type >= MM_INDEX_I8 && i < h->rows; i++) {
-        src->get(src->arg, i, &id, &doc, v);
-        put(o, v, dim * 4);
+        src->get(src->arg, i, &id, &doc, w->v);
+        put(o, w->v, dim * 4);
     }
     end(o, h, SEC_FULL);
-    for (int pass = 0; pass < 2; pass++) { /* ids, then payloads: offsets first, then the bytes */
-        uint64_t at = 0;
-        int off = pass ? SEC_DOCOFF : SEC_IDOFF, text = pass ? SEC_DOC : SEC_ID;
-        begin(o, h, off);
+}
+
+/* Ids, or payloads: offsets first, then the bytes. */
+static void text_sections(out *o, seg_head *h, const row_source *src, int off)
+{
+    uint64_t at = 0;
+    mm_slice t[2];
+    begin(o, h, off);
+    put(o, &at, 8);
+    for (uint64_t i = 0; i < h->rows; i++) {
+        src->get(src->arg, i, &t[0], &t[1], NULL);
+        at += t[off == SEC_DOCOFF].len;
         put(o, &at, 8);
-        for (uint64_t i = 0; i < h->rows; i++) {
-            src->get(src->arg, i, &id, &doc, NULL);
-            at += pass ? doc.len : id.len;
-            put(o, &at, 8);
-        }
-        end(o, h, off);
-        begin(o, h, text);
-        for (uint64_t i = 0; i < h->rows; i++) {
-            src->get(src->arg, i, &id, &doc, NULL);
-            put(o, pass ? doc.p : id.p, pass ? doc.len : id.len);
-        }
-        end(o, h, text);
     }
+    end(o, h, off);
+    begin(o, h, off + 1);
+    for (uint64_t i = 0; i < h->rows; i++) {
+        src->get(src->arg, i, &t[0], &t[1], NULL);
+        put(o, t[off == SEC_DOCOFF].p, t[off == SEC_DOCOFF].len);
+    }
+    end(o, h, off + 1);
+}
+
+static void hash_section(out *o, seg_head *h, const row_source *src, uint32_t *slot)
+{
+    mm_slice id, doc;
     memset(slot, 0, h->slots * sizeof *slot);
     for (uint64_t i = 0; i < h->rows; i++) {
         src->get(src->arg, i, &id, &doc, NULL);
@@ -122,33 +175,48 @@ static void sections(out *o, seg_head *h, const row_source *src, float *v, uint8
     end(o, h, SEC_HASH);
 }
 
+static void class_sections(out *o, seg_head *h, const work *w)
+{
+    begin(o, h, SEC_CLASS);
+    put(o, w->class, h->rows);
+    end(o, h, SEC_CLASS);
+    begin(o, h, SEC_SUM);
+    for (size_t c = 0; c < w->names.n; c++) {
+        class_head head = { .rows = w->count[c] };
+        memcpy(head.name, w->names.name[c], sizeof head.name);
+        put(o, &head, sizeof head);
+        if (w->sum[c]) put(o, w->sum[c], h->dim * sizeof *w->sum[c]); /* else memory ran out, and this file with it */
+    }
+    end(o, h, SEC_SUM);
+}
+
 int seg_write(const char *dir, const char *name, mm_index_type type, size_t dim, const row_source *src, mm_err *err)
 {
     seg_head h = { .type = type, .dim = (uint32_t)dim, .rows = src->rows, .slots = 16 };
+    work w;
     memcpy(h.magic, MAGIC, 8);
     while (h.slots < 2 * h.rows) h.slots *= 2;
     if (h.rows >= UINT32_MAX)
         return mm_fail(err, MM_EUNSUP, "a segment of %llu rows is too large", (unsigned long long)h.rows);
-    out o = { .fd = ix_open(dir, name, O_WRONLY | O_CREAT | O_TRUNC, err), .name = name, .err = err };
+    out o = { .fd = ix_open(dir, name, O_WRONLY | O_CREAT | O_TRUNC, err), .name = name, .src = src, .err = err };
     if (o.fd < 0) return o.fd;
-    float *v = mm_aligned(dim, sizeof *v);
-    uint8_t *tmp = mm_aligned(dim, 4);
-    uint32_t *slot = mm_aligned(h.slots, sizeof *slot);
-    if (!v || !tmp || !slot) {
+    if (work_new(&w, &h)) {
         o.r = mm_fail(err, MM_ENOMEM, "out of memory");
     } else {
         put(&o, &h, sizeof h); /* its place; the real one is written last */
-        sections(&o, &h, src, v, tmp, slot);
+        vector_sections(&o, &h, src, &w);
+        text_sections(&o, &h, src, SEC_IDOFF);
+        text_sections(&o, &h, src, SEC_DOCOFF);
+        hash_section(&o, &h, src, w.slot);
+        class_sections(&o, &h, &w);
         flush(&o);
         h.crc = mm_crc32c(0, &h, offsetof(seg_head, crc));
         if (!o.r && lseek(o.fd, 0, SEEK_SET)) o.r = mm_fail_errno(err, "cannot seek in '%s'", name);
         if (!o.r) o.r = ix_write(o.fd, &h, sizeof h, name, err);
-        if (!o.r) o.r = ix_fsync(o.fd, name, err);
+        if (!o.r) o.r = ix_fsync(o.fd, dir, name, err);
     }
     if (close(o.fd) && !o.r) o.r = mm_fail_errno(err, "cannot close '%s'", name);
-    free(v);
-    free(tmp);
-    free(slot);
+    work_free(&w);
     mm_buf_clear(&o.buf);
     return o.r;
 }
@@ -165,6 +233,7 @@ static int expected(const seg_head *h, int sec, uint64_t *len)
     case SEC_IDOFF:
     case SEC_DOCOFF: *len = (rows + 1) * 8; return 1;
     case SEC_HASH: *len = h->slots * 4; return 1;
+    case SEC_CLASS: *len = rows; return 1;
     default: return 0; /* as long as it is */
     }
 }
@@ -194,6 +263,8 @@ int seg_open(segment *s, const char *dir, mm_err *err)
         if (off % 64 || off > s->map.len || len > s->map.len - off || (expected(h, i, &want) && len != want))
             return bad(s, "a section does not fit", err);
     }
+    uint64_t sums = h->sec[SEC_SUM].len, each = sizeof(class_head) + (uint64_t)h->dim * 8;
+    if (!sums || sums % each || sums / each > IX_CLASSES) return bad(s, "a section does not fit", err);
     s->dead = calloc(h->rows / 64 + 1, 8);
     return s->dead ? 0 : mm_fail(err, MM_ENOMEM, "out of memory");
 }
@@ -233,11 +304,22 @@ void seg_vector(const segment *s, uint64_t row, float *vec)
     else memcpy(vec, seg_sec(s, s->h.type == MM_INDEX_F32 ? SEC_VEC : SEC_FULL) + row * d * 4, d * 4);
 }
 
+size_t seg_classes(const segment *s) { return s->h.sec[SEC_SUM].len / (sizeof(class_head) + (size_t)s->h.dim * 8); }
+
+const double *seg_class(const segment *s, size_t c, class_head *h)
+{
+    const uint8_t *p = seg_sec(s, SEC_SUM) + c * (sizeof *h + (size_t)s->h.dim * 8);
+    memcpy(h, p, sizeof *h);
+    h->name[IX_CLASS_NAME - 1] = 0;
+    return (const double *)(const void *)(p + sizeof *h);
+}
+
 int seg_check(const segment *s, char *what, size_t size)
 {
-    static const char *const names[SECTIONS] = { "vectors",        "scales",      "float32 vectors",
-                                                 "offsets of ids", "ids",         "offsets of payloads",
-                                                 "payloads",       "table of ids" };
+    static const char *const names[SECTIONS] = { "vectors",           "scales",       "float32 vectors",
+                                                 "offsets of ids",    "ids",          "offsets of payloads",
+                                                 "payloads",          "table of ids", "modalities",
+                                                 "sums of modalities" };
     for (int i = 0; i < SECTIONS; i++)
         if (mm_crc32c(0, seg_sec(s, i), s->h.sec[i].len) != s->h.sec[i].crc)
             return snprintf(what, size, "segment '%s': checksum of the %s", s->name, names[i]), 1;
