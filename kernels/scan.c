@@ -1,5 +1,6 @@
-/* scan.c - blocks of rows, queries in groups, the best k per query. Threads take ranges of rows and heaps of their own, which
- * are merged at the end: the order of hits is total (score, then row), so the result does not depend on the cut. */
+/* scan.c - blocks of rows, queries in groups, the best k per query. Threads take chunks of rows as they get to them and have
+ * heaps of their own, which are merged at the end: the order of hits is total (score, then row), so the result does not
+ * depend on who took what. */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -8,11 +9,15 @@
 #include "kernels/scan_int.h"
 #ifdef _OPENMP
 #include <omp.h>
+#define THREAD() omp_get_thread_num()
+#else
+#define THREAD() 0
 #endif
 
 /* Rows per block: scores of a block stay in L1 for one query, rows in L2 for many. */
 #define BLOCK 256
 #define MANY_QUERIES 64 /* scored together: 64 x 256 scores are 64 KiB */
+#define CHUNKS 16 /* of rows per thread */
 
 size_t mmk_scan_row_bytes(mmk_scan_type type, size_t d)
 {
@@ -156,10 +161,12 @@ int mmk_scan(const mm_kern *k, const mmk_scan_in *in, const float *q, size_t nq,
     } else {
         for (size_t i = 0; i < (size_t)threads * nq; i++)
             own[i] = (mmk_hits){ score + i * most, id + i * most, 0, hits[i % nq].k };
-#pragma omp parallel for num_threads(threads) schedule(static, 1) if (threads > 1)
-        for (int t = 0; t < threads; t++) {
-            size_t from = blocks * (size_t)t / (size_t)threads * BLOCK, to = blocks * ((size_t)t + 1) / (size_t)threads * BLOCK;
-            range(k, in, &p, nq, from, to < in->n ? to : in->n, s + (size_t)t * group * BLOCK, own + (size_t)t * nq);
+        /* a part for each thread would wait for the slowest core */
+        size_t rows = blocks / ((size_t)threads * CHUNKS) * BLOCK + BLOCK, chunks = (in->n + rows - 1) / rows;
+#pragma omp parallel for num_threads(threads) schedule(dynamic, 1) if (threads > 1)
+        for (size_t c = 0; c < chunks; c++) {
+            size_t t = (size_t)THREAD(), from = c * rows, to = in->n - from < rows ? in->n : from + rows;
+            range(k, in, &p, nq, from, to, s + t * group * BLOCK, own + t * nq);
         }
         for (size_t i = 0; i < (size_t)threads * nq; i++)
             for (size_t j = 0; j < own[i].count; j++) mmk_hits_push(&hits[i % nq], own[i].score[j], own[i].id[j]);

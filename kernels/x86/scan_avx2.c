@@ -33,24 +33,66 @@ static inline __m128 reduce4(__m256 a, __m256 b, __m256 c, __m256 d)
 
 #include "kernels/scan_tmpl.h"
 
-static void score_i8(float *out, size_t ldo, const void *rows, size_t stride, size_t n, size_t d, const void *q, size_t dq,
-                     size_t nq)
+/* int8: |row| times query with the row's sign, so that VPMADDUBSW can do it; two products fit 16 bits (128 * 127 * 2). */
+static inline __m256i loadn_i8(const char *p, size_t n)
 {
-    for (size_t r = 0; r < n; r++)
-        for (size_t i = 0; i < nq; i++) {
-            const int8_t *x = (const int8_t *)rows + r * stride, *y = (const int8_t *)q + i * dq;
-            __m256i s = _mm256_setzero_si256();
-            size_t j = 0;
-            for (; j + 16 <= d; j += 16)
-                s = _mm256_add_epi32(s, _mm256_madd_epi16(_mm256_cvtepi8_epi16(_mm_loadu_si128((const __m128i *)(const void *)(x + j))),
-                                                          _mm256_cvtepi8_epi16(_mm_loadu_si128((const __m128i *)(const void *)(y + j)))));
-            int32_t sum = 0;
-            for (; j < d; j++) sum += x[j] * y[j];
-            __m128i t = _mm_add_epi32(_mm256_castsi256_si128(s), _mm256_extracti128_si256(s, 1));
-            t = _mm_add_epi32(t, _mm_shuffle_epi32(t, 0x4E));
-            t = _mm_add_epi32(t, _mm_shuffle_epi32(t, 0xB1));
-            out[i * ldo + r] = (float)(sum + _mm_cvtsi128_si32(t));
+    char t[32] = { 0 };
+    memcpy(t, p, n);
+    return _mm256_loadu_si256((const __m256i *)(const void *)t);
+}
+
+#define STEP_I8(ROW)                                                                                                     \
+    _Pragma("GCC unroll 4") for (int r = 0; r < ROWS; r++)                                                               \
+    {                                                                                                                    \
+        __m256i v = ROW, u = _mm256_abs_epi8(v);                                                                         \
+        _Pragma("GCC unroll 2") for (int i = 0; i < nq; i++) /* queries have zeros behind d */                           \
+        {                                                                                                                \
+            __m256i y = _mm256_load_si256((const __m256i *)(const void *)(q + (size_t)i * dq + j));                      \
+            y = _mm256_maddubs_epi16(u, _mm256_sign_epi8(y, v));                                                         \
+            a[i][r] = _mm256_add_epi32(a[i][r], _mm256_madd_epi16(y, one));                                              \
+        }                                                                                                                \
+    }
+
+static inline __m128i reduce4_i32(__m256i a, __m256i b, __m256i c, __m256i d)
+{
+    __m256i s = _mm256_hadd_epi32(_mm256_hadd_epi32(a, b), _mm256_hadd_epi32(c, d));
+    return _mm_add_epi32(_mm256_castsi256_si128(s), _mm256_extracti128_si256(s, 1));
+}
+
+/* out[i][r] for four rows and nq <= 2 queries, a constant where this is inlined */
+static inline __attribute__((always_inline)) void tile_i8(float *out, size_t ldo, const char *const x[ROWS], size_t d,
+                                                          const int8_t *q, size_t dq, int nq)
+{
+    __m256i a[2][ROWS], one = _mm256_set1_epi16(1);
+#pragma GCC unroll 2
+    for (int i = 0; i < nq; i++)
+#pragma GCC unroll 4
+        for (int r = 0; r < ROWS; r++) a[i][r] = _mm256_setzero_si256();
+    size_t j = 0;
+    for (; j + 32 <= d; j += 32) STEP_I8(_mm256_loadu_si256((const __m256i *)(const void *)(x[r] + j)));
+    if (j < d) STEP_I8(loadn_i8(x[r] + j, d - j));
+#pragma GCC unroll 2
+    for (int i = 0; i < nq; i++)
+        _mm_storeu_ps(out + (size_t)i * ldo, _mm_cvtepi32_ps(reduce4_i32(a[i][0], a[i][1], a[i][2], a[i][3])));
+}
+
+void mmk_score_i8_avx2(float *out, size_t ldo, const void *rows, size_t stride, size_t n, size_t d, const void *q, size_t dq,
+                       size_t nq)
+{
+    for (size_t r = 0; r < n; r += ROWS) {
+        const char *x[ROWS];
+        for (size_t k = 0; k < ROWS; k++) x[k] = (const char *)rows + (r + k < n ? r + k : n - 1) * stride;
+        for (size_t i = 0, m; i < nq; i += m) {
+            const int8_t *y = (const int8_t *)q + i * dq;
+            float last[2 * ROWS], *o = n - r < ROWS ? last : out + i * ldo + r;
+            size_t ld = n - r < ROWS ? ROWS : ldo;
+            m = nq - i >= 2 ? 2 : 1;
+            if (m == 2) tile_i8(o, ld, x, d, y, dq, 2);
+            else tile_i8(o, ld, x, d, y, dq, 1);
+            for (size_t k = 0; o == last && k < m; k++)
+                for (size_t t = 0; t < n - r; t++) out[(i + k) * ldo + r + t] = last[k * ROWS + t];
         }
+    }
 }
 
 static size_t above(uint32_t *idx, const float *s, size_t n, float least)
@@ -66,4 +108,4 @@ static size_t above(uint32_t *idx, const float *s, size_t n, float least)
     return m;
 }
 
-const mmk_scan_ops mmk_scan_avx2 = { { score_f32, score_f16, score_i8, score_b1 }, above };
+const mmk_scan_ops mmk_scan_avx2 = { { score_f32, score_f16, mmk_score_i8_avx2, score_b1 }, above };

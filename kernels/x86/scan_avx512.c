@@ -29,23 +29,6 @@ static inline __m128 reduce4(__m512 a, __m512 b, __m512 c, __m512 d)
 
 #include "kernels/scan_tmpl.h"
 
-/* int8 by 16-bit products: exact. Levels with VNNI have a faster one. */
-static void score_i8(float *out, size_t ldo, const void *rows, size_t stride, size_t n, size_t d, const void *q, size_t dq,
-                     size_t nq)
-{
-    for (size_t r = 0; r < n; r++)
-        for (size_t i = 0; i < nq; i++) {
-            const int8_t *x = (const int8_t *)rows + r * stride, *y = (const int8_t *)q + i * dq;
-            __m512i s = _mm512_setzero_si512();
-            for (size_t j = 0; j < d; j += 32) {
-                __mmask32 m = d - j < 32 ? (1u << (d - j)) - 1 : 0xFFFFFFFFu;
-                s = _mm512_add_epi32(s, _mm512_madd_epi16(_mm512_cvtepi8_epi16(_mm256_maskz_loadu_epi8(m, x + j)),
-                                                          _mm512_cvtepi8_epi16(_mm256_maskz_loadu_epi8(m, y + j))));
-            }
-            out[i * ldo + r] = (float)_mm512_reduce_add_epi32(s);
-        }
-}
-
 size_t mmk_above_avx512(uint32_t *idx, const float *s, size_t n, float least)
 {
     size_t m = 0;
@@ -74,4 +57,5 @@ void mmk_score_b1_avx512(float *out, size_t ldo, const void *rows, size_t stride
     score_b1(out, ldo, rows, stride, n, d, q, dq, nq);
 }
 
-const mmk_scan_ops mmk_scan_avx512 = { { score_f32, score_f16, score_i8, score_b1 }, mmk_above_avx512 };
+/* int8: levels with VNNI have something better than the AVX2 version, this one has not */
+const mmk_scan_ops mmk_scan_avx512 = { { score_f32, score_f16, mmk_score_i8_avx2, score_b1 }, mmk_above_avx512 };
