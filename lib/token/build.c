@@ -14,7 +14,7 @@ int tok_begin(mm_tok **out, mm_err *err)
     t->cont_mark = "##";
     t->cont_len = 2;
     t->max_chars = 100;
-    t->clean = t->chinese = 1;
+    t->clean = t->chinese = t->cleanup = 1;
     for (int i = 0; i < 5; i++) t->role[i] = -1;
     return 0;
 }
@@ -26,58 +26,48 @@ void mm_tok_free(mm_tok **tp)
     mm_arena_clear(&t->arena);
     free(t->text);
     free(t->len);
-    free(t->start);
-    free(t->cont);
+    free(t->kind);
+    free(t->vocab.tab);
+    free(t->cont.tab);
+    free(t->names.tab);
     free(t->add);
     free(t);
     *tp = NULL;
 }
 
-int tok_put(mm_tok *t, int32_t id, const char *s, size_t len, mm_err *err)
+int tok_put(mm_tok *t, int32_t id, const char *s, size_t len, int kind, mm_err *err)
 {
     if (id < 0 || (uint32_t)id >= MAX_VOCAB) return mm_fail(err, MM_EDATA, "token id %d is out of range", id);
     if (len > MAX_TOKEN) return mm_fail(err, MM_EDATA, "token %d is %zu bytes long", id, len);
-    if ((size_t)id >= t->n) {
-        /* grown by doubling; ids mostly come in order */
-        size_t cap = 1024;
+    if ((size_t)id >= t->cap) { /* grown by doubling; ids mostly come in order */
+        size_t cap = t->cap ? t->cap : 1024;
         while (cap <= (size_t)id) cap *= 2;
-        if (cap > t->n) {
-            const char **text = mm_realloc(t->text, cap, sizeof *text);
-            if (text) t->text = text;
-            uint32_t *l = mm_realloc(t->len, cap, sizeof *l);
-            if (l) t->len = l;
-            if (!text || !l) return mm_fail(err, MM_ENOMEM, "out of memory");
-        }
-        for (size_t i = t->n; i <= (size_t)id; i++) {
-            t->text[i] = NULL;
-            t->len[i] = 0;
-        }
-        t->n = (size_t)id + 1;
+        const char **text = mm_realloc(t->text, cap, sizeof *text);
+        if (text) t->text = text;
+        uint32_t *l = mm_realloc(t->len, cap, sizeof *l);
+        if (l) t->len = l;
+        uint8_t *k = mm_realloc(t->kind, cap, sizeof *k);
+        if (k) t->kind = k;
+        if (!text || !l || !k) return mm_fail(err, MM_ENOMEM, "out of memory");
+        t->cap = cap;
     }
-    if (t->text[id]) {
-        if (t->len[id] == len && !memcmp(t->text[id], s, len)) return 0;
-        return mm_fail(err, MM_EDATA, "two tokens have the id %d", id);
+    for (; t->n <= (size_t)id; t->n++) {
+        t->text[t->n] = NULL;
+        t->len[t->n] = 0;
+        t->kind[t->n] = 0;
     }
+    if (t->text[id]) return mm_fail(err, MM_EDATA, "two tokens have the id %d", id);
     char *copy = mm_arena_alloc(&t->arena, len + 1, 1);
     if (!copy) return mm_fail(err, MM_ENOMEM, "out of memory");
     if (len) memcpy(copy, s, len);
     copy[len] = 0;
     t->text[id] = copy;
     t->len[id] = (uint32_t)len;
+    t->kind[id] = (uint8_t)kind;
     return 0;
 }
 
-int tok_add(mm_tok *t, const added *a, mm_err *err)
-{
-    added *p = mm_realloc(t->add, t->n_add + 1, sizeof *p);
-    if (!p) return mm_fail(err, MM_ENOMEM, "out of memory");
-    t->add = p;
-    p[t->n_add] = *a;
-    if (!(p[t->n_add].text = mm_arena_strndup(&t->arena, a->text, a->len)))
-        return mm_fail(err, MM_ENOMEM, "out of memory");
-    t->n_add++;
-    return 0;
-}
+/* ---- maps ---- */
 
 static uint32_t hash(const char *s, size_t len)
 {
@@ -86,65 +76,140 @@ static uint32_t hash(const char *s, size_t len)
     return h;
 }
 
-static slot *table(size_t slots)
+static int map_make(map *m, size_t n, size_t skip, mm_err *err)
 {
-    slot *s = malloc(slots * sizeof *s);
-    for (size_t i = 0; s && i < slots; i++) s[i] = (slot){ 0, -1 };
-    return s;
+    m->slots = 64;
+    m->skip = skip;
+    while (m->slots < 2 * n) m->slots *= 2;
+    if (!(m->tab = mm_realloc(NULL, m->slots, sizeof *m->tab))) return mm_fail(err, MM_ENOMEM, "out of memory");
+    for (size_t i = 0; i < m->slots; i++) m->tab[i] = (slot){ 0, -1 };
+    return 0;
 }
 
-static void insert(const mm_tok *t, slot *tab, size_t skip, int32_t id)
+static slot *probe(const mm_tok *t, const map *m, const char *s, size_t len, uint32_t h)
 {
-    uint32_t h = hash(t->text[id] + skip, t->len[id] - skip);
-    size_t i = h & (t->slots - 1);
-    /* of equal texts the later id wins, as a dictionary that is filled in order would have it */
-    for (; tab[i].id >= 0; i = (i + 1) & (t->slots - 1))
-        if (tab[i].hash == h && t->len[tab[i].id] == t->len[id] &&
-            !memcmp(t->text[tab[i].id], t->text[id], t->len[id]))
-            break;
-    tab[i] = (slot){ h, id };
+    for (size_t i = h & (m->slots - 1);; i = (i + 1) & (m->slots - 1)) {
+        slot *x = &m->tab[i];
+        if (x->id < 0 ||
+            (x->hash == h && t->len[x->id] == len + m->skip && !memcmp(t->text[x->id] + m->skip, s, len)))
+            return x;
+    }
 }
 
-static int longer_first(const void *a, const void *b)
+/* of equal texts the later one wins, as in a dictionary that is filled in order */
+static void map_put(const mm_tok *t, map *m, int32_t id)
+{
+    const char *s = t->text[id] + m->skip;
+    size_t len = t->len[id] - m->skip;
+    uint32_t h = hash(s, len);
+    *probe(t, m, s, len, h) = (slot){ h, id };
+}
+
+int32_t map_get(const mm_tok *t, const map *m, const char *s, size_t len)
+{
+    return m->tab ? probe(t, m, s, len, hash(s, len))->id : -1;
+}
+
+int tok_index(mm_tok *t, mm_err *err)
+{
+    int r;
+    size_t conts = 0;
+    for (size_t i = 0; i < t->n; i++)
+        conts += t->text[i] && t->len[i] >= t->cont_len && !memcmp(t->text[i], t->cont_mark, t->cont_len);
+    if ((r = map_make(&t->vocab, t->n, 0, err)) || (r = map_make(&t->cont, conts, t->cont_len, err))) return r;
+    for (size_t i = 0; i < t->n; i++) {
+        if (!t->text[i]) continue;
+        map_put(t, &t->vocab, (int32_t)i);
+        if (t->len[i] >= t->cont_len && !memcmp(t->text[i], t->cont_mark, t->cont_len))
+            map_put(t, &t->cont, (int32_t)i);
+        if (t->len[i] > t->longest) t->longest = t->len[i];
+    }
+    return t->longest > MAX_WORD_TOKEN ? mm_fail(err, MM_EUNSUP, "a token of %zu bytes is too long", t->longest) : 0;
+}
+
+/* ---- added tokens ---- */
+
+int tok_add(mm_tok *t, const added *a, mm_err *err)
+{
+    if (!a->len) return 0;
+    int32_t there = map_get(t, &t->vocab, a->text, a->len);
+    int r = 0;
+    /* The reference takes the vocabulary's id for a text that is in it, whatever the list says, and numbers the
+     * others in order: where the list says something else, the file contradicts itself. */
+    if (there >= 0 ? there != a->id : (size_t)a->id < t->n && t->text[a->id] && t->kind[a->id] & IN_VOCAB)
+        return mm_fail(err, MM_EDATA, "the added token '%s' has the id %d, the vocabulary says otherwise", a->text,
+                       a->id);
+    int again = there < 0 && (size_t)a->id < t->n && t->text[a->id] && t->len[a->id] == a->len &&
+                !memcmp(t->text[a->id], a->text, a->len);
+    if (there < 0 && !again && (r = tok_put(t, a->id, a->text, a->len, 0, err))) return r;
+    t->kind[a->id] = (uint8_t)((t->kind[a->id] & IN_VOCAB) | ADDED | (a->special ? SPECIAL : 0));
+    if (t->n_add == t->cap_add) {
+        size_t cap = t->cap_add ? 2 * t->cap_add : 16;
+        added *p = mm_realloc(t->add, cap, sizeof *p);
+        if (!p) return mm_fail(err, MM_ENOMEM, "out of memory");
+        t->add = p;
+        t->cap_add = cap;
+    }
+    added *x = &t->add[t->n_add];
+    mm_tok_out o = { 0 };
+    const char *text = a->text;
+    *x = *a;
+    x->order = t->n_add;
+    if (a->normalized) { /* such a token is looked for in normalised text, in its normalised form */
+        if (tok_normalize(t, a->text, a->len, 0, 0, &o)) r = mm_fail(err, MM_ENOMEM, "out of memory");
+        text = o.norm.p ? o.norm.p : "";
+        x->len = o.norm.len;
+    }
+    if (!r && !(x->text = mm_arena_strndup(&t->arena, text, x->len))) r = mm_fail(err, MM_ENOMEM, "out of memory");
+    mm_tok_out_clear(&o);
+    if (!r) t->n_add++;
+    return r;
+}
+
+static int by_id(const void *a, const void *b)
 {
     const added *x = a, *y = b;
-    return x->len != y->len ? (x->len < y->len ? 1 : -1) : x->id < y->id ? -1 : x->id > y->id;
+    return x->id != y->id ? (x->id < y->id ? -1 : 1) : x->order < y->order ? -1 : 1;
+}
+
+static int by_text(const void *a, const void *b)
+{
+    const added *x = a, *y = b;
+    if (x->normalized != y->normalized) return x->normalized - y->normalized;
+    int c = memcmp(x->text, y->text, x->len < y->len ? x->len : y->len);
+    return c ? c : x->len < y->len ? -1 : x->len > y->len;
 }
 
 int tok_finish(mm_tok *t, mm_err *err)
 {
-    t->slots = 64;
-    while (t->slots < 2 * t->n) t->slots *= 2;
-    t->start = table(t->slots);
-    t->cont = table(t->slots);
-    if (!t->start || !t->cont) return mm_fail(err, MM_ENOMEM, "out of memory");
-    for (size_t i = 0; i < t->n; i++) {
-        if (!t->text[i]) continue;
-        insert(t, t->start, 0, (int32_t)i);
-        if (t->len[i] >= t->cont_len && !memcmp(t->text[i], t->cont_mark, t->cont_len))
-            insert(t, t->cont, t->cont_len, (int32_t)i);
-        if (t->len[i] > t->longest) t->longest = t->len[i];
+    size_t n = 0;
+    int r = map_make(&t->names, t->n_add, 0, err);
+    if (r) return r;
+    /* of two entries for one token the later holds */
+    if (t->n_add) qsort(t->add, t->n_add, sizeof *t->add, by_id);
+    for (size_t i = 0; i < t->n_add; i++) {
+        if (i + 1 < t->n_add && t->add[i + 1].id == t->add[i].id) continue;
+        map_put(t, &t->names, t->add[i].id);
+        if (t->add[i].len) t->add[n++] = t->add[i];
     }
-    /* the longest added token that fits is the one to take, so they are tried in this order */
-    if (t->n_add) qsort(t->add, t->n_add, sizeof *t->add, longer_first);
-    for (size_t i = 0; i < t->n_add; i++)
-        if (t->add[i].len) t->first[(unsigned char)t->add[i].text[0]] |= t->add[i].normalized ? 2 : 1;
-    if (t->longest > 512) return mm_fail(err, MM_EUNSUP, "a token of %zu bytes is too long", t->longest);
+    t->n_add = n;
+    if (n) qsort(t->add, n, sizeof *t->add, by_text);
+    for (size_t i = 1; i < n; i++)
+        if (!by_text(&t->add[i - 1], &t->add[i]))
+            return mm_fail(err, MM_EDATA, "two added tokens are written '%s'", t->add[i].text);
+    size_t i = 0;
+    for (int k = 0; k < 2; k++) {
+        for (int c = 0; c < 256; c++) {
+            t->first[k][c] = (uint32_t)i;
+            while (i < n && t->add[i].normalized == k && (unsigned char)t->add[i].text[0] == c) i++;
+        }
+        t->first[k][256] = (uint32_t)i;
+    }
     if (t->role[MM_TOK_UNK] < 0) return mm_fail(err, MM_EDATA, "the vocabulary has no token for unknown words");
     return 0;
 }
 
 /* ---- from arrays ---- */
-
-static int role(mm_tok *t, const mm_tok_spec *s, mm_tok_role r, int32_t id, mm_err *err)
-{
-    if (id < -1 || (id >= 0 && (size_t)id >= s->n))
-        return mm_fail(err, MM_EDATA, "special token id %d is out of range", id);
-    t->role[r] = id;
-    if (id < 0 || r == MM_TOK_PAD) return 0;
-    added a = { .text = t->text[id], .len = t->len[id], .id = id, .special = 1 };
-    return tok_add(t, &a, err);
-}
 
 int mm_tok_from_spec(mm_tok **out, const mm_tok_spec *s, mm_err *err)
 {
@@ -171,17 +236,22 @@ int mm_tok_from_spec(mm_tok **out, const mm_tok_spec *s, mm_err *err)
             mm_buf_adds(&b, "##");
             mm_buf_add(&b, p, len);
         }
-        r = b.failed ? mm_fail(err, MM_ENOMEM, "out of memory") : tok_put(t, (int32_t)i, b.p ? b.p : "", b.len, err);
+        r = b.failed ? mm_fail(err, MM_ENOMEM, "out of memory")
+                     : tok_put(t, (int32_t)i, b.p ? b.p : "", b.len, IN_VOCAB, err);
     }
     mm_buf_clear(&b);
-    if (!r) r = role(t, s, MM_TOK_CLS, s->cls, err);
-    if (!r) r = role(t, s, MM_TOK_SEP, s->sep, err);
-    if (!r) r = role(t, s, MM_TOK_UNK, s->unk, err);
-    if (!r) r = role(t, s, MM_TOK_PAD, s->pad, err);
-    if (!r) r = role(t, s, MM_TOK_MASK, s->mask, err);
-    if (!r && s->pad >= 0) {
-        added a = { .text = t->text[s->pad], .len = t->len[s->pad], .id = s->pad, .special = 1 };
-        r = tok_add(t, &a, err);
+    if (!r) r = tok_index(t, err);
+    const int32_t id[] = { [MM_TOK_CLS] = s->cls,
+                           [MM_TOK_SEP] = s->sep,
+                           [MM_TOK_UNK] = s->unk,
+                           [MM_TOK_PAD] = s->pad,
+                           [MM_TOK_MASK] = s->mask };
+    for (int i = 0; i < 5 && !r; i++) {
+        t->role[i] = id[i];
+        if (id[i] < -1 || (id[i] >= 0 && (size_t)id[i] >= s->n))
+            r = mm_fail(err, MM_EDATA, "special token id %d is out of range", id[i]);
+        else if (id[i] >= 0)
+            r = tok_add(t, &(added){ .text = t->text[id[i]], .len = t->len[id[i]], .id = id[i], .special = 1 }, err);
     }
     if (!r) r = tok_finish(t, err);
     if (!r && s->cls >= 0) t->prefix[t->n_prefix++] = s->cls;
@@ -243,12 +313,8 @@ const char *mm_tok_text(const mm_tok *t, int32_t id) { return id >= 0 && (size_t
 
 int32_t mm_tok_id(const mm_tok *t, const char *s, size_t len)
 {
-    uint32_t h = hash(s, len);
-    for (size_t i = h & (t->slots - 1); t->start[i].id >= 0; i = (i + 1) & (t->slots - 1)) {
-        int32_t id = t->start[i].id;
-        if (t->start[i].hash == h && t->len[id] == len && !memcmp(t->text[id], s, len)) return id;
-    }
-    return -1;
+    int32_t id = map_get(t, &t->names, s, len);
+    return id >= 0 ? id : map_get(t, &t->vocab, s, len);
 }
 
 uint64_t mm_tok_hash(const mm_tok *t)

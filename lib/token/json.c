@@ -34,14 +34,6 @@ static int normalizer(mm_tok *t, const json_t *j, mm_err *err)
     return mm_json_get_bool(j, "strip_accents", t->lower, &t->strip, err);
 }
 
-static int named_id(const mm_tok *t, const json_t *name, int32_t *id, mm_err *err)
-{
-    const char *s = json_string_value(name);
-    if (!s || (*id = mm_tok_id(t, s, strlen(s))) < 0)
-        return mm_fail(err, MM_EDATA, "post_processor names a token '%s' that is not in the vocabulary", s ? s : "?");
-    return 0;
-}
-
 static int around(mm_tok *t, int after, int32_t id, mm_err *err)
 {
     size_t *n = after ? &t->n_suffix : &t->n_prefix;
@@ -80,18 +72,36 @@ static int template(mm_tok *t, const json_t *j, mm_err *err)
     return after ? 0 : mm_fail(err, MM_EDATA, "post_processor leaves out the text");
 }
 
+/* ["[CLS]", 101] */
+static int pair(mm_tok *t, const json_t *j, const char *key, mm_tok_role role, mm_err *err)
+{
+    const json_t *v = json_object_get(j, key), *id = json_array_get(v, 1);
+    if (!json_is_string(json_array_get(v, 0)) || !json_is_integer(id) || json_integer_value(id) > INT32_MAX ||
+        !mm_tok_text(t, (int32_t)json_integer_value(id)))
+        return mm_fail(err, MM_EDATA, "post_processor: '%s' should be a token and its id", key);
+    t->role[role] = (int32_t)json_integer_value(id);
+    return around(t, role == MM_TOK_SEP, t->role[role], err);
+}
+
 static int post_processor(mm_tok *t, const json_t *j, mm_err *err)
 {
     const char *type;
-    int32_t id;
     int r = type_of(j, "post_processor", &type, err);
     if (r || !type[0]) return r;
     if (!strcmp(type, "TemplateProcessing")) return template(t, j, err);
-    if (strcmp(type, "BertProcessing")) return unsupported("post_processor", type, err);
-    if ((r = named_id(t, json_array_get(json_object_get(j, "cls"), 0), &id, err)) || (r = around(t, 0, id, err)) ||
-        (r = named_id(t, json_array_get(json_object_get(j, "sep"), 0), &id, err)))
-        return r;
-    return around(t, 1, id, err);
+    if (strcmp(type, "BertProcessing") && strcmp(type, "RobertaProcessing"))
+        return unsupported("post_processor", type, err);
+    if ((r = pair(t, j, "cls", MM_TOK_CLS, err))) return r;
+    return pair(t, j, "sep", MM_TOK_SEP, err);
+}
+
+/* A decoder is needed for output only: one that is not known takes nothing away from reading text. */
+static int decoder(mm_tok *t, const json_t *j, mm_err *err)
+{
+    const char *type;
+    int r = type_of(j, "decoder", &type, err);
+    if (r || strcmp(type, "WordPiece")) return r;
+    return mm_json_get_bool(j, "cleanup", 1, &t->cleanup, err);
 }
 
 static int added_tokens(mm_tok *t, const json_t *j, mm_err *err)
@@ -115,17 +125,7 @@ static int added_tokens(mm_tok *t, const json_t *j, mm_err *err)
         if (id < 0 || !a.text) return mm_fail(err, MM_EDATA, "added_tokens, number %zu has no id or content", i);
         a.id = (int32_t)id;
         a.len = strlen(a.text);
-        if ((r = tok_put(t, a.id, a.text, a.len, err))) return r;
-        mm_tok_out o = { 0 };
-        if (a.normalized) { /* such a token is looked for in normalised text, in its normalised form */
-            r = tok_normalize(t, a.text, a.len, 0, 0, &o);
-            a.text = o.norm.p ? o.norm.p : "";
-            a.len = o.norm.len;
-            if (r) mm_fail(err, MM_ENOMEM, "out of memory");
-        }
-        if (!r && a.len) r = tok_add(t, &a, err);
-        mm_tok_out_clear(&o);
-        if (r) return r;
+        if ((r = tok_add(t, &a, err))) return r;
     }
     return 0;
 }
@@ -149,9 +149,9 @@ static int vocab(mm_tok *t, mm_json_iter *it, mm_err *err)
         if (memchr(key.p, '\\', key.len)) {
             mm_buf_reset(&b);
             r = mm_json_unescape(&b, (mm_slice){ key.p - 1, key.len + 2 }, err);
-            if (!r) r = tok_put(t, (int32_t)id, b.p, b.len, err);
+            if (!r) r = tok_put(t, (int32_t)id, b.p, b.len, IN_VOCAB, err);
         } else {
-            r = tok_put(t, (int32_t)id, key.p, key.len, err);
+            r = tok_put(t, (int32_t)id, key.p, key.len, IN_VOCAB, err);
         }
     }
     mm_buf_clear(&b);
@@ -211,8 +211,9 @@ static int model(mm_tok *t, mm_json_iter *it, mm_buf *unk, mm_err *err)
 
 static int build(mm_tok *t, const char *json, size_t len, mm_buf *unk, mm_err *err)
 {
-    enum { NORM, PRE, POST, ADDED, N };
-    static const char *const names[N] = { "normalizer", "pre_tokenizer", "post_processor", "added_tokens" };
+    enum { NORM, PRE, POST, MORE, DECODE, N };
+    static const char *const parts[N] = { "normalizer", "pre_tokenizer", "post_processor", "added_tokens",
+                                          "decoder" };
     json_t *part[N] = { 0 };
     mm_json_iter it;
     mm_slice key, val;
@@ -226,26 +227,31 @@ static int build(mm_tok *t, const char *json, size_t len, mm_buf *unk, mm_err *e
         }
         if ((r = mm_json_skip(&it, &val, err))) break;
         for (int i = 0; i < N; i++)
-            if (is(key, names[i]) && !part[i] && !(part[i] = mm_json_load(val.p, val.len, names[i], err)))
+            if (is(key, parts[i]) && !part[i] && !(part[i] = mm_json_load(val.p, val.len, parts[i], err)))
                 r = MM_EDATA;
     }
     if (!r) r = more;
     if (!r && !have_model) r = mm_fail(err, MM_EDATA, "there is no model");
     if (!r) r = normalizer(t, part[NORM], err);
-    if (!r) r = type_of(part[PRE], names[PRE], &type, err);
-    if (!r && strcmp(type, "BertPreTokenizer")) r = unsupported(names[PRE], type, err);
-    if (!r) r = added_tokens(t, part[ADDED], err);
-    if (!r && unk->len)
-        for (size_t i = 0; i < t->n; i++)
-            if (t->text[i] && t->len[i] == unk->len && !memcmp(t->text[i], unk->p, unk->len))
-                t->role[MM_TOK_UNK] = (int32_t)i;
+    if (!r) r = type_of(part[PRE], parts[PRE], &type, err);
+    if (!r && strcmp(type, "BertPreTokenizer")) r = unsupported(parts[PRE], type, err);
+    if (!r) r = tok_index(t, err);
+    if (!r) r = added_tokens(t, part[MORE], err);
+    if (!r) t->role[MM_TOK_UNK] = map_get(t, &t->vocab, unk->p, unk->len);
     if (!r) r = tok_finish(t, err);
     if (!r) r = post_processor(t, part[POST], err);
+    if (!r) r = decoder(t, part[DECODE], err);
     for (int i = 0; i < N; i++) json_decref(part[i]);
     if (r) return r;
-    static const char *const roles[5] = { "[CLS]", "[SEP]", NULL, "[PAD]", "[MASK]" };
-    for (int i = 0; i < 5; i++)
-        if (roles[i]) t->role[i] = mm_tok_id(t, roles[i], strlen(roles[i]));
+    /* what the file does not say in so many words: by name, BERT's first */
+    static const struct {
+        mm_tok_role role;
+        const char *name;
+    } names[] = { { MM_TOK_CLS, "[CLS]" },   { MM_TOK_CLS, "<s>" },    { MM_TOK_SEP, "[SEP]" },
+                  { MM_TOK_SEP, "</s>" },    { MM_TOK_PAD, "[PAD]" },  { MM_TOK_PAD, "<pad>" },
+                  { MM_TOK_MASK, "[MASK]" }, { MM_TOK_MASK, "<mask>" } };
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+        if (t->role[names[i].role] < 0) t->role[names[i].role] = mm_tok_id(t, names[i].name, strlen(names[i].name));
     return 0;
 }
 

@@ -7,6 +7,7 @@
 #include "base/mm_str.h"
 #include "token/bert_unicode.h"
 #include "token/token_int.h"
+#include "token/unicode_late.h"
 
 #define IN(table, cp) in(table, sizeof table / sizeof *table, cp)
 
@@ -65,10 +66,28 @@ static int is_mark(uint32_t c)
     return category(c) == UTF8PROC_CATEGORY_MN ? !IN(not_mark, c) : IN(more_mark, c);
 }
 
+int tok_category(uint32_t c)
+{
+    utf8proc_category_t k = category(c);
+    if (k != UTF8PROC_CATEGORY_CN) return (int)k;
+    size_t lo = 0, n = sizeof unicode_late / sizeof *unicode_late;
+    while (lo < n) {
+        size_t mid = (lo + n) / 2;
+        if (c > unicode_late[mid].hi) lo = mid + 1;
+        else n = mid;
+    }
+    return lo < sizeof unicode_late / sizeof *unicode_late && c >= unicode_late[lo].lo ? unicode_late[lo].cat
+                                                                                       : UTF8PROC_CATEGORY_CN;
+}
+
 int tok_is_word(uint32_t c)
 {
-    if (c == '_' || c == 0x200C || c == 0x200D) return 1;
-    utf8proc_category_t k = category(c);
+    if (c == 0x200C || c == 0x200D) return 1;
+    /* letters in circles and squares are symbols, but alphabetic (Unicode's Other_Alphabetic) */
+    if ((c >= 0x24B6 && c <= 0x24E9) || (c >= 0x1F130 && c <= 0x1F149) || (c >= 0x1F150 && c <= 0x1F169) ||
+        (c >= 0x1F170 && c <= 0x1F189))
+        return 1;
+    int k = tok_category(c);
     return (k >= UTF8PROC_CATEGORY_LU && k <= UTF8PROC_CATEGORY_ND) || k == UTF8PROC_CATEGORY_NL ||
            k == UTF8PROC_CATEGORY_PC;
 }
