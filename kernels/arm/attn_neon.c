@@ -9,6 +9,7 @@
 #define SET1(x) vdupq_n_f32(x)
 #define LOAD(p) vld1q_f32(p)
 #define LOADA(p) vld1q_f32(p)
+#define STORE(p, v) vst1q_f32(p, v)
 #define STOREA(p, v) vst1q_f32(p, v)
 #define LOADN(p, n) loadn_neon(p, n)
 #define STOREN(p, v, n) storen_neon(p, v, n)
@@ -21,6 +22,17 @@
 #define HMAX(v) vmaxvq_f32(v)
 #define HIDE(v, n) ((n) >= W ? (v) : hide_neon(v, n))
 #define EXPNEG(v) exp_neg_neon(v)
+
+#define EACH_ROWS(X) X(1) X(2) X(3) X(4) X(5) X(6) X(7) X(8)
+
+static inline void TRANSPOSE(float32x4_t t[4])
+{
+    float32x4x2_t a = vtrnq_f32(t[0], t[1]), b = vtrnq_f32(t[2], t[3]);
+    t[0] = vcombine_f32(vget_low_f32(a.val[0]), vget_low_f32(b.val[0]));
+    t[1] = vcombine_f32(vget_low_f32(a.val[1]), vget_low_f32(b.val[1]));
+    t[2] = vcombine_f32(vget_high_f32(a.val[0]), vget_high_f32(b.val[0]));
+    t[3] = vcombine_f32(vget_high_f32(a.val[1]), vget_high_f32(b.val[1]));
+}
 
 #include "kernels/attn_tmpl.h"
 

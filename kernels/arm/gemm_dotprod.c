@@ -17,11 +17,11 @@ static int panels(int rows)
 }
 
 static inline __attribute__((always_inline)) void kernel(float *tile, const char *a, const char *b, size_t b_stride,
-                                                         size_t steps, int rows, int np, int accumulate)
+                                                         size_t steps, int rows, int np)
 {
     float32x4_t acc[MR * 2];
 #pragma GCC unroll 12
-    for (int i = 0; i < rows * np * 2; i++) acc[i] = accumulate ? vld1q_f32(tile + i * 4) : vdupq_n_f32(0);
+    for (int i = 0; i < rows * np * 2; i++) acc[i] = vdupq_n_f32(0);
     for (size_t s = 0; s < steps; s++, a += (size_t)rows * (4 + BLOCK), b += B_STEP) {
         int32x4_t sum[MR * 2];
 #pragma GCC unroll 12
@@ -57,10 +57,10 @@ static inline __attribute__((always_inline)) void kernel(float *tile, const char
     for (int i = 0; i < rows * np * 2; i++) vst1q_f32(tile + i * 4, acc[i]);
 }
 
-static void mul(float *tile, const void *a, const void *b, size_t b_stride, size_t steps, int rows, int np, int accumulate)
+static void mul(float *tile, const void *a, const void *b, size_t b_stride, size_t steps, int rows, int np)
 {
 #define CASE(r, p) \
-    case r * 8 + p: kernel(tile, a, b, b_stride, steps, r, p, accumulate); break;
+    case r * 8 + p: kernel(tile, a, b, b_stride, steps, r, p); break;
     switch (rows * 8 + np) {
         CASE(1, 1) CASE(2, 1) CASE(3, 1) CASE(4, 1) CASE(5, 1) CASE(6, 1)
         CASE(1, 4) CASE(2, 2) CASE(3, 2)
@@ -109,6 +109,6 @@ static void epilogue(float *c, size_t ldc, const float *tile, int rows, int cols
 }
 
 const mmk_gemm_ops mmk_gemm_q8_0_dotprod = {
-    .name = "q8_0_dotprod", .nr = NR, .mr = MR, .row_unit = 1, .kstep = BLOCK, .kc = 0, .b_step = B_STEP,
+    .name = "q8_0_dotprod", .nr = NR, .mr = MR, .row_unit = 1, .kstep = BLOCK, .b_step = B_STEP,
     .a_step = a_step, .panels = panels, .pack_b = pack_b, .pack_a = pack_a, .mul = mul, .epilogue = epilogue,
 };

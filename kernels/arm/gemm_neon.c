@@ -36,12 +36,12 @@ static inline void load_bf16(const char *p, float32x4_t w[3])
 
 /* The micro-kernel; rows, np and load are constants wherever it is inlined. */
 static inline __attribute__((always_inline)) void kernel(float *tile, const float *a, const char *b, size_t b_stride,
-                                                         size_t steps, int rows, int np, int accumulate, load_fn *load,
+                                                         size_t steps, int rows, int np, load_fn *load,
                                                          size_t b_step)
 {
     float32x4_t acc[MR * 3];
 #pragma GCC unroll 24
-    for (int i = 0; i < rows * np * 3; i++) acc[i] = accumulate ? vld1q_f32(tile + i * 4) : vdupq_n_f32(0);
+    for (int i = 0; i < rows * np * 3; i++) acc[i] = vdupq_n_f32(0);
     for (size_t s = 0; s < steps; s++, a += rows, b += b_step) {
 #pragma GCC unroll 6
         for (int p = 0; p < np; p++) {
@@ -62,11 +62,10 @@ static inline __attribute__((always_inline)) void kernel(float *tile, const floa
 }
 
 #define CASE(r, p, load, step) \
-    case r * 8 + p: kernel(tile, a, b, b_stride, steps, r, p, accumulate, load, step); break;
+    case r * 8 + p: kernel(tile, a, b, b_stride, steps, r, p, load, step); break;
 
 #define MUL(dtype, step)                                                                                               \
-    static void mul_##dtype(float *tile, const void *a, const void *b, size_t b_stride, size_t steps, int rows, int np, \
-                            int accumulate)                                                                            \
+    static void mul_##dtype(float *tile, const void *a, const void *b, size_t b_stride, size_t steps, int rows, int np) \
     {                                                                                                                  \
         switch (rows * 8 + np) {                                                                                       \
             CASE(1, 1, load_##dtype, step) CASE(2, 1, load_##dtype, step) CASE(3, 1, load_##dtype, step)               \
@@ -133,7 +132,7 @@ static void epilogue(float *c, size_t ldc, const float *tile, int rows, int cols
 
 #define OPS(dtype, step, pack_fn, mul_fn)                                                                             \
     const mmk_gemm_ops mmk_gemm_##dtype##_neon = {                                                                    \
-        .name = #dtype "_neon", .nr = NR, .mr = MR, .row_unit = 1, .kstep = 1, .kc = 0, .b_step = step, .a_step = a_step, \
+        .name = #dtype "_neon", .nr = NR, .mr = MR, .row_unit = 1, .kstep = 1, .b_step = step, .a_step = a_step, \
         .panels = panels, .pack_b = pack_fn, .pack_a = pack_a, .mul = mul_fn, .epilogue = epilogue,                   \
     }
 

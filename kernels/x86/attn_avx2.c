@@ -10,6 +10,7 @@
 #define SET1(x) _mm256_set1_ps(x)
 #define LOAD(p) _mm256_loadu_ps(p)
 #define LOADA(p) _mm256_load_ps(p)
+#define STORE(p, v) _mm256_storeu_ps(p, v)
 #define STOREA(p, v) _mm256_store_ps(p, v)
 #define LOADN(p, n) _mm256_maskload_ps(p, tail_avx2(n))
 #define STOREN(p, v, n) _mm256_maskstore_ps(p, tail_avx2(n), v)
@@ -35,6 +36,9 @@ static inline float HMAX(__m256 v)
     s = _mm_max_ps(s, _mm_movehl_ps(s, s));
     return _mm_cvtss_f32(_mm_max_ss(s, _mm_movehdup_ps(s)));
 }
+
+#define TRANSPOSE(t) transpose8(t)
+#define EACH_ROWS(X) X(1) X(2) X(3) X(4) X(5) X(6)
 
 #include "kernels/attn_tmpl.h"
 

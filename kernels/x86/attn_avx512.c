@@ -11,6 +11,7 @@
 #define SET1(x) _mm512_set1_ps(x)
 #define LOAD(p) _mm512_loadu_ps(p)
 #define LOADA(p) _mm512_load_ps(p)
+#define STORE(p, v) _mm512_storeu_ps(p, v)
 #define STOREA(p, v) _mm512_store_ps(p, v)
 #define LOADN(p, n) _mm512_maskz_loadu_ps(TAIL(n), p)
 #define STOREN(p, v, n) _mm512_mask_storeu_ps(p, TAIL(n), v)
@@ -24,6 +25,9 @@
 #define EXPNEG(v) exp_neg_avx512(v)
 /* -Inf from lane n on */
 #define HIDE(v, n) ((n) >= W ? (v) : _mm512_mask_mov_ps(_mm512_set1_ps(-INFINITY), TAIL(n), v))
+
+#define TRANSPOSE(t) transpose16(t)
+#define EACH_ROWS(X) X(1) X(2) X(3) X(4) X(5) X(6) X(7) X(8)
 
 #include "kernels/attn_tmpl.h"
 

@@ -14,6 +14,31 @@ static inline __m256i tail_avx2(size_t n)
     return _mm256_loadu_si256((const __m256i *)(const void *)(m + 8 - n));
 }
 
+/* t[i] lane j <-> t[j] lane i */
+static inline void transpose8(__m256 t[8])
+{
+    __m256 u[8];
+#pragma GCC unroll 4
+    for (int i = 0; i < 8; i += 2) {
+        u[i] = _mm256_unpacklo_ps(t[i], t[i + 1]);
+        u[i + 1] = _mm256_unpackhi_ps(t[i], t[i + 1]);
+    }
+#pragma GCC unroll 2
+    for (int i = 0; i < 8; i += 4)
+#pragma GCC unroll 2
+        for (int h = 0; h < 2; h++) {
+            t[i + 2 * h] = _mm256_shuffle_ps(u[i + h], u[i + 2 + h], 0x44);
+            t[i + 2 * h + 1] = _mm256_shuffle_ps(u[i + h], u[i + 2 + h], 0xee);
+        }
+#pragma GCC unroll 4
+    for (int i = 0; i < 4; i++) {
+        u[i] = _mm256_permute2f128_ps(t[i], t[i + 4], 0x20);
+        u[i + 4] = _mm256_permute2f128_ps(t[i], t[i + 4], 0x31);
+    }
+#pragma GCC unroll 8
+    for (int i = 0; i < 8; i++) t[i] = u[i];
+}
+
 /* e^x for x <= 0 (also -Inf: 0; NaN: NaN), error < 1 ulp; 0 below -87.3. */
 static inline __m256 exp_neg_avx2(__m256 x)
 {
