@@ -112,6 +112,32 @@ static void skipped(const mm_kern *k, const mm_kern *ref)
     drop(&s);
 }
 
+/* the largest sums that int8 can make: rows may hold -128, queries become +-127 */
+static void extremes(const mm_kern *k)
+{
+    static const size_t dims[] = { 31, 64, 1000, 16384 };
+    for (size_t i = 0; i < sizeof dims / sizeof *dims; i++) {
+        size_t d = dims[i], count;
+        int8_t *rows = guarded(9 * d, 1);
+        float *q = malloc(4 * d), scale[9], score[9];
+        uint64_t id[9];
+        data s = { .in = { MMK_SCAN_I8, rows, d, 9, d, scale, NULL, 0 }, .q = q };
+        for (size_t r = 0; r < 9; r++) scale[r] = 1;
+        for (size_t j = 0; j < d; j++) {
+            q[j] = j % 2 ? -127.0f : 127.0f;
+            for (size_t r = 0; r < 9; r++) rows[r * d + j] = (int8_t)(r < 4 ? (j % 2 ? -128 : 127) : r < 8 ? (j % 2 ? 127 : -128) : -128);
+        }
+        scan(k, &s, q, 1, 9, 1, score, id, &count);
+        for (size_t h = 0; h < count; h++) {
+            double sum = 0;
+            for (size_t j = 0; j < d; j++) sum += (double)rows[id[h] * d + j] * (double)q[j];
+            if (score[h] != (float)sum) wrong("d %zu row %d: %.9g, not %.9g", d, (int)id[h], (double)score[h], sum);
+        }
+        if (count != 9) wrong("%zu hits, not 9", count);
+        guard_free(rows), free(q);
+    }
+}
+
 static const mm_kern *bk;
 static float bscore[100 * 10];
 static uint64_t bid[100 * 10];
@@ -148,8 +174,13 @@ void case_scan(const mm_kern *k, const mm_kern *ref)
         }
         one(k, ref, t, 1, 40, 7, 3, 0);
         one(k, ref, t, 1031, 48, 13, 20, 0);
+        one(k, ref, t, 700, 70, 64, 5, 0);
+        one(k, ref, t, 30, 4099, 7, 50, 0);
         end();
     }
+    begin("scan i8: largest sums");
+    extremes(k);
+    end();
     begin("scan: skipped rows and NaN are no hits");
     skipped(k, ref);
     end();

@@ -45,17 +45,47 @@ static void check_formats(const mm_kern *k, const mm_kern *ref)
                 float *x = guarded(4 * n, 4), *y = guarded(4 * n, 8), *z = guarded(4 * n, 0);
                 char *p = guarded(bytes, 2), *q = guarded(bytes, 6);
                 fill(x, n, kind);
-                if (n > 3 && f != MMK_FMT_Q8_0) x[0] = INFINITY, x[1] = -0.0f, x[2] = 65520, x[3] = 3e-8f;
+                if (n > 4 && f != MMK_FMT_Q8_0)
+                    x[0] = INFINITY, x[1] = -0.0f, x[2] = 65520, x[3] = 3e-8f, x[4] = NAN;
+                if (n && f == MMK_FMT_Q8_0 && kind == 0) /* halves, and next to them: 127 makes the scale 1 */
+                    for (int i = 0; i < 32; i++)
+                        x[i] = i == 0 ? 127 : nextafterf((float)(i - 16) + 0.5f, i % 3 ? (i % 3 == 1 ? -99.0f : 99.0f) : (float)(i - 16) + 0.5f);
+                if (n && f == MMK_FMT_Q8_0 && kind == 1) /* no finite 1 / scale */
+                    for (int i = 0; i < 32; i++) x[i] *= 1e-41f;
                 if (n && f == MMK_FMT_Q8_0 && kind == 3) memset(x, 0, 32 * sizeof *x);
                 ref->from_f32[f](q, x, n);
                 k->from_f32[f](p, x, n);
                 if (memcmp(p, q, bytes)) wrong("n %zu kind %d: from float32 differs", n, kind);
                 ref->to_f32[f](z, q, n);
                 k->to_f32[f](y, q, n);
-                if (memcmp(y, z, 4 * n)) wrong("n %zu kind %d: to float32 differs", n, kind);
+                for (size_t i = 0; i < n; i++)
+                    if (z[i] != z[i] ? y[i] == y[i] : memcmp(&y[i], &z[i], 4) != 0)
+                        wrong("n %zu kind %d: to float32 differs", n, kind);
                 if (!guard_ok(y) || !guard_ok(p)) wrong("n %zu: writes beyond the end", n);
                 guard_free(x), guard_free(y), guard_free(z), guard_free(p), guard_free(q);
             }
+        end();
+    }
+    for (int f = MMK_FMT_F16; f <= MMK_FMT_BF16; f++) {
+        begin("conversion of %s, every pattern and every tie", names[f]);
+        enum { N = 65536 };
+        uint16_t *h = malloc(2 * N), *a = malloc(4 * N), *b = malloc(4 * N);
+        float *x = malloc(4 * N), *y = malloc(8 * N);
+        for (unsigned i = 0; i < N; i++) h[i] = (uint16_t)i;
+        k->to_f32[f](x, h, N);
+        ref->to_f32[f](y, h, N);
+        for (unsigned i = 0; i < N; i++)
+            if (y[i] != y[i] ? x[i] == x[i] : memcmp(&x[i], &y[i], 4) != 0)
+                wrong("%04x is %g, not %g", i, (double)x[i], (double)y[i]);
+        for (unsigned i = 0; i < N; i++) { /* half way to the next, and a little less */
+            y[2 * i] = (float)(((double)x[i] + (double)x[(i + 1) % N]) / 2);
+            y[2 * i + 1] = nextafterf(y[2 * i], 0);
+        }
+        k->from_f32[f](a, y, 2 * N);
+        ref->from_f32[f](b, y, 2 * N);
+        for (unsigned i = 0; i < 2 * N; i++)
+            if (a[i] != b[i]) wrong("%.9g becomes %04x, not %04x", (double)y[i], a[i], b[i]);
+        free(h), free(a), free(b), free(x), free(y);
         end();
     }
     begin("float32 to int8");
@@ -116,6 +146,11 @@ static void check_rows(const mm_kern *k, const mm_kern *ref)
             k->pool_max(y, x, rows, d, d);
             ref->pool_max(z, x, rows, d, d);
             compare(y, z, 1, d, 0, "pool_max");
+            float keep = x[d];
+            x[d] = NAN;
+            k->pool_max(y, x, rows, d, d);
+            if (y[0] == y[0] || (d > 1 && y[1] != z[1])) wrong("d %zu: pool_max loses a NaN, or spreads it", d);
+            x[d] = keep;
             memcpy(y, x, 4 * n), memcpy(z, x, 4 * n);
             memset(y, 0, 4 * d), memset(z, 0, 4 * d);
             if (k->l2_normalize(y, rows, d) != ref->l2_normalize(z, rows, d))
@@ -147,6 +182,11 @@ static void check_act(const mm_kern *k, const mm_kern *ref)
         y[0] = NAN;
         k->act(y, 1, (mmk_act)a);
         if (y[0] == y[0]) wrong("a NaN is lost");
+        for (int i = 1; i < N; i += 997) { /* an element alone, and at the end of a few */
+            float t[5] = { 0, 0, 0, 0, x[i] }, u = x[i];
+            k->act(t, 5, (mmk_act)a), k->act(&u, 1, (mmk_act)a);
+            if (memcmp(&u, &y[i], 4) || memcmp(&t[4], &y[i], 4)) wrong("at %g: other bits at another place", (double)x[i]);
+        }
         if (!guard_ok(y)) wrong("writes beyond the end");
         guard_free(x), guard_free(y), guard_free(z);
         end();
@@ -160,6 +200,13 @@ static void check_act(const mm_kern *k, const mm_kern *ref)
         memcpy(z, y, 4 * 2 * ld);
         k->softmax(y, 2, n, ld), ref->softmax(z, 2, n, ld);
         compare(y, z, 1, 2 * ld, 3e-6, "softmax");
+        /* a NaN and an infinity spoil their own row, and nothing else */
+        y[0] = n % 2 ? NAN : INFINITY;
+        memcpy(z, y + ld, 4 * n);
+        k->softmax(y, 1, n, ld);
+        for (size_t i = 0; i < n; i++)
+            if (y[i] == y[i]) wrong("n %zu: a row with %s has numbers", n, n % 2 ? "NaN" : "infinity");
+        if (memcmp(z, y + ld, 4 * n) || !guard_ok(y)) wrong("n %zu: writes beyond its row", n);
         guard_free(y), guard_free(z);
     }
     end();

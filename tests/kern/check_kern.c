@@ -37,7 +37,7 @@ void fill(float *x, size_t n, int kind)
         case 0: x[i] = u; break;
         case 1: x[i] = copysignf(expf(2 * uniform()), u); break;
         case 2: x[i] = (i & 1 ? -1.0f : 1.0f) * (1000 + u); break;
-        default: x[i] = u * 1e-3f; break;
+        default: x[i] = i % 3 == 1 ? u * 0x1p-130f : u * 1e-3f; break;
         }
     }
 }
