@@ -198,7 +198,7 @@ static int model(mm_tok *t, mm_json_iter *it, mm_buf *unk, mm_err *err)
             double d = 0;
             if (mm_parse_double(val.p, val.len, &d) != val.len || d < 1 || d > 1e6)
                 r = mm_fail(err, MM_EDATA, "model: max_input_chars_per_word should be a whole number");
-            t->max_chars = (size_t)d;
+            else t->max_chars = (size_t)d;
         }
     }
     mm_buf_clear(&b);
