@@ -177,7 +177,7 @@ static int model(mm_tok *t, mm_json_iter *it, mm_buf *unk, mm_err *err)
     int r = mm_json_enter(it, &m, err), more = 0, seen = 0;
     while (!r && (more = mm_json_key(&m, &key, err)) > 0) {
         /* a model of another type would be read in vain: its vocabulary is a list */
-        if (is(key, "vocab") && *m.p == '{') {
+        if (is(key, "vocab") && m.p < m.end && *m.p == '{') {
             seen = 1;
             r = vocab(t, &m, err);
             continue;
