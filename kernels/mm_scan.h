@@ -5,7 +5,7 @@
  *
  * Scores are float32. The score of a (row, query) pair has the same bits whatever n, nq, k, its place and the number of
  * threads; equal scores are ordered by row, lower first; a NaN score is never a hit. Error bound of a float32 score:
- * d * eps * sum |x q|; i8: exact integers times two scales. */
+ * d * eps * sum |x q|; i8: exact integers times two scales, for d <= 65536 (int32 sums). */
 #ifndef MM_SCAN_H
 #define MM_SCAN_H
 

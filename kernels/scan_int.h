@@ -6,7 +6,7 @@
 
 /* out[i * ldo + r] = score of query i and row r; n rows from `rows`. Queries are prepared by scan.c:
  * f32, f16: float32 [nq][dq], dq = d padded with zeros to a multiple of 16;
- * i8: int8 [nq][dq] in -127 .. 127, dq = d padded with zeros to a multiple of 64; out is the integer sum as float (exact below 2^24; the
+ * i8: int8 [nq][dq] in -127 .. 127, dq = d padded with zeros to a multiple of 64; out is the integer sum as float (the
  *     caller scales);
  * b1: [nq][dq] bytes, dq = row bytes; out is the number of differing bits as float. */
 typedef void mmk_score_fn(float *out, size_t ldo, const void *rows, size_t stride, size_t n, size_t d, const void *q,

@@ -69,7 +69,11 @@ static inline __attribute__((always_inline)) void tile_i8(float *out, size_t ldo
 #pragma GCC unroll 4
         for (int r = 0; r < ROWS; r++) a[i][r] = _mm256_setzero_si256();
     size_t j = 0;
-    for (; j + 32 <= d; j += 32) STEP_I8(_mm256_loadu_si256((const __m256i *)(const void *)(x[r] + j)));
+    for (; j + 32 <= d; j += 32) {
+        if (nq == 1 && j % 64 == 0)
+            for (int r = 0; r < ROWS; r++) __builtin_prefetch(x[r] + j + AHEAD);
+        STEP_I8(_mm256_loadu_si256((const __m256i *)(const void *)(x[r] + j)));
+    }
     if (j < d) STEP_I8(loadn_i8(x[r] + j, d - j));
 #pragma GCC unroll 2
     for (int i = 0; i < nq; i++)
