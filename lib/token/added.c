@@ -10,7 +10,7 @@ static int word_before(const char *s, size_t at)
     do i--;
     while (i > 0 && ((unsigned char)s[i] & 0xC0) == 0x80);
     mm_utf8_get(s + i, at - i, &c);
-    return tok_is_word(c);
+    return tok_uni_is_word(c);
 }
 
 static int word_after(const char *s, size_t at, size_t len)
@@ -18,7 +18,7 @@ static int word_after(const char *s, size_t at, size_t len)
     uint32_t c;
     if (at == len) return 0;
     mm_utf8_get(s + at, len - at, &c);
-    return tok_is_word(c);
+    return tok_uni_is_word(c);
 }
 
 /* The longest token of t->add[lo..hi) that begins at s: the sorted list is narrowed byte by byte. */

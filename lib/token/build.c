@@ -14,7 +14,8 @@ int tok_begin(mm_tok **out, mm_err *err)
     t->cont_mark = "##";
     t->cont_len = 2;
     t->max_chars = 100;
-    t->clean = t->chinese = t->cleanup = 1;
+    t->cleanup = 1;
+    t->suffix = t->decode_mark = "";
     for (int i = 0; i < 5; i++) t->role[i] = -1;
     return 0;
 }
@@ -24,8 +25,15 @@ void mm_tok_free(mm_tok **tp)
     mm_tok *t = *tp;
     if (!t) return;
     mm_arena_clear(&t->arena);
+    if (t->key != t->text) {
+        free(t->key);
+        free(t->key_len);
+    }
     free(t->text);
     free(t->len);
+    free(t->merges);
+    free(t->score);
+    free(t->reach);
     free(t->kind);
     free(t->vocab.tab);
     free(t->cont.tab);
@@ -76,63 +84,118 @@ static uint32_t hash(const char *s, size_t len)
     return h;
 }
 
-static int map_make(map *m, size_t n, size_t skip, mm_err *err)
+static int map_make(map *m, const char *const *text, const uint32_t *len, size_t n, size_t skip, mm_err *err)
 {
-    m->slots = 64;
-    m->skip = skip;
+    *m = (map){ text, len, NULL, 64, skip };
     while (m->slots < 2 * n) m->slots *= 2;
     if (!(m->tab = mm_realloc(NULL, m->slots, sizeof *m->tab))) return mm_fail(err, MM_ENOMEM, "out of memory");
     for (size_t i = 0; i < m->slots; i++) m->tab[i] = (slot){ 0, -1 };
     return 0;
 }
 
-static slot *probe(const mm_tok *t, const map *m, const char *s, size_t len, uint32_t h)
+static slot *probe(const map *m, const char *s, size_t len, uint32_t h)
 {
     for (size_t i = h & (m->slots - 1);; i = (i + 1) & (m->slots - 1)) {
         slot *x = &m->tab[i];
         if (x->id < 0 ||
-            (x->hash == h && t->len[x->id] == len + m->skip && !memcmp(t->text[x->id] + m->skip, s, len)))
+            (x->hash == h && m->len[x->id] == len + m->skip && !memcmp(m->text[x->id] + m->skip, s, len)))
             return x;
     }
 }
 
 /* of equal texts the later one wins, as in a dictionary that is filled in order */
-static void map_put(const mm_tok *t, map *m, int32_t id)
+static void map_put(map *m, int32_t id)
 {
-    const char *s = t->text[id] + m->skip;
-    size_t len = t->len[id] - m->skip;
+    const char *s = m->text[id] + m->skip;
+    size_t len = m->len[id] - m->skip;
     uint32_t h = hash(s, len);
-    *probe(t, m, s, len, h) = (slot){ h, id };
+    *probe(m, s, len, h) = (slot){ h, id };
 }
 
-int32_t map_get(const mm_tok *t, const map *m, const char *s, size_t len)
+int32_t tok_map_get_hash(const map *m, const char *s, size_t len, uint32_t h) { return probe(m, s, len, h)->id; }
+
+int32_t tok_map_get(const map *m, const char *s, size_t len)
 {
-    return m->tab ? probe(t, m, s, len, hash(s, len))->id : -1;
+    return m->tab ? probe(m, s, len, hash(s, len))->id : -1;
+}
+
+/* Byte-level tokens are written with a character for each byte: the printable ones of Latin-1 for themselves, the
+ * others U+0100 and on in their order (bytes_to_unicode() of GPT-2's encoder). */
+long tok_bytes_of(const char *s, size_t len, char *out)
+{
+    long n = 0;
+    for (size_t i = 0; i < len;) {
+        uint32_t c;
+        i += (size_t)mm_utf8_get(s + i, len - i, &c);
+        if ((c >= '!' && c <= '~') || (c >= 0xA1 && c <= 0xAC) || (c >= 0xAE && c <= 0xFF)) out[n++] = (char)c;
+        else if (c >= 0x100 && c <= 0x120) out[n++] = (char)(c - 0x100);
+        else if (c >= 0x121 && c <= 0x142) out[n++] = (char)(c - 0x121 + 0x7F);
+        else if (c == 0x143) out[n++] = (char)0xAD;
+        else return -1;
+    }
+    return n;
+}
+
+static int byte_keys(mm_tok *t, mm_err *err)
+{
+    t->key = mm_realloc(NULL, t->cap, sizeof *t->key);
+    t->key_len = mm_realloc(NULL, t->cap, sizeof *t->key_len);
+    if (!t->key || !t->key_len) return mm_fail(err, MM_ENOMEM, "out of memory");
+    for (size_t i = 0; i < t->n; i++) {
+        char *p = t->text[i] ? mm_arena_alloc(&t->arena, t->len[i] + 1, 1) : NULL;
+        if (t->text[i] && !p) return mm_fail(err, MM_ENOMEM, "out of memory");
+        long n = p ? tok_bytes_of(t->text[i], t->len[i], p) : -1;
+        t->key[i] = n < 0 ? NULL : p;
+        t->key_len[i] = n < 0 ? 0 : (uint32_t)n;
+    }
+    return 0;
+}
+
+static int has_mark(const mm_tok *t, size_t i)
+{
+    return t->text[i] && t->len[i] >= t->cont_len && !memcmp(t->text[i], t->cont_mark, t->cont_len);
 }
 
 int tok_index(mm_tok *t, mm_err *err)
 {
     int r;
     size_t conts = 0;
-    for (size_t i = 0; i < t->n; i++)
-        conts += t->text[i] && t->len[i] >= t->cont_len && !memcmp(t->text[i], t->cont_mark, t->cont_len);
-    if ((r = map_make(&t->vocab, t->n, 0, err)) || (r = map_make(&t->cont, conts, t->cont_len, err))) return r;
+    if (t->byte_level && (r = byte_keys(t, err))) return r;
+    const char **key = t->byte_level ? t->key : t->text;
+    const uint32_t *len = t->byte_level ? t->key_len : t->len;
+    if ((r = map_make(&t->vocab, key, len, t->n, 0, err))) return r;
     for (size_t i = 0; i < t->n; i++) {
-        if (!t->text[i]) continue;
-        map_put(t, &t->vocab, (int32_t)i);
-        if (t->len[i] >= t->cont_len && !memcmp(t->text[i], t->cont_mark, t->cont_len))
-            map_put(t, &t->cont, (int32_t)i);
-        if (t->len[i] > t->longest) t->longest = t->len[i];
+        if (!key[i]) continue;
+        map_put(&t->vocab, (int32_t)i);
+        conts += has_mark(t, i);
+        if (len[i] > t->longest) t->longest = len[i];
     }
-    return t->longest > MAX_WORD_TOKEN ? mm_fail(err, MM_EUNSUP, "a token of %zu bytes is too long", t->longest) : 0;
+    if (t->model == MODEL_BPE) return tok_bpe_index(t, err);
+    if (t->longest > MAX_WORD_TOKEN) return mm_fail(err, MM_EUNSUP, "a token of %zu bytes is too long", t->longest);
+    if (t->model == MODEL_UNIGRAM) return tok_unigram_index(t, err);
+    if ((r = map_make(&t->cont, t->text, t->len, conts, t->cont_len, err))) return r;
+    for (size_t i = 0; i < t->n; i++)
+        if (has_mark(t, i)) map_put(&t->cont, (int32_t)i);
+    return 0;
 }
 
 /* ---- added tokens ---- */
 
+static int32_t vocab_id(const mm_tok *t, const char *s, size_t len)
+{
+    char buf[256], *p = buf;
+    if (!t->byte_level) return tok_map_get(&t->vocab, s, len);
+    if (len > sizeof buf && !(p = malloc(len))) return -1;
+    long n = tok_bytes_of(s, len, p);
+    int32_t id = n < 0 ? -1 : tok_map_get(&t->vocab, p, (size_t)n);
+    if (p != buf) free(p);
+    return id;
+}
+
 int tok_add(mm_tok *t, const added *a, mm_err *err)
 {
     if (!a->len) return 0;
-    int32_t there = map_get(t, &t->vocab, a->text, a->len);
+    int32_t there = vocab_id(t, a->text, a->len);
     int r = 0;
     /* The reference takes the vocabulary's id for a text that is in it, whatever the list says, and numbers the
      * others in order: where the list says something else, the file contradicts itself. */
@@ -156,9 +219,13 @@ int tok_add(mm_tok *t, const added *a, mm_err *err)
     *x = *a;
     x->order = t->n_add;
     if (a->normalized) { /* such a token is looked for in normalised text, in its normalised form */
-        if (tok_normalize(t, a->text, a->len, 0, 0, &o)) r = mm_fail(err, MM_ENOMEM, "out of memory");
-        text = o.norm.p ? o.norm.p : "";
-        x->len = o.norm.len;
+        struct mm_tok_scratch *w = tok_scratch(&o);
+        if (!w || tok_normalize(t, &(view){ a->text, a->len, NULL, 0 }, w, 0))
+            r = mm_fail(err, MM_ENOMEM, "out of memory");
+        else {
+            text = w->t[0].b.p ? w->t[0].b.p : "";
+            x->len = w->t[0].b.len;
+        }
     }
     if (!r && !(x->text = mm_arena_strndup(&t->arena, text, x->len))) r = mm_fail(err, MM_ENOMEM, "out of memory");
     mm_tok_out_clear(&o);
@@ -183,13 +250,13 @@ static int by_text(const void *a, const void *b)
 int tok_finish(mm_tok *t, mm_err *err)
 {
     size_t n = 0;
-    int r = map_make(&t->names, t->n_add, 0, err);
+    int r = map_make(&t->names, t->text, t->len, t->n_add, 0, err);
     if (r) return r;
     /* of two entries for one token the later holds */
     if (t->n_add) qsort(t->add, t->n_add, sizeof *t->add, by_id);
     for (size_t i = 0; i < t->n_add; i++) {
         if (i + 1 < t->n_add && t->add[i + 1].id == t->add[i].id) continue;
-        map_put(t, &t->names, t->add[i].id);
+        map_put(&t->names, t->add[i].id);
         if (t->add[i].len) t->add[n++] = t->add[i];
     }
     t->n_add = n;
@@ -205,7 +272,8 @@ int tok_finish(mm_tok *t, mm_err *err)
         }
         t->first[k][256] = (uint32_t)i;
     }
-    if (t->role[MM_TOK_UNK] < 0) return mm_fail(err, MM_EDATA, "the vocabulary has no token for unknown words");
+    if (t->role[MM_TOK_UNK] < 0 && t->model != MODEL_BPE)
+        return mm_fail(err, MM_EDATA, "the vocabulary has no token for unknown words");
     return 0;
 }
 
@@ -218,9 +286,11 @@ int mm_tok_from_spec(mm_tok **out, const mm_tok_spec *s, mm_err *err)
     if (r) return r;
     mm_tok *t = *out;
     mm_buf b = { 0 };
-    t->lower = s->lowercase;
-    t->strip = s->strip_accents;
-    t->chinese = s->chinese;
+    t->norm[t->norms++] = (norm){
+        .op = NORM_BERT, .clean = 1, .lower = s->lowercase, .strip = s->strip_accents, .chinese = s->chinese
+    };
+    t->pre[t->pres++] = (pre){ .op = PRE_BERT };
+    t->decode = DECODE_WORDPIECE;
     if (s->n >= MAX_VOCAB) r = mm_fail(err, MM_EDATA, "a vocabulary of %zu tokens is too large", s->n);
     for (size_t i = 0; i < s->n && !r; i++) {
         const char *p = s->tokens[i].p;
@@ -254,8 +324,8 @@ int mm_tok_from_spec(mm_tok **out, const mm_tok_spec *s, mm_err *err)
             r = tok_add(t, &(added){ .text = t->text[id[i]], .len = t->len[id[i]], .id = id[i], .special = 1 }, err);
     }
     if (!r) r = tok_finish(t, err);
-    if (!r && s->cls >= 0) t->prefix[t->n_prefix++] = s->cls;
-    if (!r && s->sep >= 0) t->suffix[t->n_suffix++] = s->sep;
+    if (!r && s->cls >= 0) t->before[t->n_before++] = s->cls;
+    if (!r && s->sep >= 0) t->after[t->n_after++] = s->sep;
     if (r) mm_tok_free(out);
     return r;
 }
@@ -304,17 +374,47 @@ int mm_tok_from_vocab(mm_tok **out, const char *text, size_t len, int lowercase,
 /* ---- questions ---- */
 
 size_t mm_tok_vocab(const mm_tok *t) { return t->n; }
-const int32_t *mm_tok_prefix(const mm_tok *t, size_t *n) { return *n = t->n_prefix, t->prefix; }
-const int32_t *mm_tok_suffix(const mm_tok *t, size_t *n) { return *n = t->n_suffix, t->suffix; }
+const int32_t *mm_tok_prefix(const mm_tok *t, size_t *n) { return *n = t->n_before, t->before; }
+const int32_t *mm_tok_suffix(const mm_tok *t, size_t *n) { return *n = t->n_after, t->after; }
 int32_t mm_tok_role_id(const mm_tok *t, mm_tok_role r) { return t->role[r]; }
-int mm_tok_bert_flags(const mm_tok *t) { return t->lower | t->strip << 1 | t->chinese << 2; }
+
+int mm_tok_bert_flags(const mm_tok *t)
+{
+    const norm *n = &t->norm[0];
+    return t->norms == 1 && n->op == NORM_BERT ? n->lower | n->strip << 1 | n->chinese << 2 : 0;
+}
 
 const char *mm_tok_text(const mm_tok *t, int32_t id) { return id >= 0 && (size_t)id < t->n ? t->text[id] : NULL; }
 
 int32_t mm_tok_id(const mm_tok *t, const char *s, size_t len)
 {
-    int32_t id = map_get(t, &t->names, s, len);
-    return id >= 0 ? id : map_get(t, &t->vocab, s, len);
+    int32_t id = tok_map_get(&t->names, s, len);
+    return id >= 0 ? id : vocab_id(t, s, len);
+}
+
+/* What is not in the arrays that a BERT has */
+static uint64_t hash_rest(const mm_tok *t, uint64_t h)
+{
+    const int how[] = { t->model,         t->byte_level,       t->byte_fallback, t->fuse_unk,
+                        t->ignore_merges, t->role[MM_TOK_UNK], t->decode };
+    h = mm_hash64(how, sizeof how, h);
+    h = mm_hash64(t->suffix, t->suffix_len, mm_hash64(t->cont_mark, t->cont_len, h));
+    for (size_t i = 0; i < t->norms; i++) {
+        const norm *n = &t->norm[i];
+        const int flags[] = { n->op, n->clean, n->chinese, n->strip, n->lower, n->left, n->right };
+        h = mm_hash64(n->from, n->from_len, mm_hash64(flags, sizeof flags, h));
+        h = mm_hash64(n->to, n->to_len, mm_hash64(n->unit, n->units * sizeof *n->unit, h));
+    }
+    for (size_t i = 0; i < t->pres; i++) {
+        const pre *p = &t->pre[i];
+        const int flags[] = { p->op, p->how, p->invert, (int)p->prepend, p->split };
+        h = mm_hash64(p->mark, p->mark_len, mm_hash64(p->pattern, p->pattern_len, mm_hash64(flags, sizeof flags, h)));
+    }
+    uint64_t merges = 0; /* in no order */
+    for (size_t i = 0; i < t->merge_slots; i++)
+        if (t->merges[i].a != UINT32_MAX) merges += mm_hash64(&t->merges[i], sizeof t->merges[i], 1);
+    h = mm_hash64(&merges, sizeof merges, h);
+    return t->score ? mm_hash64(t->score, t->n * sizeof *t->score, h) : h;
 }
 
 uint64_t mm_tok_hash(const mm_tok *t)
@@ -326,18 +426,47 @@ uint64_t mm_tok_hash(const mm_tok *t)
         const int how[] = { a->id, a->single_word, a->lstrip, a->rstrip, a->normalized };
         h = mm_hash64(a->text, a->len, mm_hash64(how, sizeof how, h));
     }
-    h = mm_hash64(t->prefix, t->n_prefix * sizeof *t->prefix, h);
-    h = mm_hash64(t->suffix, t->n_suffix * sizeof *t->suffix, h);
-    const size_t rest[] = { t->max_chars, (size_t)t->clean };
-    return mm_hash64(rest, sizeof rest, h);
+    h = mm_hash64(t->before, t->n_before * sizeof *t->before, h);
+    h = mm_hash64(t->after, t->n_after * sizeof *t->after, h);
+    int is_bert = t->norms == 1 && t->norm[0].op == NORM_BERT && t->pres == 1 && t->pre[0].op == PRE_BERT;
+    const size_t rest[] = { t->max_chars, is_bert ? (size_t)t->norm[0].clean : 0 };
+    h = mm_hash64(rest, sizeof rest, h);
+    return is_bert && t->model == MODEL_WORDPIECE ? h : hash_rest(t, h);
+}
+
+struct mm_tok_scratch *tok_scratch(mm_tok_out *o)
+{
+    if (!o->scratch) o->scratch = calloc(1, sizeof *o->scratch);
+    return o->scratch;
+}
+
+void *tok_work(struct mm_tok_scratch *w, size_t n, size_t size)
+{
+    size_t want;
+    if (mm_mul(n, size, &want)) return NULL;
+    if (want > w->work_cap) {
+        free(w->work);
+        w->work_cap = 0;
+        if (!(w->work = mm_realloc(NULL, want + want / 2 + 1024, 1))) return NULL;
+        w->work_cap = want + want / 2 + 1024;
+    }
+    return w->work;
 }
 
 void mm_tok_out_clear(mm_tok_out *o)
 {
+    struct mm_tok_scratch *w = o->scratch;
     free(o->ids);
     free(o->span);
-    free(o->at);
-    mm_buf_clear(&o->norm);
-    mm_buf_clear(&o->word);
+    for (int i = 0; i < 3 && w; i++) {
+        mm_buf_clear(&w->t[i].b);
+        free(w->t[i].at);
+    }
+    if (w) {
+        free(w->x[0].p);
+        free(w->x[1].p);
+        free(w->work);
+    }
+    free(w);
     *o = (mm_tok_out){ 0 };
 }

@@ -9,8 +9,9 @@
  *   mm_tok_free(&tok);
  *
  * A tokenizer is a pipeline: added tokens are cut out of the text, the rest is normalised, split into words, and each word
- * is looked up by the model; a template puts special tokens around the whole. Models: WordPiece (Wu et al. 2016; BERT).
- * A component that is not known is MM_EUNSUP with its name, never passed over.
+ * is looked up by the model; a template puts special tokens around the whole. Models: WordPiece (BERT), byte pair encoding, on
+ * bytes or characters (GPT-2, Llama 3, Qwen, SmolLM, CLIP), Unigram (XLM-R and the multilingual e5, bge, gte).
+ * A component or a regular expression that is not known is MM_EUNSUP with its name, never passed over.
  * An mm_tok is immutable: any number of threads may encode with it, each with an mm_tok_out of its own. */
 #ifndef MM_TOKEN_H
 #define MM_TOKEN_H
@@ -50,9 +51,7 @@ typedef struct mm_tok_out { /* {0} is valid; reused from call to call, it keeps 
     int32_t *ids;
     uint32_t (*span)[2]; /* [start, end) of each id with MM_TOK_SPANS; special tokens have [0, 0) */
     size_t n, cap;
-    mm_buf norm, word;   /* scratch */
-    uint32_t *at;        /* scratch: source of each normalised byte */
-    size_t at_cap;
+    struct mm_tok_scratch *scratch;
 } mm_tok_out;
 MM_API void mm_tok_out_clear(mm_tok_out *out);
 
@@ -75,7 +74,9 @@ MM_API int mm_tok_bert_flags(const mm_tok *tok);
 /* A hash of the vocabulary, the added tokens, the template and the flags: equal tokenizers from different files have equal hashes. */
 MM_API uint64_t mm_tok_hash(const mm_tok *tok);
 
-/* Append the text of ids to out: WordPiece words joined by spaces, "##" removed, special tokens left out. */
+/* Append the text of ids to out, special tokens left out: WordPiece words joined by spaces, "##" removed; bytes and byte
+ * tokens put together, what is no UTF-8 then as U+FFFD; Unigram's marks as spaces. MM_EDATA for an id that does not exist,
+ * MM_EUNSUP for a tokenizer.json whose decoder is not known. */
 MM_API MM_MUST_CHECK int mm_tok_decode(const mm_tok *tok, const int32_t *ids, size_t n, mm_buf *out, mm_err *err);
 
 #ifdef __cplusplus

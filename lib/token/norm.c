@@ -1,184 +1,128 @@
-/* BERT's normaliser and word splitter. The order is the reference's: clean, set Chinese characters apart, decompose
- * and drop accents, lower-case. ASCII takes a table; everything else goes through utf8proc, corrected by
- * bert_unicode.h. */
+/* Normalisers: the steps that a tokenizer.json names, one after the other. */
 #include <stdlib.h>
 #include <string.h>
-#include <utf8proc.h>
 #include "base/mm_str.h"
-#include "token/bert_unicode.h"
 #include "token/token_int.h"
-#include "token/unicode_late.h"
 
-#define IN(table, cp) in(table, sizeof table / sizeof *table, cp)
+/* ---- text ---- */
 
-static int in(const range *r, size_t count, uint32_t cp)
+static int room(txt *t, size_t n)
 {
-    size_t lo = 0, n = count;
-    while (lo < n) {
-        size_t mid = (lo + n) / 2;
-        if (cp > r[mid].hi) lo = mid + 1;
-        else n = mid;
-    }
-    return lo < count && cp >= r[lo].lo;
+    size_t want = 2 * (t->b.len + n);
+    if (!t->spans || want <= t->at_cap) return 0;
+    uint32_t *p = mm_realloc(t->at, 2 * want + 256, sizeof *p);
+    if (!p) return MM_ENOMEM;
+    t->at = p;
+    t->at_cap = 2 * want + 256;
+    return 0;
 }
 
-static utf8proc_category_t category(uint32_t cp) { return utf8proc_category((utf8proc_int32_t)cp); }
-
-/* White_Space of Unicode, which is what Rust's char::is_whitespace tells */
-static int is_space(uint32_t c)
+int tok_text_put(txt *t, const char *s, size_t n, uint32_t from, uint32_t to)
 {
-    return (c >= 9 && c <= 13) || c == 0x20 || c == 0x85 || c == 0xA0 || c == 0x1680 ||
-           (c >= 0x2000 && c <= 0x200A) || c == 0x2028 || c == 0x2029 || c == 0x202F || c == 0x205F || c == 0x3000;
-}
-
-static int is_dropped(uint32_t c)
-{
-    if (c == 0 || c == 0xFFFD) return 1;
-    if (c == '\t' || c == '\n' || c == '\r') return 0;
-    switch (category(c)) {
-    case UTF8PROC_CATEGORY_CC:
-    case UTF8PROC_CATEGORY_CO: return 1;
-    case UTF8PROC_CATEGORY_CF: return !IN(not_control, c);
-    default: return 0;
-    }
-}
-
-static int is_chinese(uint32_t c)
-{
-    /* the reference has 2B920 where the block begins at 2B820; ids follow the reference */
-    return (c >= 0x4E00 && c <= 0x9FFF) || (c >= 0x3400 && c <= 0x4DBF) || (c >= 0x20000 && c <= 0x2A6DF) ||
-           (c >= 0x2A700 && c <= 0x2B73F) || (c >= 0x2B740 && c <= 0x2B81F) || (c >= 0x2B920 && c <= 0x2CEAF) ||
-           (c >= 0xF900 && c <= 0xFAFF) || (c >= 0x2F800 && c <= 0x2FA1F);
-}
-
-static int is_punct(uint32_t c)
-{
-    if (c < 128)
-        return (c >= 33 && c <= 47) || (c >= 58 && c <= 64) || (c >= 91 && c <= 96) || (c >= 123 && c <= 126);
-    utf8proc_category_t k = category(c);
-    if (k >= UTF8PROC_CATEGORY_PC && k <= UTF8PROC_CATEGORY_PO) return !IN(not_punct, c);
-    return IN(more_punct, c);
-}
-
-static int is_mark(uint32_t c)
-{
-    if (c < 0x300) return 0;
-    return category(c) == UTF8PROC_CATEGORY_MN ? !IN(not_mark, c) : IN(more_mark, c);
-}
-
-int tok_category(uint32_t c)
-{
-    utf8proc_category_t k = category(c);
-    if (k != UTF8PROC_CATEGORY_CN) return (int)k;
-    size_t lo = 0, n = sizeof unicode_late / sizeof *unicode_late;
-    while (lo < n) {
-        size_t mid = (lo + n) / 2;
-        if (c > unicode_late[mid].hi) lo = mid + 1;
-        else n = mid;
-    }
-    return lo < sizeof unicode_late / sizeof *unicode_late && c >= unicode_late[lo].lo ? unicode_late[lo].cat
-                                                                                       : UTF8PROC_CATEGORY_CN;
-}
-
-int tok_is_word(uint32_t c)
-{
-    if (c == 0x200C || c == 0x200D) return 1;
-    /* letters in circles and squares are symbols, but alphabetic (Unicode's Other_Alphabetic) */
-    if ((c >= 0x24B6 && c <= 0x24E9) || (c >= 0x1F130 && c <= 0x1F149) || (c >= 0x1F150 && c <= 0x1F169) ||
-        (c >= 0x1F170 && c <= 0x1F189))
-        return 1;
-    int k = tok_category(c);
-    return (k >= UTF8PROC_CATEGORY_LU && k <= UTF8PROC_CATEGORY_ND) || k == UTF8PROC_CATEGORY_NL ||
-           k == UTF8PROC_CATEGORY_PC;
-}
-
-int tok_class(const char *s, size_t len, int *n)
-{
-    uint32_t c;
-    *n = mm_utf8_get(s, len, &c);
-    return is_space(c) ? 1 : is_punct(c) ? 2 : 0;
-}
-
-/* ---- output ---- */
-
-typedef struct {
-    mm_tok_out *o;
-    int spans;
-} sink;
-
-static int put(sink *k, const char *s, size_t n, uint32_t from, uint32_t to)
-{
-    mm_tok_out *o = k->o;
-    if (k->spans) {
-        if (2 * (o->norm.len + n) > o->at_cap) {
-            size_t cap = 4 * (o->norm.len + n) + 256;
-            uint32_t *p = mm_realloc(o->at, cap, sizeof *p);
-            if (!p) return MM_ENOMEM;
-            o->at = p;
-            o->at_cap = cap;
-        }
+    if (room(t, n)) return MM_ENOMEM;
+    if (t->spans)
         for (size_t i = 0; i < n; i++) {
-            o->at[2 * (o->norm.len + i)] = from;
-            o->at[2 * (o->norm.len + i) + 1] = to;
+            t->at[2 * (t->b.len + i)] = from;
+            t->at[2 * (t->b.len + i) + 1] = to;
         }
-    }
-    return mm_buf_add(&o->norm, s, n);
+    return mm_buf_add(&t->b, s, n);
 }
 
-static int put_char(const mm_tok *t, sink *k, uint32_t c, uint32_t from, uint32_t to)
+int tok_text_copy(txt *t, const view *v, size_t from, size_t to)
 {
-    char u[4];
-    if (t->lower) {
-        if (c == 0x130) { /* the only character whose lower case is two */
-            int r = put(k, "i\xCC\x87", 3, from, to);
-            return r;
+    size_t n = to - from;
+    if (room(t, n)) return MM_ENOMEM;
+    if (t->spans)
+        for (size_t i = 0; i < n; i++) {
+            t->at[2 * (t->b.len + i)] = src_from(v, from + i);
+            t->at[2 * (t->b.len + i) + 1] = src_to(v, from + i);
         }
-        uint32_t l = (uint32_t)utf8proc_tolower((utf8proc_int32_t)c);
-        if (l == c)
-            for (size_t i = 0; i < sizeof more_lower / sizeof *more_lower; i++)
-                if (c >= more_lower[i].lo && c <= more_lower[i].hi &&
-                    (c - more_lower[i].lo) % more_lower[i].step == 0)
-                    l = (uint32_t)((int32_t)c + more_lower[i].delta);
-        c = l;
-    }
-    return put(k, u, (size_t)mm_utf8_put(c, u), from, to);
+    return mm_buf_add(&t->b, v->s + from, n);
 }
 
-/* A run of characters waiting for canonical ordering: marks may only be exchanged with their neighbours, so that a
- * run ends where a character of combining class 0 comes. */
+static view view_of(const txt *t) { return (view){ t->b.p ? t->b.p : "", t->b.len, t->spans ? t->at : NULL, 0 }; }
+
+/* ---- Unicode's normal forms ---- */
+
+/* Characters that wait for the canonical order: marks are exchanged with their neighbours only, so that a run ends
+ * where a character of combining class 0 comes (and, composing, does not combine with the run). */
 typedef struct {
     uint32_t c, from, to;
     int ccc;
 } pending;
 
 typedef struct {
-    pending *p;
+    pending *p, small[32];
     size_t n, cap;
-    pending small[32];
 } run;
 
-static int flush(const mm_tok *t, sink *k, run *r)
+/* Only characters move: where in the text they came from stays in the text's order, as the reference has it. */
+static int order(run *r)
 {
-    /* insertion sort: stable, and runs are a few characters long */
-    for (size_t i = 1; i < r->n; i++) {
-        pending x = r->p[i];
-        size_t j = i;
-        for (; j > 0 && x.ccc && r->p[j - 1].ccc > x.ccc; j--) r->p[j] = r->p[j - 1];
-        r->p[j] = x;
+    int sorted = 1;
+    for (size_t i = 1; i < r->n && sorted; i++) sorted = r->p[i - 1].ccc <= r->p[i].ccc;
+    if (sorted) return 0;
+    /* by counting; only the first character can have class 0, and that is the smallest */
+    size_t at[257] = { 0 };
+    pending small[48], *p = r->n <= 48 ? small : mm_realloc(NULL, r->n, sizeof *p);
+    if (!p) return MM_ENOMEM;
+    memcpy(p, r->p, r->n * sizeof *p);
+    for (size_t i = 0; i < r->n; i++) at[p[i].ccc + 1]++;
+    for (size_t k = 1; k < 257; k++) at[k] += at[k - 1];
+    for (size_t i = 0; i < r->n; i++) {
+        pending *x = &r->p[at[p[i].ccc]++];
+        x->c = p[i].c;
+        x->ccc = p[i].ccc;
     }
-    int err = 0;
-    for (size_t i = 0; i < r->n && !err; i++)
-        if (!is_mark(r->p[i].c)) err = put_char(t, k, r->p[i].c, r->p[i].from, r->p[i].to);
-    r->n = 0;
-    return err;
+    if (p != small) free(p);
+    return 0;
 }
 
-static int push(const mm_tok *t, sink *k, run *r, uint32_t c, uint32_t from, uint32_t to)
+/* The first character of a run takes in those that compose with it (Unicode Standard, section 3.11, D117). */
+static void compose(run *r)
 {
-    int ccc = (int)utf8proc_get_property((utf8proc_int32_t)c)->combining_class;
-    if (!ccc) {
-        int e = flush(t, k, r);
-        if (e) return e;
+    if (r->n < 2 || r->p[0].ccc) return;
+    size_t n = 1;
+    for (size_t i = 1; i < r->n; i++) {
+        pending x = r->p[i];
+        uint32_t both = n == 1 || r->p[n - 1].ccc < x.ccc ? tok_uni_compose(r->p[0].c, x.c) : 0;
+        if (both) {
+            r->p[0].c = both;
+            if (x.to > r->p[0].to) r->p[0].to = x.to;
+        } else {
+            r->p[n++] = x;
+        }
+    }
+    r->n = n;
+}
+
+static int flush(const norm *n, run *r, txt *out, int bert)
+{
+    int e = 0;
+    for (size_t i = 0; i < r->n && !e; i++) {
+        char u[8];
+        uint32_t c = r->p[i].c;
+        if (bert && tok_uni_is_mark(c)) continue;
+        size_t k = bert && n->lower ? tok_uni_lower(c, u) : (size_t)mm_utf8_put(c, u);
+        e = tok_text_put(out, u, k, r->p[i].from, r->p[i].to);
+    }
+    r->n = 0;
+    return e;
+}
+
+static int push(const norm *n, run *r, uint32_t c, uint32_t from, uint32_t to, txt *out, int join, int bert)
+{
+    pending x = { c, from, to, tok_uni_class(c) };
+    if (!x.ccc && r->n) {
+        if (order(r)) return MM_ENOMEM;
+        if (join) compose(r);
+        uint32_t both = join && r->n == 1 ? tok_uni_compose(r->p[0].c, c) : 0;
+        if (both) {
+            r->p[0].c = both;
+            r->p[0].to = to;
+            return 0;
+        }
+        if (flush(n, r, out, bert)) return MM_ENOMEM;
     }
     if (r->n == r->cap) {
         size_t cap = 2 * r->cap;
@@ -188,81 +132,129 @@ static int push(const mm_tok *t, sink *k, run *r, uint32_t c, uint32_t from, uin
         r->p = p;
         r->cap = cap;
     }
-    r->p[r->n++] = (pending){ c, from, to, ccc };
+    r->p[r->n++] = x;
     return 0;
 }
 
-static int decompose(const mm_tok *t, sink *k, run *r, uint32_t c, uint32_t from, uint32_t to)
+int tok_canonical(const norm *n, const view *in, txt *out, int compat, int join, int bert)
 {
-    utf8proc_int32_t d[32];
-    int last = 0, e = 0;
-    if (c < 0xC0) return push(t, k, r, c, from, to);
-    utf8proc_ssize_t n =
-        utf8proc_decompose_char((utf8proc_int32_t)c, d, 32, UTF8PROC_STABLE | UTF8PROC_DECOMPOSE, &last);
-    if (n < 0 || n > 32) return push(t, k, r, c, from, to);
-    for (utf8proc_ssize_t i = 0; i < n && !e; i++) e = push(t, k, r, (uint32_t)d[i], from, to);
-    return e;
-}
-
-/* What becomes of an ASCII byte: itself, lower case, a space, or 0 (dropped). */
-static char ascii(const mm_tok *t, unsigned char c)
-{
-    if (t->clean && c < 32) return c == '\t' || c == '\n' || c == '\r' ? ' ' : 0;
-    if (t->clean && c == 127) return 0;
-    return t->lower && c >= 'A' && c <= 'Z' ? (char)(c + 32) : (char)c;
-}
-
-int tok_normalize(const mm_tok *t, const char *s, size_t len, uint32_t base, int spans, mm_tok_out *out)
-{
-    sink k = { out, spans };
     run r = { .n = 0, .cap = 32 };
     r.p = r.small;
     int e = 0;
-    for (size_t i = 0; i < len && !e;) {
-        unsigned char b = (unsigned char)s[i];
-        uint32_t from = base + (uint32_t)i, c;
-        if (b < 128) {
-            if (r.n && (e = flush(t, &k, &r))) break;
+    for (size_t i = 0; i < in->len && !e;) {
+        uint32_t c;
+        if (!bert && (unsigned char)in->s[i] < 128) { /* ASCII that nothing can combine with goes as it is */
             size_t j = i;
-            if (!spans) { /* a whole run of ASCII at once */
-                while (j < len && (unsigned char)s[j] < 128) j++;
-                if ((e = mm_buf_reserve(&out->norm, j - i))) break;
-                char *o = out->norm.p + out->norm.len;
-                for (; i < j; i++) {
-                    char a = ascii(t, (unsigned char)s[i]);
-                    *o = a;
-                    o += a != 0 || !t->clean;
+            while (j < in->len && (unsigned char)in->s[j] < 128) j++;
+            size_t stop = j < in->len ? j - 1 : j;
+            if (stop > i) {
+                if (r.n) {
+                    if ((e = order(&r))) break;
+                    if (join) compose(&r);
+                    if ((e = flush(n, &r, out, 0))) break;
                 }
-                out->norm.len = (size_t)(o - out->norm.p);
-                *o = 0;
-            } else {
-                char a = ascii(t, b);
-                if (a || !t->clean) e = put(&k, &a, 1, from, from + 1);
-                i++;
+                if ((e = tok_text_copy(out, in, i, stop))) break;
+                i = stop;
+                continue;
             }
-            /* the last letter may get an accent, but accents are dropped or, without stripping, kept as they are:
-             * ASCII never changes by what follows */
-            continue;
         }
-        int n = mm_utf8_get(s + i, len - i, &c);
-        uint32_t to = from + (uint32_t)n;
-        i += (size_t)n;
-        if (t->clean) {
-            if (is_dropped(c)) continue;
-            if (is_space(c)) c = ' ';
+        int k = mm_utf8_get(in->s + i, in->len - i, &c);
+        uint32_t from = src_from(in, i), to = src_to(in, i + (size_t)k - 1);
+        i += (size_t)k;
+        if (bert && n->clean) {
+            if (tok_uni_is_dropped(c)) continue;
+            if (tok_uni_is_space(c)) c = ' ';
         }
-        int cjk = t->chinese && is_chinese(c);
-        if (!t->strip) {
-            if (cjk) e = put(&k, " ", 1, from, to);
-            if (!e) e = put_char(t, &k, c, from, to);
-            if (cjk && !e) e = put(&k, " ", 1, from, to);
-            continue;
-        }
-        if (cjk) e = push(t, &k, &r, ' ', from, to);
-        if (!e) e = decompose(t, &k, &r, c, from, to);
-        if (cjk && !e) e = push(t, &k, &r, ' ', from, to);
+        int cjk = bert && n->chinese && tok_uni_is_chinese(c);
+        if (cjk) e = push(n, &r, ' ', from, to, out, join, bert);
+        int32_t d[32];
+        int count = tok_uni_decompose(c, compat, d);
+        for (int q = 0; q < count && !e; q++) e = push(n, &r, (uint32_t)d[q], from, to, out, join, bert);
+        if (cjk && !e) e = push(n, &r, ' ', from, to, out, join, bert);
     }
-    if (!e) e = flush(t, &k, &r);
+    if (!e && r.n && !(e = order(&r))) {
+        if (join) compose(&r);
+        e = flush(n, &r, out, bert);
+    }
     if (r.p != r.small) free(r.p);
     return e;
+}
+
+/* ---- the small ones ---- */
+
+static int each(const norm *n, const view *in, txt *out)
+{
+    int e = 0;
+    for (size_t i = 0; i < in->len && !e;) {
+        uint32_t c;
+        char u[8];
+        int k = mm_utf8_get(in->s + i, in->len - i, &c);
+        if (n->op == NORM_LOWER)
+            e = tok_text_put(out, u, tok_uni_lower(c, u), src_from(in, i), src_to(in, i + (size_t)k - 1));
+        else if (!tok_uni_is_combining(c)) e = tok_text_copy(out, in, i, i + (size_t)k);
+        i += (size_t)k;
+    }
+    return e;
+}
+
+static int replace(const norm *n, const view *in, txt *out)
+{
+    size_t start = 0;
+    for (size_t i = 0; i < in->len;) {
+        size_t k;
+        if (n->match) k = n->match(in->s, i, in->len);
+        else k = n->from_len <= in->len - i && !memcmp(in->s + i, n->from, n->from_len) ? n->from_len : 0;
+        if (!k) {
+            i++;
+            while (i < in->len && ((unsigned char)in->s[i] & 0xC0) == 0x80) i++;
+            continue;
+        }
+        if (tok_text_copy(out, in, start, i) ||
+            tok_text_put(out, n->to, n->to_len, src_from(in, i), src_to(in, i + k - 1)))
+            return MM_ENOMEM;
+        start = i += k;
+    }
+    return tok_text_copy(out, in, start, in->len);
+}
+
+static int step(const norm *n, const view *in, txt *out)
+{
+    switch (n->op) {
+    case NORM_BERT: return tok_bert(n, in, out);
+    case NORM_NFC: return tok_canonical(n, in, out, 0, 1, 0);
+    case NORM_NFD: return tok_canonical(n, in, out, 0, 0, 0);
+    case NORM_NFKC: return tok_canonical(n, in, out, 1, 1, 0);
+    case NORM_NFKD: return tok_canonical(n, in, out, 1, 0, 0);
+    case NORM_LOWER:
+    case NORM_ACCENTS: return each(n, in, out);
+    case NORM_REPLACE: return replace(n, in, out);
+    case NORM_CHARSMAP: return tok_charsmap(n, in, out);
+    case NORM_STRIP: {
+        size_t a = n->left ? tok_spaces_after(in->s, 0, in->len) : 0;
+        return tok_text_copy(out, in, a, n->right ? tok_spaces_before(in->s, in->len, a) : in->len);
+    }
+    case NORM_PREPEND:
+        if (!in->len) return 0;
+        if (tok_text_put(out, n->to, n->to_len, src_from(in, 0), src_from(in, 0))) return MM_ENOMEM;
+        return tok_text_copy(out, in, 0, in->len);
+    }
+    return 0;
+}
+
+int tok_normalize(const mm_tok *t, const view *in, struct mm_tok_scratch *w, int spans)
+{
+    view v = *in;
+    if (!t->norms) {
+        mm_buf_reset(&w->t[0].b);
+        w->t[0].spans = spans;
+        return tok_text_copy(&w->t[0], &v, 0, v.len);
+    }
+    for (size_t i = 0; i < t->norms; i++) {
+        txt *out = &w->t[(t->norms - 1 - i) & 1]; /* back and forth; the last one is w->t[0] */
+        mm_buf_reset(&out->b);
+        out->spans = spans;
+        if (step(&t->norm[i], &v, out)) return MM_ENOMEM;
+        v = view_of(out);
+    }
+    return 0;
 }

@@ -316,7 +316,8 @@ static void threads(void)
 
 int main(void)
 {
-    against_reference("wordpiece");
+    static const char *const kinds[] = { "wordpiece", "bytes", "clip", "pieces", "unigram" };
+    for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++) against_reference(kinds[i]);
     by_hand();
     sources();
     lengths();
