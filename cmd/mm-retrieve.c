@@ -12,7 +12,7 @@ static struct {
     double min_score;
     const char *get, *where;
     mm_io io;
-} o = { .k = 10, .batch = 256, .min_score = -1e9 };
+} o = { .k = 10, .min_score = -1e9 };
 
 static const mm_opt opts[] = {
     MM_OPT_GROUP("What to do (default: search)"),
@@ -32,7 +32,7 @@ static const mm_opt opts[] = {
                "candidates scored again in float32 (types i8, b1; default 10 N, at least 100)"),
     MM_OPT_BOOL(0, "center", &o.center, "subtract the mean of each modality, for lists of texts and pictures mixed"),
     MM_OPT_BOOL(0, "keep-embedding", &o.keep, "leave the query's vector in the output"),
-    MM_OPT_INT(0, "batch", &o.batch, "N", 1, 65536, "queries searched together (default 256)"),
+    MM_OPT_INT(0, "batch", &o.batch, "N", 1, 65536, "queries searched together (default 256), or records made safe together (default 4096)"),
     MM_OPT_GROUP("Index"),
     MM_OPT_ENUM(0, "type", &o.type, "f32|f16|i8|b1", "how a new index keeps its vectors (default: f32)"),
     MM_OPT_BOOL(0, "any-model", &o.any_model, "take vectors of another model than the index was made with"),
@@ -219,7 +219,7 @@ static int change(state *s, int argc, char **argv)
     mm_index_opts io = { (mm_index_type)o.type, o.wait };
     mm_buf id = { 0 };
     mm_progress bar;
-    uint64_t done = 0, unsafe = 0;
+    uint64_t done = 0, unsafe = 0, batch = o.batch ? (uint64_t)o.batch : 4096;
     int r = o.del ? must_exist(s) : 0, more = 0;
     if (!r) r = mm_index_open(&s->ix, s->dir, MM_INDEX_WRITE, &io, &s->c->err);
     if (!r) r = check_type(s);
@@ -231,7 +231,7 @@ static int change(state *s, int argc, char **argv)
         if (!r) r = mm_io_count(&o.io, s->rec);
         done += !r && !mm_rec_failed(s->rec);
         mm_progress_tick(&bar, done);
-        if (!r && (++unsafe >= 4096 || !mm_io_pending(&o.io))) {
+        if (!r && (++unsafe >= batch || !mm_io_pending(&o.io))) {
             r = acknowledge(s, done);
             unsafe = 0;
         }
@@ -432,7 +432,7 @@ static int search(state *s, int argc, char **argv)
 {
     mm_index_info info;
     batch b = { 0 };
-    size_t most = (size_t)o.batch;
+    size_t most = o.batch ? (size_t)o.batch : 256;
     int r = mm_index_open(&s->ix, s->dir, MM_INDEX_READ, NULL, &s->c->err);
     if (!r) r = prepare_where(s);
     if (r) return r;
@@ -621,7 +621,7 @@ static int check_options(mm_ctx *c, const char *mode, char m)
     static const struct {
         const char *opt, *modes;
     } where[] = { { "top", "sm" },       { "where", "sl" },         { "min-score", "s" },     { "rescore", "s" },
-                  { "center", "s" },     { "keep-embedding", "s" }, { "batch", "s" },         { "type", "a" },
+                  { "center", "s" },     { "keep-embedding", "s" }, { "batch", "sad" },         { "type", "a" },
                   { "any-model", "as" }, { "ack", "ad" },           { "wait", "adc" },        { "output", "sglm" },
                   { "binary", "sglm" },  { "encoding", "sglm" },    { "unbuffered", "sglm" }, { "text", "ads" },
                   { "null", "ads" },     { "from", "adsm" },        { "strict", "adsm" } };

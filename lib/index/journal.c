@@ -209,7 +209,6 @@ static int apply(mm_index *ix, const head *h, size_t body, const char *id)
     if (v) memcpy(v, doc + h->doc_len, ix->dim * sizeof *v);
     int r = v ? mem_add(ix, id, h->id_len, doc, h->doc_len, v) : MM_ENOMEM;
     free(v);
-    ix->added += !r;
     return r;
 }
 

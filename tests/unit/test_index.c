@@ -381,6 +381,9 @@ static void test_refusals(void)
     ok(!mm_index_set_model(ix, "m@1", NULL) && mm_index_set_model(ix, "m@2", NULL) == MM_EARG, "a model is set once");
     ok(!mm_index_close(&ix, NULL) && !mm_index_open(&ix, dir, MM_INDEX_READ, NULL, NULL), "reopened");
     is_str(mm_index_model(ix), "m@1", "the model is kept");
+    mm_index_info info;
+    mm_index_get_info(ix, &info);
+    ok(info.added == 3 && info.rows == 3 && info.records == 2 && info.dim == 3, "and what was counted");
     ok(mm_index_add(ix, "a", 1, v, 3, "{}", 2, NULL) == MM_EARG && mm_index_sync(ix, NULL) == MM_EARG,
        "a reader does not write");
     ok(!mm_index_close(&ix, NULL), "closed");
