@@ -1,5 +1,6 @@
 /* tokenizer.json (Hugging Face tokenizers). The vocabulary is read in one streaming pass; the small parts become
  * trees. */
+#include <math.h>
 #include <string.h>
 #include "base/mm_str.h"
 #include "token/token_int.h"
@@ -368,6 +369,38 @@ static int vocab(mm_tok *t, mm_json_iter *it, mm_err *err)
     return r;
 }
 
+/* A score as the reference reads it (serde_json without its float_roundtrip): up to 19 digits as an integer, then one
+ * multiplication or division by a power of ten, so that the last bit may be wrong. Where two ways through a word are
+ * equally good but for it, that bit decides. val is a valid number. */
+static double score_of(mm_slice val)
+{
+    uint64_t digits = 0;
+    int exponent = 0, full = 0, point = 0;
+    size_t i = val.p[0] == '-';
+    for (; i < val.len && (val.p[i] == '.' || (val.p[i] >= '0' && val.p[i] <= '9')); i++) {
+        unsigned d = (unsigned)(val.p[i] - '0');
+        if (val.p[i] == '.') {
+            point = 1;
+        } else if (full || digits > UINT64_MAX / 10 || (digits == UINT64_MAX / 10 && d > 5)) {
+            full = 1;
+            exponent += !point;
+        } else {
+            digits = digits * 10 + d;
+            exponent -= point;
+        }
+    }
+    if (i < val.len) { /* e, a sign, digits */
+        int minus = val.p[i + 1] == '-', e = 0;
+        for (i += 1 + (minus || val.p[i + 1] == '+'); i < val.len && e < 100000; i++) e = e * 10 + (val.p[i] - '0');
+        exponent += minus ? -e : e;
+    }
+    double f = (double)digits;
+    for (; exponent < -308 && f != 0; exponent += 308) f /= 1e308;
+    if (exponent >= 0) f *= exponent > 308 ? INFINITY : pow(10, exponent);
+    else if (f != 0) f /= pow(10, -exponent);
+    return val.p[0] == '-' ? -f : f;
+}
+
 /* "vocab": [["<unk>", 0.0], ...], entered at it */
 static int scored(mm_tok *t, mm_json_iter *it, mm_err *err)
 {
@@ -381,11 +414,12 @@ static int scored(mm_tok *t, mm_json_iter *it, mm_err *err)
         if ((r = mm_json_begin(&pair, val.p, val.len, err))) break;
         for (; (more = mm_json_next(&pair, &key, &val, err)) > 0; k++) {
             if (k == 0) name = val;
-            if (k == 1 && mm_parse_double(val.p, val.len, &score) != val.len) k = 9;
+            if (k == 1 && val.p[0] != '-' && (val.p[0] < '0' || val.p[0] > '9')) k = 9;
+            if (k == 1 && !isfinite(score = score_of(val))) k = 9;
         }
         mm_buf_reset(&b);
         if (more < 0) r = more;
-        else if (k != 2 || val.p[-1] == '"' || name.p[0] != '"')
+        else if (k != 2 || name.p[0] != '"')
             r = mm_fail(err, MM_EDATA, "vocab: token %d should be a pair of text and score", id);
         else r = mm_json_unescape(&b, name, err);
         if (!r) r = tok_put(t, id, b.p, b.len, IN_VOCAB, err);
