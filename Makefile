@@ -101,7 +101,7 @@ $(B)/check_kern: $(call obj,$(KERN_TEST) $(KERN_SRC))
 -include $(shell find $(B) -name '*.d' 2>/dev/null)
 
 # ---- tests ----
-TEST_ENV = MM_BUILD='$(CURDIR)/$(B)' MM_ROOT='$(CURDIR)' LC_ALL=C
+TEST_ENV = MM_BUILD='$(CURDIR)/$(B)' MM_ROOT='$(CURDIR)' LC_ALL=C SAN='$(if $(SANITIZE),-fsanitize=$(SANITIZE))'
 PROVE ?= prove
 test-programs: all $(UNIT:%=$(B)/tests/unit/%) $(TOOLS:%=$(B)/tests/tools/%) $(FUZZ:%=$(B)/tests/fuzz/%) $(B)/check_kern
 
