@@ -37,11 +37,9 @@ static const added *next_added(const mm_tok *t, const char *s, size_t len, int n
     if (!a) return NULL;
     *from = at;
     c->next = *to = at + a->len;
-    if (a->lstrip) {
-        *from = tok_spaces_before(s, at, 0);
-        if (*from < c->start) *from = c->start;
-    }
-    if (a->rstrip) *to = tok_spaces_after(s, *to, len);
+    /* a token inside the white space that the one before took begins and ends with that */
+    if (a->lstrip) *from = at > c->start ? tok_spaces_before(s, at, c->start) : c->start;
+    if (a->rstrip) *to = *to > c->start ? tok_spaces_after(s, *to, len) : c->start;
     if (*from > *left) *left = *from;
     return a;
 }

@@ -292,6 +292,30 @@ static void lengths(void)
     mm_tok_free(&t);
 }
 
+/* Nothing takes time or memory out of proportion, whatever is repeated. */
+static void repeated(const char *kind)
+{
+    static const char *const what[] = { "a",         " ",     "\n",   "\xCC\x81",        "\xCC\xA3\xCC\x81",
+                                        "A\xCC\x81", "'",     "0",    "\xE4\xB8\xAD",    "<",
+                                        "[MASK]",    " <b> ", "<r> ", "\xF0\x9F\x98\x80" };
+    char name[64];
+    int good = 1;
+    snprintf(name, sizeof name, "tok-%s.json", kind);
+    mm_buf file = golden(name), b = { 0 };
+    mm_tok *t = from_json(file.p, file.len);
+    mm_tok_out o = { 0 };
+    for (size_t i = 0; i < sizeof what / sizeof *what; i++) {
+        mm_buf_reset(&b);
+        while (b.len < 200000) mm_buf_adds(&b, what[i]);
+        good &= !mm_tok_encode(t, b.p, b.len, MM_TOK_SPECIAL | MM_TOK_SPANS, &o, &err);
+    }
+    ok(good, "%s: one thing again and again", kind);
+    mm_buf_clear(&file);
+    mm_buf_clear(&b);
+    mm_tok_out_clear(&o);
+    mm_tok_free(&t);
+}
+
 static void *worker(void *arg)
 {
     char b[512];
@@ -317,7 +341,10 @@ static void threads(void)
 int main(void)
 {
     static const char *const kinds[] = { "wordpiece", "bytes", "clip", "pieces", "unigram" };
-    for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++) against_reference(kinds[i]);
+    for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++) {
+        against_reference(kinds[i]);
+        repeated(kinds[i]);
+    }
     by_hand();
     sources();
     lengths();
