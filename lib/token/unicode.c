@@ -1,5 +1,6 @@
 /* What characters are: utf8proc's tables, corrected where the reference stands on another version of Unicode
- * (bert_unicode.h, unicode_late.h, unicode_old.h say where and how it was found out). */
+ * (bert_unicode.h, unicode_late.h, unicode_old.h say where and how it was found out). A newer utf8proc gives the
+ * same answers up to Unicode 16.0; the unit test has a sum over all of them. */
 #include <utf8proc.h>
 #include "base/mm_str.h"
 #include "token/bert_unicode.h"
@@ -22,17 +23,23 @@ static int in(const range *r, size_t count, uint32_t cp)
 
 static utf8proc_category_t category(uint32_t cp) { return utf8proc_category((utf8proc_int32_t)cp); }
 
-int tok_uni_category(uint32_t c)
+/* The category of a character that came after Unicode 15.0, -1: it did not. */
+static int late(uint32_t c)
 {
-    utf8proc_category_t k = category(c);
-    if (k != UTF8PROC_CATEGORY_CN) return (int)k;
     size_t lo = 0, count = sizeof unicode_late / sizeof *unicode_late, n = count;
     while (lo < n) {
         size_t mid = (lo + n) / 2;
         if (c > unicode_late[mid].hi) lo = mid + 1;
         else n = mid;
     }
-    return lo < count && c >= unicode_late[lo].lo ? unicode_late[lo].cat : UTF8PROC_CATEGORY_CN;
+    return lo < count && c >= unicode_late[lo].lo ? unicode_late[lo].cat : -1;
+}
+
+int tok_uni_category(uint32_t c)
+{
+    utf8proc_category_t k = category(c);
+    if (k != UTF8PROC_CATEGORY_CN) return (int)k;
+    return late(c) < 0 ? UTF8PROC_CATEGORY_CN : late(c);
 }
 
 /* White_Space of Unicode, which is what Rust's char::is_whitespace tells */
@@ -74,14 +81,14 @@ int tok_uni_is_punct(uint32_t c)
     if (c < 128)
         return (c >= 33 && c <= 47) || (c >= 58 && c <= 64) || (c >= 91 && c <= 96) || (c >= 123 && c <= 126);
     utf8proc_category_t k = category(c);
-    if (k >= UTF8PROC_CATEGORY_PC && k <= UTF8PROC_CATEGORY_PO) return !IN(not_punct, c);
+    if (k >= UTF8PROC_CATEGORY_PC && k <= UTF8PROC_CATEGORY_PO) return !IN(not_punct, c) && late(c) < 0;
     return IN(more_punct, c);
 }
 
 int tok_uni_is_mark(uint32_t c)
 {
     if (c < 0x300) return 0;
-    return category(c) == UTF8PROC_CATEGORY_MN ? !IN(not_mark, c) : IN(more_mark, c);
+    return category(c) == UTF8PROC_CATEGORY_MN ? !IN(not_mark, c) && late(c) < 0 : IN(more_mark, c);
 }
 
 int tok_uni_is_combining(uint32_t c)
@@ -89,7 +96,7 @@ int tok_uni_is_combining(uint32_t c)
     if (c < 0x300) return 0;
     utf8proc_category_t k = category(c);
     if (c == 0x1CF2 || c == 0x1CF3) return 1; /* a letter since 12.0 */
-    return k >= UTF8PROC_CATEGORY_MN && k <= UTF8PROC_CATEGORY_ME && !IN(not_combining, c);
+    return k >= UTF8PROC_CATEGORY_MN && k <= UTF8PROC_CATEGORY_ME && !IN(not_combining, c) && late(c) < 0;
 }
 
 int tok_uni_is_word(uint32_t c)
@@ -123,7 +130,7 @@ int tok_uni_decompose(uint32_t c, int compat, int32_t out[32])
 {
     int last = 0;
     utf8proc_ssize_t n = -1;
-    if (c >= 0xA0 && c != 0x11938 && !(compat && IN(not_compat, c)))
+    if (c >= 0xA0 && c != 0x11938 && !(compat && IN(not_compat, c)) && late(c) < 0)
         n = utf8proc_decompose_char((utf8proc_int32_t)c, out, 32,
                                     UTF8PROC_STABLE | UTF8PROC_DECOMPOSE | (compat ? UTF8PROC_COMPAT : 0), &last);
     if (n > 0 && n <= 32) return (int)n;
@@ -134,7 +141,7 @@ int tok_uni_decompose(uint32_t c, int compat, int32_t out[32])
 int tok_uni_class(uint32_t c)
 {
     int k = c < 0x300 ? 0 : utf8proc_get_property((utf8proc_int32_t)c)->combining_class;
-    return k && IN(not_moved, c) ? 0 : k;
+    return k && (IN(not_moved, c) || late(c) >= 0) ? 0 : k;
 }
 
 uint32_t tok_uni_compose(uint32_t a, uint32_t b)
@@ -143,7 +150,9 @@ uint32_t tok_uni_compose(uint32_t a, uint32_t b)
     /* the second of a composition is never below U+0300, nor U+11A7, which stands for no final consonant
      * (utf8proc 2.8 takes it) */
     if (b < 0x300 || b == 0x11A7) return 0;
-    if (utf8proc_normalize_utf32(two, 2, UTF8PROC_STABLE | UTF8PROC_COMPOSE) != 1 || two[0] == 0x11938) return 0;
+    if (utf8proc_normalize_utf32(two, 2, UTF8PROC_STABLE | UTF8PROC_COMPOSE) != 1 || two[0] == 0x11938 ||
+        late((uint32_t)two[0]) >= 0)
+        return 0;
     return (uint32_t)two[0];
 }
 

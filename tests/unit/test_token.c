@@ -5,6 +5,7 @@
 #include "base/mm_base.h"
 #include "tap.h"
 #include "token/mm_token.h"
+#include "token/token_int.h"
 
 static mm_err err;
 
@@ -316,6 +317,29 @@ static void repeated(const char *kind)
     mm_tok_free(&t);
 }
 
+/* What every character is, as one number: it was right for these answers, so another one means that a library of
+ * another Unicode version (or a change here) gives others. */
+static void unicode(void)
+{
+    uint64_t h = 0;
+    for (uint32_t c = 0; c < 0x110000; c++) {
+        int32_t d[2][32];
+        char lower[8];
+        if (c >= 0xD800 && c < 0xE000) continue;
+        const int is[] = { tok_uni_category(c),   tok_uni_is_word(c), tok_uni_is_space(c),     tok_uni_is_number(c),
+                           tok_uni_is_punct(c),   tok_uni_is_mark(c), tok_uni_is_combining(c), tok_uni_is_dropped(c),
+                           tok_uni_is_chinese(c), tok_uni_class(c) };
+        h = mm_hash64(is, sizeof is, h);
+        h = mm_hash64(lower, tok_uni_lower(c, lower), h);
+        for (int k = 0; k < 2; k++) h = mm_hash64(d[k], (size_t)tok_uni_decompose(c, k, d[k]) * sizeof **d, h);
+    }
+    if (!ok(h == 0xf67cdc7d396b818du, "characters are what they were when ids were compared"))
+        printf("# sum %#llx\n", (unsigned long long)h);
+    ok(tok_uni_compose('e', 0x301) == 0xE9 && tok_uni_compose(0x1112, 0x1161) == 0xD558 &&
+           !tok_uni_compose(0xD558, 0x11A7) && !tok_uni_compose('q', 0x301) && !tok_uni_compose(0x11935, 0x11930),
+       "composition");
+}
+
 static void *worker(void *arg)
 {
     char b[512];
@@ -345,6 +369,7 @@ int main(void)
         against_reference(kinds[i]);
         repeated(kinds[i]);
     }
+    unicode();
     by_hand();
     sources();
     lengths();
