@@ -5,6 +5,7 @@
 #include "index/mm_index.h"
 
 #define MAX_DEPTH 64
+#define MAX_NODES 10000 /* a chain of these is as deep as it is long */
 
 enum { W_AND, W_OR, W_NOT, W_CMP, W_IN, W_LIKE, W_EXISTS };
 enum { EQ, NE, LT, LE, GT, GE };
@@ -28,7 +29,7 @@ struct mm_where {
 typedef struct {
     const char *s, *p;
     mm_err *err;
-    int depth;
+    int depth, nodes;
 } parser;
 
 void mm_where_free(mm_where **wp)
@@ -168,18 +169,24 @@ static int comparison(parser *x, mm_where *w)
     return fail(x, "an operator is wanted: = != < <= > >= in like");
 }
 
+static int node(parser *x, mm_where **out)
+{
+    if (++x->nodes > MAX_NODES) return fail(x, "too long");
+    return (*out = calloc(1, sizeof **out)) ? 0 : mm_fail(x->err, MM_ENOMEM, "out of memory");
+}
+
 static int expr(parser *x, mm_where **out, int level);
 
 /* level 0: or, 1: and, 2: not and the rest */
 static int expr(parser *x, mm_where **out, int level)
 {
     int r;
-    mm_where *w;
+    mm_where *w = NULL;
     *out = NULL;
     if (level < 2) {
         if ((r = expr(x, out, level + 1))) return r;
         while (word(x, level ? "and" : "or")) {
-            if (!(w = calloc(1, sizeof *w))) return mm_fail(x->err, MM_ENOMEM, "out of memory");
+            if ((r = node(x, &w))) return r;
             w->op = level ? W_AND : W_OR;
             w->a = *out;
             *out = w;
@@ -192,7 +199,8 @@ static int expr(parser *x, mm_where **out, int level)
         if ((r = expr(x, out, 0))) return r;
         r = mark(x, ")") ? 0 : fail(x, "')' is wanted");
     } else {
-        if (!(*out = w = calloc(1, sizeof *w))) return mm_fail(x->err, MM_ENOMEM, "out of memory");
+        if ((r = node(x, out))) return r;
+        w = *out;
         if (word(x, "not")) w->op = W_NOT, r = expr(x, &w->a, 2);
         else r = comparison(x, w);
     }
@@ -202,7 +210,7 @@ static int expr(parser *x, mm_where **out, int level)
 
 int mm_where_parse(mm_where **out, const char *text, mm_err *err)
 {
-    parser x = { text, text, err, 0 };
+    parser x = { .s = text, .p = text, .err = err };
     int r = expr(&x, out, 0);
     space(&x);
     if (!r && *x.p) r = fail(&x, "something follows the condition");
