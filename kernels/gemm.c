@@ -195,7 +195,7 @@ static int rectangle(const job *j, size_t m0, size_t m1, size_t p0, size_t p1)
         per_group = ceil_div(m1 - m0, mr);
     size_t groups = ceil_div(m1 - m0, per_group * mr);
     size_t tiles = 2 * MMK_MAX_TILE_ROWS * (size_t)ops->nr * sizeof(float);
-    char *mem = mmk_scratch(tiles + per_group * block);
+    char *mem = mmk_scratch(tiles + per_group * block + 64);
     if (!mem)
         return MMK_ENOMEM;
     if (ops->begin)

@@ -24,6 +24,7 @@ typedef struct mmk_gemm_ops {
     int (*panels)(int rows);
     /* rows[i], i < n <= nr, point to rows of W; dst is 64-byte aligned */
     void (*pack_b)(void *dst, const void *const *rows, int n, size_t k);
+    /* may write 64 bytes too many, which the next block overwrites */
     void (*pack_a)(void *dst, const float *a, size_t lda, int rows, size_t k);
     /* tile[p][row][nr] = a block times panels b, b + b_stride, ...; steps = K / kstep, at least 1 */
     void (*mul)(float *tile, const void *a, const void *b, size_t b_stride, size_t steps, int rows, int np);
@@ -38,6 +39,7 @@ typedef struct mmk_gemm_ops {
 
 extern const mmk_gemm_ops mmk_gemm_f32_amx, mmk_gemm_f16_amx, mmk_gemm_bf16_amx, mmk_gemm_q8_0_amx;
 extern const mmk_gemm_ops mmk_gemm_f32_avx512, mmk_gemm_f16_avx512, mmk_gemm_bf16_avx512, mmk_gemm_q8_0_avx512;
+extern const mmk_gemm_ops mmk_gemm_q8_0_vnni;
 extern const mmk_gemm_ops mmk_gemm_f32_avx2, mmk_gemm_f16_avx2, mmk_gemm_bf16_avx2, mmk_gemm_q8_0_avx2;
 extern const mmk_gemm_ops mmk_gemm_f32_neon, mmk_gemm_f16_neon, mmk_gemm_bf16_neon, mmk_gemm_q8_0_neon;
 extern const mmk_gemm_ops mmk_gemm_q8_0_dotprod;

@@ -1,10 +1,9 @@
-/* gemm_avx2.c - float32, float16, bfloat16 and q8_0 weights by FMA on 256-bit registers. Flags: -mavx2 -mfma -mf16c.
+/* gemm_avx2.c - float32, float16 and bfloat16 weights by FMA on 256-bit registers. Flags: -mavx2 -mfma -mf16c.
  *
  * A panel is 16 columns (two registers), a block up to 6 rows: 12 accumulators + 2 of W + 1 broadcast of the 16 registers.
  * With few rows several panels run side by side, so that enough accumulators hide the latency of FMA. Each element is one
  * chain of FMA over k = 0, 1, ...: its bits do not depend on how many rows and panels run beside it. 16-bit weights stay 16
- * bits in the panel, [k][16], and are widened on load (exactly); q8_0 weights become float16 (off by 2^-12 at most, where
- * q8_0 itself is off by up to 2^-8). */
+ * bits in the panel, [k][16], and are widened on load (exactly). q8_0: gemm_q8_avx2.c. */
 #include "kernels/gemm_int.h"
 #include "kernels/x86/vec_avx2.h"
 #include <string.h>
@@ -97,27 +96,26 @@ MUL(f32, 64)
 MUL(f16, 32)
 MUL(bf16, 32)
 
-static float get_f32(const char *row, size_t k)
+/* Rows 0 .. n-1 of eight (the others zero), elements i .. i+7, transposed; cols <= 8 of them exist. */
+static inline void gather8(__m256 t[8], const char *const *rows, int n, size_t i, size_t cols)
 {
-    float f;
-    memcpy(&f, row + 4 * k, sizeof f);
-    return f;
-}
-
-static float get_q8_0(const char *row, size_t k)
-{
-    const char *block = row + k / 32 * 34;
-    uint16_t h;
-    memcpy(&h, block, sizeof h);
-    return _cvtsh_ss(h) * (float)(signed char)block[2 + k % 32];
+    for (int r = 0; r < 8; r++)
+        t[r] = r < n ? _mm256_maskload_ps((const float *)(const void *)(rows[r] + 4 * i), tail_avx2(cols))
+                     : _mm256_setzero_ps();
+    transpose8(t);
 }
 
 static void pack_f32(void *dst, const void *const *rows, int n, size_t k)
 {
     float *d = dst;
-    for (size_t i = 0; i < k; i++)
-        for (int j = 0; j < NR; j++)
-            *d++ = j < n ? get_f32(rows[j], i) : 0.0f;
+    for (size_t i = 0; i < k; i += 8)
+        for (int h = 0; h < 2; h++) {
+            __m256 t[8];
+            size_t cols = k - i < 8 ? k - i : 8;
+            gather8(t, (const char *const *)rows + 8 * h, n - 8 * h, i, cols);
+            for (size_t j = 0; j < cols; j++)
+                _mm256_store_ps(d + (i + j) * NR + 8 * h, t[j]);
+        }
 }
 
 static void pack_16(void *dst, const void *const *rows, int n, size_t k)
@@ -131,14 +129,6 @@ static void pack_16(void *dst, const void *const *rows, int n, size_t k)
         }
 }
 
-static void pack_q8_0(void *dst, const void *const *rows, int n, size_t k)
-{
-    uint16_t *d = dst;
-    for (size_t i = 0; i < k; i++)
-        for (int j = 0; j < NR; j++)
-            *d++ = j < n ? _cvtss_sh(get_q8_0(rows[j], i), _MM_FROUND_TO_NEAREST_INT) : 0;
-}
-
 /* [k][rows] */
 static void pack_a(void *dst, const float *a, size_t lda, int rows, size_t k)
 {
@@ -147,25 +137,22 @@ static void pack_a(void *dst, const float *a, size_t lda, int rows, size_t k)
         memcpy(d, a, k * sizeof *d);
         return;
     }
-    for (size_t i = 0; i < k; i++)
-        for (int r = 0; r < rows; r++)
-            *d++ = a[(size_t)r * lda + i];
+    const char *row[MR];
+    for (int r = 0; r < rows; r++)
+        row[r] = (const char *)(a + (size_t)r * lda);
+    for (size_t i = 0; i < k; i += 8) {
+        __m256 t[8];
+        size_t cols = k - i < 8 ? k - i : 8;
+        gather8(t, row, rows, i, cols);
+        for (size_t j = 0; j < cols; j++, d += rows)
+            _mm256_storeu_ps(d, t[j]); /* the next store overwrites what is too much; masked stores are slow on Zen */
+    }
 }
 
 static void epilogue(float *c, size_t ldc, const float *tile, int rows, int cols, const float *bias, const float *res,
                      size_t ldr, mmk_act act)
 {
-    for (int r = 0; r < rows; r++, tile += NR, c += ldc, res = res ? res + ldr : NULL)
-        for (int j = 0; j < cols; j += 8) {
-            __m256i some = tail_avx2((size_t)(cols - j < 8 ? cols - j : 8));
-            __m256 x = _mm256_load_ps(tile + j);
-            if (bias)
-                x = _mm256_add_ps(x, _mm256_maskload_ps(bias + j, some));
-            x = act_avx2(x, act);
-            if (res)
-                x = _mm256_add_ps(x, _mm256_maskload_ps(res + j, some));
-            _mm256_maskstore_ps(c + j, some, x);
-        }
+    epilogue_avx2(c, ldc, tile, NR, rows, cols, bias, res, ldr, act);
 }
 
 #define OPS(dtype, step, pack_fn, mul_fn)                                                                    \
@@ -177,4 +164,3 @@ static void epilogue(float *c, size_t ldc, const float *tile, int rows, int cols
 OPS(f32, 64, pack_f32, mul_f32);
 OPS(f16, 32, pack_16, mul_f16);
 OPS(bf16, 32, pack_16, mul_bf16);
-OPS(q8_0, 32, pack_q8_0, mul_f16);

@@ -1,6 +1,7 @@
 /* int8 scores by VPDPBUSD: 64 products in one instruction. It wants one side unsigned: rows + 128, corrected by 128 sum(q);
  * sums wrap modulo 2^32, so only the result has to fit. Tiles as in scan_tmpl.h. */
 #include <immintrin.h>
+#include "kernels/gemm_int.h"
 #include "kernels/kern_int.h"
 #include "kernels/scan_int.h"
 
@@ -93,4 +94,5 @@ const mmk_scan_ops mmk_scan_vnni = { { mmk_score_f32_avx512, mmk_score_f16_avx51
 void mmk_fill_vnni(mm_kern *k)
 {
     k->scan = &mmk_scan_vnni;
+    k->gemm[MMK_FMT_Q8_0] = &mmk_gemm_q8_0_vnni;
 }

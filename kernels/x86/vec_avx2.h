@@ -105,4 +105,32 @@ static inline __m256 act_avx2(__m256 x, mmk_act act)
     return x;
 }
 
+/* A tile of `rows` rows of nr floats becomes a piece of C (mmk_gemm_ops.epilogue). */
+static inline void epilogue_avx2(float *c, size_t ldc, const float *tile, int nr, int rows, int cols, const float *bias,
+                                 const float *res, size_t ldr, mmk_act act)
+{
+    for (int r = 0; r < rows; r++, tile += nr, c += ldc, res = res ? res + ldr : NULL) {
+        int j = 0;
+        for (; j + 8 <= cols; j += 8) { /* masked stores are slow on Zen */
+            __m256 x = _mm256_load_ps(tile + j);
+            if (bias)
+                x = _mm256_add_ps(x, _mm256_loadu_ps(bias + j));
+            x = act_avx2(x, act);
+            if (res)
+                x = _mm256_add_ps(x, _mm256_loadu_ps(res + j));
+            _mm256_storeu_ps(c + j, x);
+        }
+        for (; j < cols; j += 8) {
+            __m256i some = tail_avx2((size_t)(cols - j < 8 ? cols - j : 8));
+            __m256 x = _mm256_load_ps(tile + j);
+            if (bias)
+                x = _mm256_add_ps(x, _mm256_maskload_ps(bias + j, some));
+            x = act_avx2(x, act);
+            if (res)
+                x = _mm256_add_ps(x, _mm256_maskload_ps(res + j, some));
+            _mm256_maskstore_ps(c + j, some, x);
+        }
+    }
+}
+
 #endif

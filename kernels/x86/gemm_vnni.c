@@ -1,0 +1,146 @@
+/* gemm_vnni.c - q8_0 weights by VPDPBUSD, four products of 8 bits to an int32 lane. Flags: those of AVX-512 and
+ * -mavx512vnni.
+ *
+ * Rows of x are rounded to 8 bits in blocks of 32, like the weights: products are exact in int32 within a block (at most
+ * 32 * 255 * 127), and added up in float32, block after block, each times its two scales. The instruction wants one unsigned
+ * side: weights are stored as q + 128, and the sum of a block starts at -128 times the sum of the row's values.
+ *
+ * A panel is 32 columns; per block of K: 32 float scales, then 8 groups of 4 elements of the 32 columns. A block of rows: its
+ * scales, its starting sums, then 8 groups of 4 elements of each row. 6 rows: 12 integer and 12 float accumulators. Against
+ * float: 11 instructions for 512 products instead of 32. */
+#include "kernels/gemm_int.h"
+#include "kernels/x86/vec_avx512.h"
+#include <string.h>
+
+enum { NR = 32, MR = 6, BLOCK = 32, B_STEP = NR * (4 + BLOCK), ROW = 4 + 4 + BLOCK };
+
+static size_t a_step(int rows)
+{
+    return (size_t)rows * ROW;
+}
+
+static int panels(int rows)
+{
+    static const int by_rows[MR + 1] = { 1, 6, 3, 2, 1, 1, 1 };
+    return by_rows[rows];
+}
+
+/* The micro-kernel; rows and np are constants wherever it is inlined. */
+static inline __attribute__((always_inline)) void kernel(float *tile, const char *a, const char *b, size_t b_stride,
+                                                         size_t steps, int rows, int np)
+{
+    __m512 acc[MR * 2];
+#pragma GCC unroll 12
+    for (int i = 0; i < rows * np * 2; i++)
+        acc[i] = _mm512_setzero_ps();
+    for (size_t s = 0; s < steps; s++, a += rows * ROW, b += B_STEP) {
+        const float *scale = (const float *)(const void *)a;
+        const int32_t *start = (const int32_t *)(const void *)a + rows, *x = start + rows;
+        __m512i sum[MR * 2];
+#pragma GCC unroll 12
+        for (int i = 0; i < rows * np * 2; i++)
+            sum[i] = _mm512_set1_epi32(start[i / 2 % rows]);
+        for (int g = 0; g < 8; g++, x += rows) {
+#pragma GCC unroll 6
+            for (int p = 0; p < np; p++) {
+                const char *w = b + (size_t)p * b_stride + NR * 4 + g * NR * 4;
+                __m512i w0 = _mm512_load_si512(w), w1 = _mm512_load_si512(w + 64);
+#pragma GCC unroll 6
+                for (int r = 0; r < rows; r++) {
+                    __m512i v = _mm512_set1_epi32(x[r]);
+                    sum[(p * rows + r) * 2] = _mm512_dpbusd_epi32(sum[(p * rows + r) * 2], w0, v);
+                    sum[(p * rows + r) * 2 + 1] = _mm512_dpbusd_epi32(sum[(p * rows + r) * 2 + 1], w1, v);
+                }
+            }
+        }
+#pragma GCC unroll 6
+        for (int p = 0; p < np; p++) {
+            const float *d = (const float *)(const void *)(b + (size_t)p * b_stride);
+            __m512 d0 = _mm512_load_ps(d), d1 = _mm512_load_ps(d + 16);
+#pragma GCC unroll 6
+            for (int r = 0; r < rows; r++) {
+                int i = (p * rows + r) * 2;
+                __m512 e = _mm512_set1_ps(scale[r]);
+                acc[i] = _mm512_fmadd_ps(_mm512_mul_ps(_mm512_cvtepi32_ps(sum[i]), d0), e, acc[i]);
+                acc[i + 1] = _mm512_fmadd_ps(_mm512_mul_ps(_mm512_cvtepi32_ps(sum[i + 1]), d1), e, acc[i + 1]);
+            }
+        }
+    }
+#pragma GCC unroll 12
+    for (int i = 0; i < rows * np * 2; i++)
+        _mm512_store_ps(tile + i * 16, acc[i]);
+}
+
+static void mul(float *tile, const void *a, const void *b, size_t b_stride, size_t steps, int rows, int np)
+{
+#define CASE(r, p) \
+    case r * 8 + p: kernel(tile, a, b, b_stride, steps, r, p); break;
+    switch (rows * 8 + np) {
+        CASE(1, 1) CASE(2, 1) CASE(3, 1) CASE(4, 1) CASE(5, 1) CASE(6, 1)
+        CASE(1, 6) CASE(2, 3) CASE(3, 2)
+    default: break;
+    }
+}
+
+static void pack_b(void *dst, const void *const *rows, int n, size_t k)
+{
+    char *d = dst;
+    for (size_t b = 0; b < k / BLOCK; b++, d += B_STEP)
+        for (int h = 0; h < 2; h++) { /* 16 columns: a transpose of their 8 groups, as two times 8 of 16 lanes */
+            __m512 t[16];
+            float scales[16] = { 0 };
+            for (int j = 0; j < 16; j++) {
+                t[j] = _mm512_setzero_ps();
+                if (16 * h + j >= n)
+                    continue;
+                const char *block = (const char *)rows[16 * h + j] + b * 34;
+                uint16_t half;
+                memcpy(&half, block, sizeof half);
+                scales[j] = _cvtsh_ss(half);
+                __m256i q = _mm256_xor_si256(_mm256_loadu_si256((const __m256i *)(const void *)(block + 2)),
+                                             _mm256_set1_epi8((char)0x80)); /* q + 128 */
+                t[j] = _mm512_castsi512_ps(_mm512_zextsi256_si512(q));
+            }
+            transpose16(t);
+            memcpy(d + 64 * h, scales, sizeof scales);
+            for (int g = 0; g < 8; g++)
+                _mm512_store_ps((float *)(void *)(d + NR * 4 + g * NR * 4 + 64 * h), t[g]);
+        }
+}
+
+/* A NaN or infinity in a block makes its scale, and so the row of the result, not finite. */
+static void pack_a(void *dst, const float *a, size_t lda, int rows, size_t k)
+{
+    char *d = dst;
+    for (size_t b = 0; b < k; b += BLOCK, d += rows * ROW)
+        for (int r = 0; r < rows; r++) {
+            const float *x = a + (size_t)r * lda + b;
+            __m512 x0 = _mm512_loadu_ps(x), x1 = _mm512_loadu_ps(x + 16);
+            __m512 m = _mm512_max_ps(_mm512_abs_ps(x0), _mm512_abs_ps(x1));
+            __mmask16 nan = _mm512_cmp_ps_mask(x0, x1, _CMP_UNORD_Q);
+            float scale = nan ? __builtin_nanf("") : _mm512_reduce_max_ps(m) / 127;
+            __m512 inv = _mm512_set1_ps(scale >= 0x1p-126f ? 1 / scale : 0);
+            __m128i q0 = _mm512_cvtsepi32_epi8(_mm512_cvtps_epi32(_mm512_mul_ps(x0, inv)));
+            __m128i q1 = _mm512_cvtsepi32_epi8(_mm512_cvtps_epi32(_mm512_mul_ps(x1, inv)));
+            __m256i q = _mm256_inserti128_si256(_mm256_castsi128_si256(q0), q1, 1);
+            __m256i ones = _mm256_set1_epi8(1), zero = _mm256_setzero_si256();
+            int32_t group[8], start = -128 * _mm512_reduce_add_epi32(_mm512_zextsi256_si512(
+                                                 _mm256_dpbusd_epi32(zero, ones, q)));
+            _mm256_storeu_si256((__m256i *)(void *)group, q);
+            memcpy(d + 4 * r, &scale, sizeof scale);
+            memcpy(d + 4 * (rows + r), &start, sizeof start);
+            for (int g = 0; g < 8; g++)
+                memcpy(d + 8 * rows + (g * rows + r) * 4, &group[g], 4);
+        }
+}
+
+static void epilogue(float *c, size_t ldc, const float *tile, int rows, int cols, const float *bias, const float *res,
+                     size_t ldr, mmk_act act)
+{
+    epilogue_avx512(c, ldc, tile, NR, rows, cols, bias, res, ldr, act);
+}
+
+const mmk_gemm_ops mmk_gemm_q8_0_vnni = {
+    .name = "q8_0_vnni", .nr = NR, .mr = MR, .row_unit = 1, .kstep = BLOCK, .b_step = B_STEP, .a_step = a_step,
+    .panels = panels, .pack_b = pack_b, .pack_a = pack_a, .mul = mul, .epilogue = epilogue,
+};
