@@ -20,7 +20,7 @@ ARCH := $(if $(findstring x86_64,$(MACHINE)),x86,$(if $(findstring aarch64,$(MAC
 
 # ---- libraries, by pkg-config; a missing one is named with the package that has it ----
 need = $(if $(shell $(PKG_CONFIG) --exists $(1) && echo y),,$(error $(1) not found: install $(2) (scripts/deps does)))
-NODEPS := clean help style check-style dist check-arm64
+NODEPS := clean help uninstall check-style dist check-arm64
 ifneq ($(filter-out $(NODEPS),$(or $(MAKECMDGOALS),all)),)
 $(call need,jansson,libjansson-dev)
 $(call need,libutf8proc,libutf8proc-dev)
@@ -144,6 +144,8 @@ cov:
 	  find lib -name '*.gcda' | sed 's/gcda$$/o/' | xargs gcov -n 2>/dev/null | grep -A1 "^File 'lib" | grep -v '^--'
 print-build:
 	@echo $(B)
+print-cc:
+	@echo $(CC) $(if $(SANITIZE),-fsanitize=$(SANITIZE))
 # libFuzzer wants clang: make fuzz FUZZ_SECONDS=600
 FUZZ_SECONDS ?= 60
 fuzz:
@@ -168,8 +170,10 @@ install: all
 	  sh scripts/completions zsh $(B)/bin/$$f > $(DESTDIR)$(datadir)/zsh/site-functions/_$$f && \
 	  sh scripts/completions fish $(B)/bin/$$f > $(DESTDIR)$(datadir)/fish/vendor_completions.d/$$f.fish || exit 1; done
 	$(INSTALL) -m 755 scripts/get-model $(DESTDIR)$(bindir)/mm-get-model
+	$(INSTALL) -D -m 644 scripts/models.tsv $(DESTDIR)$(datadir)/mm/models.tsv
 uninstall:
 	rm -f $(FILTERS:%=$(DESTDIR)$(bindir)/%) $(DESTDIR)$(bindir)/mm-get-model
+	rm -rf $(DESTDIR)$(datadir)/mm
 	rm -f $(DESTDIR)$(libdir)/libmm.a $(DESTDIR)$(libdir)/libmm.so $(DESTDIR)$(libdir)/libmm.so.0 $(DESTDIR)$(libdir)/pkgconfig/mm.pc
 	rm -rf $(DESTDIR)$(includedir)/mm
 	for n in 1 5 7; do for m in man/*.$$n; do rm -f $(DESTDIR)$(mandir)/man$$n/$${m#man/}; done; done
@@ -191,4 +195,4 @@ help:
 	@echo 'dist clean'
 
 .PHONY: all links test-programs check check-quick check-kern bench check-headers check-symbols check-docs check-style \
-	check-arm64 asan ubsan tsan cov print-build fuzz install uninstall dist clean help
+	check-arm64 asan ubsan tsan cov print-build print-cc fuzz install uninstall dist clean help

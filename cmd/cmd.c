@@ -222,6 +222,9 @@ static int parse_options(mm_ctx *c, int argc, char **argv)
             if (optopt > 0 && optopt < 256 && isprint(optopt)) snprintf(what, sizeof what, "-%c", optopt);
             else snprintf(what, sizeof what, "%s", argv[at < argc && argv[at][0] == '-' ? at : optind - 1]);
             what[strcspn(what, "=")] = 0;
+            int like = 0;
+            for (int k = 0; !strncmp(what, "--", 2) && k < n; k++) like += !strncmp(longs[k].name, what + 2, strlen(what + 2));
+            if (like > 1 && ch == '?' && !optopt) return mm_fail(&c->err, MM_EARG, "option '%s' could be one of %d", what, like);
             return mm_fail(&c->err, MM_EARG, ch == ':' ? "option '%s' needs an argument" :
                            optopt >= 256 ? "option '%s' takes no argument" : "unknown option '%s'", what);
         }

@@ -41,18 +41,18 @@ test_ok 'the reason is told, even if the output is thrown away' 'grep -q "^# exi
 test_ok 'and prove says so' 'expect_code 1 prove sample.sh > out 2>&1 && grep -q "Failed 14/17" out'
 test_ok 'one test alone' 'expect_code 0 sh sample.sh --run 1 > out && grep "^ok 1 - good$" out && expect_code 1 sh sample.sh --run 4 > out && test_glob out "not ok 4 *" && expect_code 2 sh sample.sh --nonsense'
 test_ok 'the commands on request' 'expect_code 1 sh sample.sh -v --run 4 > out && grep -q "^# + false" out'
-printf '. "$MM_ROOT/tests/lib-test.sh"\npwd; kill -%s $$; sleep 5\n' TERM > killed.sh
+printf '#!/bin/sh\n. "$MM_ROOT/tests/lib-test.sh"\npwd; kill -%s $$; sleep 5\n' TERM > killed.sh
 test_ok 'a killed test leaves nothing' 'must_fail sh killed.sh > where; [ ! -e "$(cat where)" ]'
-printf '. "$MM_ROOT/tests/lib-test.sh"\nexit 3\n' > broken.sh
+printf '#!/bin/sh\n. "$MM_ROOT/tests/lib-test.sh"\nexit 3\n' > broken.sh
 test_ok 'a file that stops early is a failure to prove' 'must_fail prove broken.sh > out 2>&1 && grep -q "Result: FAIL" out'
-printf '. "$MM_ROOT/tests/lib-test.sh"\nskip_all "no such thing"\n' > skipped.sh
-test_ok 'a file that is left out' 'prove -v skipped.sh > out 2>&1 && grep -q "# SKIP no such thing" out && grep -q "Result: NOTESTS" out'
+printf '#!/bin/sh\n. "$MM_ROOT/tests/lib-test.sh"\nskip_all "no such thing"\n' > skipped.sh
+test_ok 'a file that is left out' 'prove -v skipped.sh > out 2>&1 && grep -q "skipped: no such thing" out && grep -q "Result: NOTESTS" out'
 test_ok 'golden files: compared, and written on request' 'mkdir -p root/tests/golden && cp "$MM_ROOT/tests/lib-test.sh" "$MM_ROOT/tests/chainlint.awk" root/tests/ &&
-    echo old > root/tests/golden/g
-    printf "%s\n" ". \"\$MM_ROOT/tests/lib-test.sh\"" "test_ok g \"echo new > f; test_golden f g\"" finish > g.sh
-    expect_code 1 env MM_ROOT="$PWD/root" sh g.sh
-    expect_code 0 env MM_ROOT="$PWD/root" sh g.sh --regen
-    expect_code 0 env MM_ROOT="$PWD/root" sh g.sh
+    echo old > root/tests/golden/g &&
+    printf "%s\n" ". \"\$MM_ROOT/tests/lib-test.sh\"" "test_ok g \"echo new > f; test_golden f g\"" finish > g.sh &&
+    expect_code 1 env MM_ROOT="$PWD/root" sh g.sh &&
+    expect_code 0 env MM_ROOT="$PWD/root" sh g.sh --regen &&
+    expect_code 0 env MM_ROOT="$PWD/root" sh g.sh &&
     test_glob root/tests/golden/g new'
 test_ok 'no network' 'must_fail curl -sf --max-time 5 http://example.org/'
 finish
