@@ -78,7 +78,8 @@ static int normalizer(mm_tok *t, const json_t *j, mm_err *err)
     int r = type_of(j, "normalizer", &type, err);
     if (r || !type[0]) return r;
     if (!strcmp(type, "Sequence")) {
-        json_array_foreach(json_object_get(j, "normalizers"), i, item) if ((r = normalizer(t, item, err))) return r;
+        json_array_foreach(json_object_get(j, "normalizers"), i, item)
+            if ((r = normalizer(t, item, err))) return r;
         return 0;
     }
     if (t->norms == MAX_STEPS) return mm_fail(err, MM_EUNSUP, "normalizer has more than %d steps", MAX_STEPS);
@@ -158,8 +159,8 @@ static int pre_tokenizer(mm_tok *t, const json_t *j, mm_err *err)
     int flag, regex, r = type_of(j, "pre_tokenizer", &type, err);
     if (r || !type[0]) return r;
     if (!strcmp(type, "Sequence")) {
-        json_array_foreach(json_object_get(j, "pretokenizers"), i,
-                           item) if ((r = pre_tokenizer(t, item, err))) return r;
+        json_array_foreach(json_object_get(j, "pretokenizers"), i, item)
+            if ((r = pre_tokenizer(t, item, err))) return r;
         return 0;
     }
     if (t->pres + 2 > MAX_STEPS)
@@ -213,6 +214,12 @@ static int around(mm_tok *t, int after, int32_t id, mm_err *err)
     return 0;
 }
 
+static int is_id(const mm_tok *t, const json_t *j)
+{
+    json_int_t id = json_is_integer(j) ? json_integer_value(j) : -1;
+    return id >= 0 && id <= INT32_MAX && mm_tok_text(t, (int32_t)id);
+}
+
 static int template(mm_tok *t, const json_t *j, mm_err *err)
 {
     const json_t *single = json_object_get(j, "single"), *special = json_object_get(j, "special_tokens"), *item;
@@ -233,8 +240,7 @@ static int template(mm_tok *t, const json_t *j, mm_err *err)
             return mm_fail(err, MM_EDATA, "post_processor: special token '%s' has no ids", name ? name : "?");
         json_array_foreach(ids, k, id)
         {
-            if (!json_is_integer(id) || !mm_tok_text(t, (int32_t)json_integer_value(id)) ||
-                json_integer_value(id) > INT32_MAX)
+            if (!is_id(t, id))
                 return mm_fail(err, MM_EDATA, "post_processor: special token '%s' has an id outside the vocabulary",
                                name);
             if ((r = around(t, after, (int32_t)json_integer_value(id), err))) return r;
@@ -247,8 +253,7 @@ static int template(mm_tok *t, const json_t *j, mm_err *err)
 static int pair(mm_tok *t, const json_t *j, const char *key, mm_tok_role role, mm_err *err)
 {
     const json_t *v = json_object_get(j, key), *id = json_array_get(v, 1);
-    if (!json_is_string(json_array_get(v, 0)) || !json_is_integer(id) || json_integer_value(id) > INT32_MAX ||
-        !mm_tok_text(t, (int32_t)json_integer_value(id)))
+    if (!json_is_string(json_array_get(v, 0)) || !is_id(t, id))
         return mm_fail(err, MM_EDATA, "post_processor: '%s' should be a token and its id", key);
     t->role[role] = (int32_t)json_integer_value(id);
     return around(t, role == MM_TOK_SEP, t->role[role], err);
@@ -262,8 +267,8 @@ static int post_processor(mm_tok *t, const json_t *j, mm_err *err)
     int r = type_of(j, "post_processor", &type, err);
     if (r || !type[0] || !strcmp(type, "ByteLevel")) return r; /* ByteLevel: it moves spans only */
     if (!strcmp(type, "Sequence")) {
-        json_array_foreach(json_object_get(j, "processors"), i,
-                           item) if ((r = post_processor(t, item, err))) return r;
+        json_array_foreach(json_object_get(j, "processors"), i, item)
+            if ((r = post_processor(t, item, err))) return r;
         return 0;
     }
     if (t->n_before || t->n_after) return mm_fail(err, MM_EUNSUP, "post_processor adds special tokens twice");
@@ -302,7 +307,8 @@ static int decoder(mm_tok *t, const json_t *j, mm_err *err)
         return text_of(t, j, "replacement", &t->decode_mark, &t->decode_len, err);
     } else if (!strcmp(type, "Sequence") &&
                json_array_size(list) <= 4) { /* SentencePiece's BPE: marks, bytes, one space less */
-        json_array_foreach(list, i, item) if ((r = type_of(item, "decoder", &of[i], err))) return r;
+        json_array_foreach(list, i, item)
+            if ((r = type_of(item, "decoder", &of[i], err))) return r;
         s = json_string_value(json_object_get(json_object_get(json_array_get(list, 0), "pattern"), "String"));
         if (!strcmp(of[0], "Replace") && s && !strcmp(s, "\xE2\x96\x81") && !strcmp(of[1], "ByteFallback") &&
             !strcmp(of[2], "Fuse") && (!of[3][0] || !strcmp(of[3], "Strip"))) {
