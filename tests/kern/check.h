@@ -14,7 +14,8 @@ void fill(float *x, size_t n, int kind);
 float uniform(void); /* [-1, 1) */
 uint64_t rnd(void);
 
-/* n bytes at `off` bytes from 64-byte alignment, with guards around them; guard_ok tells whether they are intact, guard_free frees. */
+/* n bytes at `off` bytes from 64-byte alignment, with guard bytes around them and an unreadable page within 64 bytes of the
+ * end; guard_ok tells whether they are intact, guard_free frees. */
 void *guarded(size_t n, size_t off);
 int guard_ok(const void *p);
 void guard_free(void *p);

@@ -9,7 +9,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <time.h>
+#include <unistd.h>
 #include "check.h"
 
 const char *level = "ref";
@@ -45,50 +47,46 @@ void fill(float *x, size_t n, int kind)
 #define GUARD 128
 #define FILLER 0xA5
 
-typedef struct guard {
-    size_t n, off;
+typedef struct guard { /* lies in front of the guard bytes */
+    char *base;
+    size_t total, n, slack;
 } guard;
 
+/* The end of the buffer is less than 64 bytes from a page that cannot be read: reads beyond it are found too. */
 void *guarded(size_t n, size_t off)
 {
-    size_t total = (sizeof(guard) + 63) / 64 * 64 + GUARD + off + n + GUARD;
-    char *p = aligned_alloc(64, (total + 63) / 64 * 64);
-    if (!p) exit(4);
-    memset(p, FILLER, total);
-    char *user = p + (sizeof(guard) + 63) / 64 * 64 + GUARD + off;
-    guard g = { n, off };
-    memcpy(p, &g, sizeof g);
+    size_t page = (size_t)sysconf(_SC_PAGESIZE), body = (n + off + 63) / 64 * 64, front = sizeof(guard) + GUARD;
+    guard g = { NULL, (front + body + page - 1) / page * page + page, n, body - off - n };
+    g.base = mmap(NULL, g.total, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (g.base == MAP_FAILED || mprotect(g.base + g.total - page, page, PROT_NONE)) exit(4);
+    char *user = g.base + g.total - page - body + off;
+    memset(user - GUARD, FILLER, GUARD + n + g.slack);
+    memcpy(user - front, &g, sizeof g);
     return user;
 }
 
-static char *start_of(const void *user, guard *g)
+static guard guard_of(const void *user)
 {
-    /* the offset is below 64: the block starts at one of the aligned places in front */
-    for (size_t off = 0; off < 64; off++) {
-        char *p = (char *)user - off - GUARD - (sizeof(guard) + 63) / 64 * 64;
-        if ((uintptr_t)p % 64) continue;
-        memcpy(g, p, sizeof *g);
-        if (g->off == off) return p;
-    }
-    abort();
+    guard g;
+    memcpy(&g, (const char *)user - GUARD - sizeof g, sizeof g);
+    return g;
 }
 
 int guard_ok(const void *user)
 {
-    guard g;
-    start_of(user, &g);
+    guard g = guard_of(user);
     const unsigned char *u = user;
     for (size_t i = 1; i <= GUARD; i++)
         if (u[-(ptrdiff_t)i] != FILLER) return 0;
-    for (size_t i = 0; i < GUARD; i++)
+    for (size_t i = 0; i < g.slack; i++)
         if (u[g.n + i] != FILLER) return 0;
     return 1;
 }
 
 void guard_free(void *user)
 {
-    guard g;
-    free(start_of(user, &g));
+    guard g = guard_of(user);
+    munmap(g.base, g.total);
 }
 
 void begin(const char *fmt, ...)
