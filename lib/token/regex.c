@@ -192,8 +192,14 @@ static size_t many(const char *s, size_t i, size_t end, int (*is)(uint32_t))
     return j - i;
 }
 
-size_t tok_match_number(const char *s, size_t i, size_t end) { return one(s, i, end, tok_uni_is_number); }
-size_t tok_match_numbers(const char *s, size_t i, size_t end) { return many(s, i, end, tok_uni_is_number); }
+/* Rust's char::is_numeric, which Digits asks: N of Unicode 17.0 */
+static int is_numeric(uint32_t c)
+{
+    return tok_uni_is_number(c) || (c >= 0x11DE0 && c <= 0x11DE9) || (c >= 0x16FF4 && c <= 0x16FF6);
+}
+
+size_t tok_match_number(const char *s, size_t i, size_t end) { return one(s, i, end, is_numeric); }
+size_t tok_match_numbers(const char *s, size_t i, size_t end) { return many(s, i, end, is_numeric); }
 size_t tok_match_space(const char *s, size_t i, size_t end) { return one(s, i, end, tok_uni_is_space); }
 size_t tok_match_punct(const char *s, size_t i, size_t end) { return one(s, i, end, tok_uni_is_punct); }
 
@@ -215,6 +221,7 @@ static size_t match_two_blanks(const char *s, size_t i, size_t end)
     return j - i >= 2 ? j - i : 0;
 }
 
+static size_t match_one_number(const char *s, size_t i, size_t end) { return run(s, i, end, NUMBER, 1) - i; }
 static size_t match_three_numbers(const char *s, size_t i, size_t end) { return run(s, i, end, NUMBER, 3) - i; }
 
 match_fn *tok_regex(const char *pattern, size_t len)
@@ -240,7 +247,7 @@ match_fn *tok_regex(const char *pattern, size_t len)
         { "\\s+", match_spaces },
         { "\\s", tok_match_space },
         { " {2,}", match_two_blanks },
-        { "\\p{N}", tok_match_number },
+        { "\\p{N}", match_one_number },
         { "\\p{N}{1,3}", match_three_numbers },
         { "\\w+|[^\\w\\s]+", tok_match_word },
     };
