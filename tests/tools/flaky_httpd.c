@@ -1,96 +1,129 @@
-/* flaky_httpd FOLDER - a web server for tests, on 127.0.0.1 only; prints its port. It serves FOLDER with Range, badly on purpose:
- *   /drop/PATH   closes the connection after at most 1000 bytes a request
- *   /stuck/PATH  the same, and ignores Range
- *   /wrong/PATH  other bytes of the same length
- *   /err/PATH    500 for the first two requests, then the file
- *   anything else: the file, or 404. Ends when its standard input does. */
+/* flaky_httpd FOLDER LOG - an HTTP server on the loopback that misbehaves as told, for the tests of downloads.
+ *
+ * Prints its port and serves until killed (five minutes at most). The first part of a path is the manner, the rest a file of FOLDER:
+ *   ok         as it should be, ranges included       wrong     one byte is another
+ *   drop       closes after 1000 bytes of body        html      200 and a web page instead
+ *   norange    drop, and knows no ranges              none      404
+ *   long       says 100 bytes more than there are     dead      500, always
+ *   short      says 100 bytes fewer than there are    busy      503 twice, then ok
+ *   stall      sends 5000 bytes, then nothing         limit     429 once, then ok
+ *   moved      302 to ok                              rot       wrong the first time, then ok
+ *   slow       ok, but takes half a second
+ * LOG gets a line per request: manner, file, range. */
 #include <arpa/inet.h>
-#include <fcntl.h>
 #include <netinet/in.h>
-#include <poll.h>
 #include <signal.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
-static int requests;
+static int *counts; /* shared by the children: requests of busy, limit, rot */
 
-static void answer(int fd, const char *folder)
+static void send_all(int s, const char *p, size_t n)
 {
-    char req[4096], path[1024] = "", file[2048];
+    while (n) {
+        ssize_t k = send(s, p, n, MSG_NOSIGNAL);
+        if (k <= 0) _exit(0);
+        p += k;
+        n -= (size_t)k;
+    }
+}
+
+__attribute__((format(printf, 2, 3))) static void sendf(int s, const char *fmt, ...)
+{
+    char b[1000];
+    va_list ap;
+    va_start(ap, fmt);
+    int n = vsnprintf(b, sizeof b, fmt, ap);
+    va_end(ap);
+    send_all(s, b, n < (int)sizeof b ? (size_t)n : sizeof b - 1);
+}
+
+static void fail(int s, const char *status) { sendf(s, "HTTP/1.1 %s\r\nContent-Length: 0\r\nConnection: close\r\n\r\n", status); }
+
+static void serve(int s, const char *folder, const char *log)
+{
+    char req[8192], manner[32], file[2000], path[4096];
     size_t n = 0;
-    ssize_t got;
-    while (n < sizeof req - 1 && (got = read(fd, req + n, sizeof req - 1 - n)) > 0) {
-        n += (size_t)got;
-        req[n] = 0;
+    while (n < sizeof req - 1) { /* the whole head */
+        ssize_t k = recv(s, req + n, sizeof req - 1 - n, 0);
+        if (k <= 0) return;
+        req[n += (size_t)k] = 0;
         if (strstr(req, "\r\n\r\n")) break;
     }
-    req[n] = 0;
-    if (sscanf(req, "GET %1023s", path) != 1 || strstr(path, "..")) return;
-    const char *mode = path, *rest = strchr(path + 1, '/');
-    int drop = !strncmp(mode, "/drop/", 6), stuck = !strncmp(mode, "/stuck/", 7), wrong = !strncmp(mode, "/wrong/", 7),
-        err = !strncmp(mode, "/err/", 5);
-    snprintf(file, sizeof file, "%s%s", folder, (drop || stuck || wrong || err) && rest ? rest : path);
+    if (sscanf(req, "GET /%31[^/ ]/%1999[^ ]", manner, file) != 2 || strstr(file, "..")) {
+        fail(s, "400 Bad Request");
+        return;
+    }
+    unsigned long from = 0;
     const char *range = strstr(req, "Range: bytes=");
-    long from = range && !stuck ? strtol(range + 13, NULL, 10) : 0;
-    if (err && requests++ < 2) {
-        dprintf(fd, "HTTP/1.1 500 Oops\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
-        return;
+    if (range) from = strtoul(range + 13, NULL, 10);
+    FILE *l = fopen(log, "a");
+    if (l) {
+        fprintf(l, "%s %s %lu\n", manner, file, from);
+        fclose(l);
     }
-    int f = open(file, O_RDONLY);
-    struct stat st;
-    if (f < 0 || fstat(f, &st) || !S_ISREG(st.st_mode)) {
-        dprintf(fd, "HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
-        if (f >= 0) close(f);
-        return;
-    }
-    long size = (long)st.st_size;
-    if (from > 0 && from >= size) {
-        dprintf(fd, "HTTP/1.1 416 Range Not Satisfiable\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
-        close(f);
-        return;
-    }
-    if (from > 0)
-        dprintf(fd, "HTTP/1.1 206 Partial Content\r\nContent-Range: bytes %ld-%ld/%ld\r\n", from, size - 1, size);
-    else
-        dprintf(fd, "HTTP/1.1 200 OK\r\n");
-    dprintf(fd, "Content-Length: %ld\r\nAccept-Ranges: bytes\r\nConnection: close\r\n\r\n", size - from);
-    long most = drop || stuck ? 1000 : size;
-    char buf[4096];
-    if (lseek(f, from, SEEK_SET) < 0) most = 0;
-    while (most > 0 && (got = read(f, buf, sizeof buf < (size_t)most ? sizeof buf : (size_t)most)) > 0) {
-        if (wrong) buf[0] ^= 1;
-        if (write(fd, buf, (size_t)got) != got) break;
-        most -= got;
-    }
-    close(f);
+    int drop = !strcmp(manner, "drop") || !strcmp(manner, "norange"), stall = !strcmp(manner, "stall"), wrong = !strcmp(manner, "wrong");
+    if (!strcmp(manner, "norange")) from = 0, range = NULL;
+    if (!strcmp(manner, "slow")) usleep(500000);
+    if (!strcmp(manner, "none")) { fail(s, "404 Not Found"); return; }
+    if (!strcmp(manner, "dead")) { fail(s, "500 Internal Server Error"); return; }
+    if (!strcmp(manner, "busy") && __atomic_fetch_add(&counts[0], 1, __ATOMIC_SEQ_CST) < 2) { fail(s, "503 Service Unavailable"); return; }
+    if (!strcmp(manner, "limit") && __atomic_fetch_add(&counts[1], 1, __ATOMIC_SEQ_CST) < 1) { fail(s, "429 Too Many Requests"); return; }
+    if (!strcmp(manner, "rot") && __atomic_fetch_add(&counts[2], 1, __ATOMIC_SEQ_CST) < 1) wrong = 1;
+    if (!strcmp(manner, "html")) { sendf(s, "HTTP/1.1 200 OK\r\nContent-Length: 13\r\nConnection: close\r\n\r\n<html></html>"); return; }
+    if (!strcmp(manner, "moved")) { sendf(s, "HTTP/1.1 302 Found\r\nLocation: /ok/%s\r\nContent-Length: 0\r\nConnection: close\r\n\r\n", file); return; }
+
+    snprintf(path, sizeof path, "%s/%s", folder, file);
+    FILE *f = fopen(path, "rb");
+    if (!f) { fail(s, "404 Not Found"); return; }
+    static char body[1 << 20];
+    unsigned long size = fread(body, 1, sizeof body, f);
+    fclose(f);
+    if (range && from >= size) { fail(s, "416 Range Not Satisfiable"); return; }
+    if (wrong) body[size / 2] ^= 1;
+    unsigned long left = size - from, said = left;
+    if (!strcmp(manner, "long")) said += 100;
+    if (!strcmp(manner, "short")) said -= said < 100 ? said : 100;
+    if (range) sendf(s, "HTTP/1.1 206 Partial Content\r\nContent-Range: bytes %lu-%lu/%lu\r\n", from, size - 1, size);
+    else sendf(s, "HTTP/1.1 200 OK\r\n");
+    sendf(s, "Content-Length: %lu\r\nConnection: close\r\n\r\n", said);
+    send_all(s, body + from, drop && left > 1000 ? 1000 : stall && left > 5000 ? 5000 : left);
+    if (stall) sleep(60);
 }
 
 int main(int argc, char **argv)
 {
+    if (argc != 3) return 2;
+    alarm(300);
+    signal(SIGCHLD, SIG_IGN);
+    counts = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    int s = socket(AF_INET, SOCK_STREAM, 0);
     struct sockaddr_in a = { .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
     socklen_t len = sizeof a;
-    int s = socket(AF_INET, SOCK_STREAM, 0);
-    signal(SIGPIPE, SIG_IGN);
-    if (argc != 2 || s < 0 || bind(s, (struct sockaddr *)&a, sizeof a) || listen(s, 8) || getsockname(s, (struct sockaddr *)&a, &len)) {
+    if (counts == MAP_FAILED || s < 0 || bind(s, (struct sockaddr *)&a, sizeof a) || listen(s, 16) || getsockname(s, (struct sockaddr *)&a, &len)) {
         perror("flaky_httpd");
         return 4;
     }
     printf("%d\n", ntohs(a.sin_port));
-    fflush(stdout);
+    if (fclose(stdout)) return 4;
     for (;;) {
-        struct pollfd p[2] = { { .fd = s, .events = POLLIN }, { .fd = 0, .events = POLLIN } };
-        char c;
-        if (poll(p, 2, -1) < 0) return 4;
-        if (p[1].revents && read(0, &c, 1) <= 0) return 0;
-        if (!p[0].revents) continue;
-        int fd = accept(s, NULL, NULL);
-        if (fd < 0) continue;
-        answer(fd, argv[1]);
-        shutdown(fd, SHUT_WR);
-        close(fd);
+        int c = accept(s, NULL, NULL);
+        if (c < 0) continue;
+        pid_t pid = fork();
+        if (pid == 0) {
+            prctl(PR_SET_PDEATHSIG, SIGKILL);
+            close(s);
+            alarm(300);
+            serve(c, argv[1], argv[2]);
+            shutdown(c, SHUT_WR);
+            _exit(0);
+        }
+        close(c);
     }
 }
