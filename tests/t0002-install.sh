@@ -4,7 +4,7 @@
 . "$MM_ROOT/tests/lib-test.sh"
 
 # the build under test, not another one: make finds it by the same compiler and flags
-test_ok 'install' 'make -s -C "$MM_ROOT" install DESTDIR="$PWD/root" prefix=/usr > log 2>&1 || { cat log; exit 1; }
+test_ok 'install' 'make -s --no-print-directory -C "$MM_ROOT" install DESTDIR="$PWD/root" prefix=/usr > log 2>&1 || { cat log; exit 1; }
     cd root/usr && [ -x bin/mm-embed ] && [ -f share/man/man1/mm-embed.1 ] && [ -f share/man/man7/mm.7 ] && [ -f lib/libmm.a ] && [ -f lib/libmm.so ] &&
     [ -f include/mm/base/mm_err.h ] && [ -f share/bash-completion/completions/mm-cat ] && [ -f share/zsh/site-functions/_mm-cat ] && [ -f share/fish/vendor_completions.d/mm-cat.fish ]'
 test_ok 'no file knows the place it was staged in' 'must_fail grep -rIl "$PWD" root'
@@ -23,7 +23,7 @@ int main(void)
 SRC
 # paths in mm.pc are those of the final place; PKG_CONFIG_SYSROOT_DIR is how a staged one is used
 PKG_CONFIG_PATH=$PWD/root/usr/lib/pkgconfig
-cc=$(make -s -C "$MM_ROOT" print-cc)
+cc=$(make -s --no-print-directory -C "$MM_ROOT" print-cc)
 export PKG_CONFIG_PATH cc
 test_ok 'a program against the static library' 'flags="-Iroot/usr/include/mm root/usr/lib/libmm.a $(pkg-config --static --libs-only-l mm | sed "s/-lmm //") $(pkg-config --static --libs-only-other mm)"
     $cc use.c -o a $flags && [ "$(./a)" = Zm9vYmFy ]'
@@ -53,6 +53,6 @@ test_ok 'bash completes options, choices, models, files' 'bash complete.bash'
 test_if 'command -v zsh' 'zsh reads its completions' 'zsh -n root/usr/share/zsh/site-functions/_mm-*'
 test_if 'command -v fish' 'fish completes options and choices' 'fish -c "source root/usr/share/fish/vendor_completions.d/mm-embed.fish; complete -C \"mm-embed --pooling c\"" > out && test_glob out "cls*"'
 test_ok 'completions for no shell we know' 'expect_code 2 sh "$MM_ROOT/scripts/completions" csh mm-cat 2> err && grep -q "bash, zsh or fish" err'
-test_ok 'uninstall leaves nothing' 'make -s -C "$MM_ROOT" uninstall DESTDIR="$PWD/root" prefix=/usr > log 2>&1 || { cat log; exit 1; }
+test_ok 'uninstall leaves nothing' 'make -s --no-print-directory -C "$MM_ROOT" uninstall DESTDIR="$PWD/root" prefix=/usr > log 2>&1 || { cat log; exit 1; }
     find root ! -type d > left && test_cmp left /dev/null'
 finish
