@@ -101,7 +101,7 @@ $(B)/check_kern: $(call obj,$(KERN_TEST) $(KERN_SRC))
 -include $(shell find $(B) -name '*.d' 2>/dev/null)
 
 # ---- tests ----
-TEST_ENV = MM_BUILD='$(CURDIR)/$(B)' MM_ROOT='$(CURDIR)' LC_ALL=C SAN='$(if $(SANITIZE),-fsanitize=$(SANITIZE))'
+TEST_ENV = MM_BUILD='$(CURDIR)/$(B)' MM_ROOT='$(CURDIR)' LC_ALL=C MM_CC='$(CC) $(if $(SANITIZE),-fsanitize=$(SANITIZE))'
 PROVE ?= prove
 test-programs: all $(UNIT:%=$(B)/tests/unit/%) $(TOOLS:%=$(B)/tests/tools/%) $(FUZZ:%=$(B)/tests/fuzz/%) $(B)/check_kern
 
@@ -144,8 +144,6 @@ cov:
 	  find lib -name '*.gcda' | sed 's/gcda$$/o/' | xargs gcov -n 2>/dev/null | grep -A1 "^File 'lib" | grep -v '^--'
 print-build:
 	@echo $(B)
-print-cc:
-	@echo $(CC) $(if $(SANITIZE),-fsanitize=$(SANITIZE))
 # libFuzzer wants clang: make fuzz FUZZ_SECONDS=600
 FUZZ_SECONDS ?= 60
 fuzz:
@@ -195,4 +193,4 @@ help:
 	@echo 'dist clean'
 
 .PHONY: all links test-programs check check-quick check-kern bench check-headers check-symbols check-docs check-style \
-	check-arm64 asan ubsan tsan cov print-build print-cc fuzz install uninstall dist clean help
+	check-arm64 asan ubsan tsan cov print-build fuzz install uninstall dist clean help

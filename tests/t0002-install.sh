@@ -23,7 +23,7 @@ int main(void)
 SRC
 # paths in mm.pc are those of the final place; PKG_CONFIG_SYSROOT_DIR is how a staged one is used
 PKG_CONFIG_PATH=$PWD/root/usr/lib/pkgconfig
-cc=$(make -s --no-print-directory -C "$MM_ROOT" print-cc)
+cc=${MM_CC:-cc}
 export PKG_CONFIG_PATH cc
 test_ok 'a program against the static library' 'flags="-Iroot/usr/include/mm root/usr/lib/libmm.a $(pkg-config --static --libs-only-l mm | sed "s/-lmm //") $(pkg-config --static --libs-only-other mm)"
     $cc use.c -o a $flags && [ "$(./a)" = Zm9vYmFy ]'
