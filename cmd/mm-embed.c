@@ -12,7 +12,7 @@ static struct {
     int pooling, normalize, overflow;
     int64_t max_tokens, window;
     mm_io io;
-} o = { .pooling = -1, .normalize = -1, .window = 1024 };
+} o = { .pooling = -1, .normalize = -1, .window = 256 };
 
 static const mm_opt opts[] = {
     MM_OPT_GROUP("Embedding"),
@@ -25,7 +25,7 @@ static const mm_opt opts[] = {
     MM_OPT_INT(0, "max-tokens", &o.max_tokens, "N", 3, 1 << 24, "use at most N tokens of each text"),
     MM_OPT_ENUM(0, "overflow", &o.overflow, "cut|split|error",
                 "what to do with longer texts (default: cut and say so)"),
-    MM_OPT_INT(0, "window", &o.window, "N", 1, 1 << 20, "records considered together (default 1024)"),
+    MM_OPT_INT(0, "window", &o.window, "N", 1, 1 << 20, "records considered together (default 256)"),
     MM_OPTS_IN(o.io),
     MM_OPTS_OUT(o.io),
     MM_OPT_END

@@ -6,7 +6,7 @@
 
 /* Tokens of one micro-batch. Its activations (about 12 floats per token and channel) should stay in a core's L2
  * cache, while the weights, which stream past once per micro-batch, want many rows. Measured in scripts/bench. */
-#define BATCH_TOKENS 512
+#define BATCH_TOKENS 256
 
 /* Sequences order[from..to) of the call as one ragged batch. */
 static int forward(const mm_model *m, const int32_t *ids, const size_t *off, const uint32_t *order, size_t n,
