@@ -24,8 +24,14 @@ NODEPS := clean help uninstall check-style dist check-arm64
 ifneq ($(filter-out $(NODEPS),$(or $(MAKECMDGOALS),all)),)
 $(call need,jansson,libjansson-dev)
 $(call need,libutf8proc,libutf8proc-dev)
-DEPS_CFLAGS := $(shell $(PKG_CONFIG) --cflags jansson libutf8proc)
-DEPS_LIBS := $(shell $(PKG_CONFIG) --libs jansson libutf8proc)
+$(call need,sndfile,libsndfile1-dev)
+$(call need,libavformat,libavformat-dev)
+$(call need,libavcodec,libavcodec-dev)
+$(call need,libswscale,libswscale-dev)
+$(call need,libswresample,libswresample-dev)
+DEPS := jansson libutf8proc sndfile libavformat libavcodec libavutil libswscale libswresample
+DEPS_CFLAGS := $(shell $(PKG_CONFIG) --cflags $(DEPS))
+DEPS_LIBS := $(shell $(PKG_CONFIG) --libs $(DEPS))
 endif
 
 WARN := -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wwrite-strings -Wvla -Wpointer-arith \
@@ -39,7 +45,7 @@ ifneq ($(SANITIZE),)
 BASE += -fsanitize=$(SANITIZE) -fno-omit-frame-pointer -fno-sanitize-recover=all
 LDFLAGS += -fsanitize=$(SANITIZE)
 endif
-LIBS := $(DEPS_LIBS) -lm -lpthread -ldl
+LIBS := -Wl,--as-needed $(DEPS_LIBS) -lm -lpthread -ldl
 LINK = $(CC) $(CFLAGS) -fopenmp $(LDFLAGS)
 
 # ---- kernels: each instruction set has flags of its own, by file suffix; everything else stays at the ABI baseline ----
@@ -160,7 +166,7 @@ install: all
 	$(INSTALL) -m 755 $(B)/libmm.so $(DESTDIR)$(libdir)/libmm.so.0
 	ln -sf libmm.so.0 $(DESTDIR)$(libdir)/libmm.so
 	for h in $(HEADERS); do d=$${h#lib/}; $(INSTALL) -D -m 644 $$h $(DESTDIR)$(includedir)/mm/$$d || exit 1; done
-	printf 'prefix=%s\nlibdir=%s\nincludedir=%s\n\nName: mm\nDescription: multimodal models as a C library\nVersion: %s\nRequires: jansson\nRequires.private: libutf8proc\nLibs: -L$${libdir} -lmm\nLibs.private: -lm -lpthread -ldl -fopenmp\nCflags: -I$${includedir}/mm\n' \
+	printf 'prefix=%s\nlibdir=%s\nincludedir=%s\n\nName: mm\nDescription: multimodal models as a C library\nVersion: %s\nRequires: jansson\nRequires.private: libutf8proc sndfile libavformat libavcodec libavutil libswscale libswresample\nLibs: -L$${libdir} -lmm\nLibs.private: -lm -lpthread -ldl -fopenmp\nCflags: -I$${includedir}/mm\n' \
 	  '$(prefix)' '$(libdir)' '$(includedir)' '$(VERSION)' > $(DESTDIR)$(libdir)/pkgconfig/mm.pc
 	for n in 1 5 7; do for m in man/*.$$n; do [ ! -e $$m ] || $(INSTALL) -m 644 $$m $(DESTDIR)$(mandir)/man$$n || exit 1; done; done
 	for f in $(FILTERS); do \
