@@ -158,7 +158,7 @@ static int put(state *s, item *it, const mm_text_out *res, const float *vec)
         mm_rec_fail(it->rec, MM_EEMPTY, "the text has no tokens: there is nothing to embed");
     } else if (it->live && res->used < res->tokens && o.overflow == ERROR) {
         mm_rec_fail(it->rec, MM_ELONG, "the text has %u tokens, the model takes %lld", res->tokens,
-                    (long long)mm_model_get_config(s->m)->window);
+                    (long long)mm_model_get_config(s->m, MM_TEXT)->window);
     } else if (it->live && res->used < res->tokens && o.overflow == SPLIT) {
         return put_parts(s, it, res, vec);
     } else if (it->live) {
@@ -217,11 +217,11 @@ static int open_model(state *s)
     if (!name || !name[0]) return mm_fail(&c->err, MM_EARG, "no model: give -m NAME or set MM_MODEL");
     int r = mm_store_resolve(&path, name, &c->err);
     if (r) return r;
-    mm_model_opts mo = { (int)c->threads, o.pooling, o.normalize, o.max_tokens };
+    mm_model_opts mo = { (int)c->threads, o.pooling, o.normalize, o.max_tokens, 0 };
     r = mm_model_open(&s->m, path, &mo, &c->err);
     free(path);
     if (r) return r;
-    if (!mm_model_get_config(s->m)->pool_stated)
+    if (!mm_model_get_config(s->m, MM_TEXT)->pool_stated)
         mm_warn(c, "model '%s' says nothing about pooling: mean is assumed (--pooling says otherwise)", name);
     s->prefix = o.prefix ? o.prefix : mm_model_prompt(s->m, o.prompt);
     if (o.prompt && !s->prefix) return mm_fail(&c->err, MM_EARG, "model '%s' has no prompt '%s'", name, o.prompt);

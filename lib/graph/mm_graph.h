@@ -61,7 +61,16 @@ typedef struct mm_attention {
     int causal;
 } mm_attention;
 
-typedef enum { MM_POOL_MEAN, MM_POOL_CLS, MM_POOL_LAST, MM_POOL_MAX } mm_pool;
+/* EOS: the row of the end-of-text token; MAP: attention of a learned query. Both are the caller's, who knows the tokens and
+ * the weights; mm_op_pool() takes the first four. */
+typedef enum { MM_POOL_MEAN, MM_POOL_CLS, MM_POOL_LAST, MM_POOL_MAX, MM_POOL_EOS, MM_POOL_MAP } mm_pool;
+
+/* How [frames, channels, height, width] is cut into patches. */
+typedef struct mm_patch_shape {
+    size_t frames, channels, height, width;
+    size_t t, h, w;           /* a patch; frames is a multiple of t */
+    size_t step_h, step_w;    /* from one patch to the next */
+} mm_patch_shape;
 
 /* Uninitialised [rows, cols]. */
 MM_API mm_tensor mm_op_new(mm_graph *g, size_t rows, size_t cols);
@@ -77,6 +86,14 @@ MM_API mm_tensor mm_op_attention(mm_graph *g, mm_tensor qkv, const mm_attention 
 MM_API mm_tensor mm_op_gather(mm_graph *g, const void *table, int dtype, size_t cols, const int32_t *ids, size_t n);
 /* x[i] += table[idx[i]], table float32 [table_rows, x.cols]; indices are in range. Changes x and returns it. */
 MM_API mm_tensor mm_op_add_rows(mm_graph *g, mm_tensor x, const float *table, const int32_t *idx);
+/* One row per patch of x, [channels, t, h, w] flattened as a convolution's weights are: groups of t frames, then rows, then columns
+ * of patches. Pixels right of and below the last whole patch are not used. */
+MM_API mm_tensor mm_op_patches(mm_graph *g, const float *x, const mm_patch_shape *s);
+/* Rows idx[0..n) of x; indices are in range. */
+MM_API mm_tensor mm_op_rows(mm_graph *g, mm_tensor x, const size_t *idx, size_t n);
+/* For every sequence what a query [heads * head_dim] sees: softmax(scale q k^T) v. kv [rows, 2 heads * head_dim]: k and v side by side.
+ * Result [r->n, heads * head_dim]; empty sequences give zeros. */
+MM_API mm_tensor mm_op_query(mm_graph *g, const float *query, mm_tensor kv, const mm_attention *a, const mm_ragged *r);
 /* One row per sequence. Empty sequences give zeros. */
 MM_API mm_tensor mm_op_pool(mm_graph *g, mm_tensor x, const mm_ragged *r, mm_pool how);
 /* Every row scaled to length 1; a zero row stays zero. Changes x and returns it. */

@@ -95,6 +95,55 @@ mm_tensor mm_op_pool(mm_graph *g, mm_tensor x, const mm_ragged *r, mm_pool how)
     return y;
 }
 
+mm_tensor mm_op_patches(mm_graph *g, const float *x, const mm_patch_shape *s)
+{
+    size_t gt = s->frames / s->t, gh = (s->height - s->h) / s->step_h + 1, gw = (s->width - s->w) / s->step_w + 1;
+    size_t plane = s->height * s->width;
+    mm_tensor y = mm_op_new(g, gt * gh * gw, s->channels * s->t * s->h * s->w);
+    float *to = y.p;
+    for (size_t it = 0; y.p && it < gt; it++)
+        for (size_t iy = 0; iy < gh; iy++)
+            for (size_t ix = 0; ix < gw; ix++)
+                for (size_t c = 0; c < s->channels; c++)
+                    for (size_t t = 0; t < s->t; t++) {
+                        const float *from = x + ((it * s->t + t) * s->channels + c) * plane + iy * s->step_h * s->width + ix * s->step_w;
+                        for (size_t r = 0; r < s->h; r++, to += s->w) memcpy(to, from + r * s->width, s->w * sizeof *to);
+                    }
+    return y;
+}
+
+mm_tensor mm_op_rows(mm_graph *g, mm_tensor x, const size_t *idx, size_t n)
+{
+    if (!x.p) return none;
+    mm_tensor y = mm_op_new(g, n, x.cols);
+    for (size_t i = 0; y.p && i < n; i++) memcpy(y.p + i * x.cols, x.p + idx[i] * x.cols, x.cols * sizeof *y.p);
+    return y;
+}
+
+mm_tensor mm_op_query(mm_graph *g, const float *query, mm_tensor kv, const mm_attention *a, const mm_ragged *r)
+{
+    if (!kv.p) return none;
+    size_t d = a->head_dim, w = a->heads * d, longest = 0;
+    mm_tensor y = mm_op_new(g, r->n, w);
+    for (size_t s = 0; s < r->n; s++)
+        if (r->off[s + 1] - r->off[s] > longest) longest = r->off[s + 1] - r->off[s];
+    mm_tensor p = mm_op_new(g, 1, longest ? longest : 1);
+    if (!y.p || !p.p) return none;
+    memset(y.p, 0, r->n * w * sizeof *y.p);
+    for (size_t s = 0; s < r->n; s++)
+        for (size_t h = 0; h < a->heads; h++) {
+            size_t n = r->off[s + 1] - r->off[s];
+            const float *k = kv.p + r->off[s] * kv.cols + h * d, *v = k + w;
+            float *out = y.p + s * w + h * d;
+            if (!n) continue;
+            for (size_t i = 0; i < n; i++) p.p[i] = a->scale * g->kern->dot_f32(query + h * d, k + i * kv.cols, d);
+            g->kern->softmax(p.p, 1, n, n);
+            for (size_t i = 0; i < n; i++)
+                for (size_t c = 0; c < d; c++) out[c] += p.p[i] * v[i * kv.cols + c];
+        }
+    return y;
+}
+
 mm_tensor mm_op_normalize(mm_graph *g, mm_tensor x)
 {
     if (x.p) g->kern->l2_normalize(x.p, x.rows, x.cols);

@@ -1,15 +1,66 @@
-/* The transformer block, once, for every family: what differs between them is in mm_model_config. */
+/* The transformer block, once, for every family: what differs between them is in mm_tower_config. */
 #include <math.h>
+#include <string.h>
 #include "model/model_int.h"
 
-mm_tensor mm_block(mm_graph *g, const mm_model_config *c, const mm_layer *l, mm_tensor x, const mm_ragged *r)
+static mm_attention shape(const mm_tower_config *c)
 {
-    const mm_attention at = { (size_t)c->heads, (size_t)c->kv_heads, (size_t)c->head_dim,
-                              1.0f / sqrtf((float)c->head_dim), c->causal };
+    return (mm_attention){ (size_t)c->heads, (size_t)c->kv_heads, (size_t)c->head_dim, 1.0f / sqrtf((float)c->head_dim), c->causal };
+}
+
+/* Rows of every input from (frame, place) to (place, frame) order, or back; to may not be from. */
+static void swap_frames(float *to, const float *from, size_t inputs, size_t frames, size_t places, size_t width, int back)
+{
+    for (size_t i = 0; i < inputs; i++)
+        for (size_t f = 0; f < frames; f++)
+            for (size_t p = 0; p < places; p++) {
+                size_t a = (i * frames + f) * places + p, b = (i * places + p) * frames + f;
+                memcpy(to + (back ? a : b) * width, from + (back ? b : a) * width, width * sizeof *to);
+            }
+}
+
+/* Attention over the frames of each place. The sequences of r are frames, all of the same length. */
+static mm_tensor over_time(mm_graph *g, const mm_tower_config *c, const mm_layer *l, mm_tensor x, const mm_ragged *r)
+{
+    size_t frames = (size_t)c->frames, inputs = r->n / frames, places = r->off[1], width = x.cols, seqs = inputs * places;
+    const mm_attention at = shape(c);
+    mm_tensor y = mm_op_new(g, x.rows, width);
+    size_t *off = mm_arena_alloc(g->arena, seqs + 1, sizeof *off);
+    if (!y.p || !off) {
+        g->failed = 1;
+        return y;
+    }
+    for (size_t i = 0; i <= seqs; i++) off[i] = i * frames;
+    swap_frames(y.p, x.p, inputs, frames, places, width, 0);
+    for (size_t i = 0; i < y.rows && frames > 1; i++)
+        for (size_t k = 0; k < width; k++) y.p[i * width + k] += l->time_embd[i % frames * width + k];
+    mm_tensor a = mm_op_layer_norm(g, y, &l->time_norm, c->eps, NULL);
+    a = mm_op_attention(g, mm_op_linear(g, a, &l->time_qkv, MMK_ACT_NONE, NULL, NULL), &at, &(mm_ragged){ off, seqs });
+    y = mm_op_linear(g, a, &l->time_out, MMK_ACT_NONE, &y, &y);
+    if (y.p) swap_frames(x.p, y.p, inputs, frames, places, width, 1);
+    return y.p ? x : y;
+}
+
+mm_tensor mm_block(mm_graph *g, const mm_tower_config *c, const mm_layer *l, mm_tensor x, const mm_ragged *r)
+{
+    const mm_attention at = shape(c);
     mm_arena_mark mark = mm_arena_here(g->arena);
+    if (c->time_attention) {
+        x = over_time(g, c, l, x, r);
+        mm_arena_back(g->arena, mark);
+    }
     mm_tensor a = x, y, up;
     if (c->pre_norm) a = mm_op_layer_norm(g, x, &l->attn_norm, c->eps, NULL);
-    a = mm_op_attention(g, mm_op_linear(g, a, &l->qkv, MMK_ACT_NONE, NULL, NULL), &at, r);
+    a = mm_op_linear(g, a, &l->qkv, MMK_ACT_NONE, NULL, NULL);
+    if (c->bias_kv && a.p) {
+        size_t w = x.cols;
+        for (size_t s = 0; s < r->n; s++) {
+            float *row = a.p + (r->off[s + 1] - 1) * a.cols;
+            memcpy(row + w, l->bias_k, w * sizeof *row);
+            memcpy(row + 2 * w, l->bias_v, w * sizeof *row);
+        }
+    }
+    a = mm_op_attention(g, a, &at, r);
     y = mm_op_linear(g, a, &l->out, MMK_ACT_NONE, &x, NULL);
     /* x is not needed from here on: the block's result goes where its input was */
     if (c->pre_norm) {

@@ -1,15 +1,11 @@
-/* From a checkpoint's own files to mm_model_config. Keys of config.json are those of the transformers library; the
- * pooling files are those of sentence-transformers; GGUF keys those of the GGUF specification and llama.cpp, plus
- * mm.* (mm-model(5)). A value this block cannot do is an error, never a near miss. */
+/* From a checkpoint's own files to the shapes of its towers: which family it is, and what all families share. Keys of config.json are
+ * those of the transformers library. A value this block cannot do is an error, never a near miss. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include "model/model_int.h"
 
-#define MAX_WIDTH (1 << 16)
-#define MAX_LAYERS 1024
-
-static int act_by_name(const char *s, mmk_act *act, mm_err *err)
+int mm_act_by_name(const char *s, mmk_act *act, mm_err *err)
 {
     static const struct {
         const char *name;
@@ -26,42 +22,7 @@ static int act_by_name(const char *s, mmk_act *act, mm_err *err)
     return mm_fail(err, MM_EUNSUP, "activation '%s' is not supported", s);
 }
 
-static int pool_by_name(const char *s, mm_pool *pool, mm_err *err)
-{
-    static const char *const names[][2] = {
-        { "mean", "mean" }, { "cls", "cls" }, { "lasttoken", "last" }, { "max", "max" }
-    };
-    for (int i = 0; i < 4; i++)
-        if (!strcmp(s, names[i][0]) || !strcmp(s, names[i][1])) return *pool = (mm_pool)i, 0;
-    return mm_fail(err, MM_EUNSUP, "pooling '%s' is not supported", s);
-}
-
-static int add_prompt(mm_model *m, const char *name, const char *text, mm_err *err)
-{
-    void *p = mm_realloc(m->prompts, m->n_prompts + 1, sizeof *m->prompts);
-    if (p) m->prompts = p;
-    char *n = mm_arena_strndup(&m->arena, name, strlen(name)), *t = mm_arena_strndup(&m->arena, text, strlen(text));
-    if (!p || !n || !t) return mm_fail(err, MM_ENOMEM, "out of memory");
-    m->prompts[m->n_prompts].name = n;
-    m->prompts[m->n_prompts++].text = t;
-    return 0;
-}
-
-static int check(const mm_model_config *c, mm_err *err)
-{
-    if (c->width % c->heads)
-        return mm_fail(err, MM_EDATA, "width %lld is not a multiple of the %lld attention heads", (long long)c->width,
-                       (long long)c->heads);
-    if (c->window > c->positions - c->pos_offset || c->window < 3)
-        return mm_fail(err, MM_EDATA, "a window of %lld tokens does not fit a position table of %lld rows",
-                       (long long)c->window, (long long)c->positions);
-    return 0;
-}
-
-/* ---- Hugging Face folder ---- */
-
-/* One optional JSON file of the folder; *out is NULL when it is not there. */
-static int optional_json(const mm_store *st, const char *name, json_t **out, mm_err *err)
+int mm_config_file(const mm_store *st, const char *name, json_t **out, mm_err *err)
 {
     const char *p;
     size_t len;
@@ -72,235 +33,114 @@ static int optional_json(const mm_store *st, const char *name, json_t **out, mm_
     return *out ? 0 : MM_EDATA;
 }
 
-static int read_pooling(mm_model *m, const char *dir, mm_err *err)
+int mm_config_num(const json_t *j, const char *key, double min, double max, double dflt, double *out, mm_err *err)
 {
-    static const char *const flags[][2] = { { "pooling_mode_cls_token", "cls" },
-                                            { "pooling_mode_mean_tokens", "mean" },
-                                            { "pooling_mode_max_tokens", "max" },
-                                            { "pooling_mode_lasttoken", "lasttoken" },
-                                            { "pooling_mode_mean_sqrt_len_tokens", "mean_sqrt_len" },
-                                            { "pooling_mode_weightedmean_tokens", "weightedmean" } };
-    char name[256];
-    json_t *j;
-    snprintf(name, sizeof name, "%s%sconfig.json", dir, dir[0] ? "/" : "");
-    int r = optional_json(m->store, name, &j, err);
-    if (r) return r;
-    if (!j) return mm_fail(err, MM_EDATA, "modules.json names a pooling step, but there is no '%s'", name);
-    const char *mode = NULL;
-    int n = 0;
-    if ((r = mm_json_get_str(j, "pooling_mode", NULL, &mode, err))) goto end;
-    if (mode) n = 1;
-    for (size_t i = 0; !mode && i < sizeof flags / sizeof *flags; i++) {
-        int on;
-        if ((r = mm_json_get_bool(j, flags[i][0], 0, &on, err))) goto end;
-        if (!on) continue;
-        if (n++) {
-            r = mm_fail(err, MM_EUNSUP, "'%s' joins several kinds of pooling, which is not supported", name);
-            goto end;
-        }
-        mode = flags[i][1];
-    }
-    if (!mode) r = mm_fail(err, MM_EDATA, "'%s' names no kind of pooling", name);
-    else r = pool_by_name(mode, &m->cfg.pool, err);
-    m->cfg.pool_stated = !r;
-end:
-    json_decref(j);
+    int r = mm_json_get_num(j, key, dflt, out, err);
+    if (!r && !(*out >= min && *out <= max)) r = mm_fail(err, MM_EDATA, "'%s' is %g, not within %g..%g", key, *out, min, max);
     return r;
 }
 
-static int read_modules(mm_model *m, mm_err *err)
+int mm_tower_check(const mm_tower_config *c, mm_err *err)
 {
-    json_t *j, *item;
-    size_t i;
-    int r = optional_json(m->store, "modules.json", &j, err);
-    if (r || !j) return r;
-    m->cfg.normalize = 0;
-    json_array_foreach(j, i, item)
-    {
-        const char *type, *path, *dot;
-        if ((r = mm_json_get_str(item, "type", "", &type, err)) ||
-            (r = mm_json_get_str(item, "path", "", &path, err)))
-            break;
-        dot = strrchr(type, '.');
-        dot = dot ? dot + 1 : type;
-        if (!strcmp(dot, "Pooling")) r = read_pooling(m, path, err);
-        else if (!strcmp(dot, "Normalize")) m->cfg.normalize = 1;
-        else if (strcmp(dot, "Transformer")) r = mm_fail(err, MM_EUNSUP, "module '%s' is not supported", type);
-        if (r) break;
-    }
-    json_decref(j);
-    return r ? mm_err_prefix(err, "modules.json: "), r : 0;
-}
-
-static int read_prompts(mm_model *m, mm_err *err)
-{
-    json_t *j, *text;
-    const char *name;
-    int r = optional_json(m->store, "config_sentence_transformers.json", &j, err);
-    if (r || !j) return r;
-    json_object_foreach(json_object_get(j, "prompts"), name, text)
-    {
-        if (json_is_string(text)) r = add_prompt(m, name, json_string_value(text), err);
-        if (r) break;
-    }
-    const char *dflt = NULL;
-    if (!r) r = mm_json_get_str(j, "default_prompt_name", NULL, &dflt, err);
-    if (!r && dflt && !(m->default_prompt = mm_arena_strndup(&m->arena, dflt, strlen(dflt))))
-        r = mm_fail(err, MM_ENOMEM, "out of memory");
-    json_decref(j);
-    return r;
-}
-
-static int read_window(mm_model *m, mm_err *err)
-{
-    json_t *j;
-    int r = optional_json(m->store, "sentence_bert_config.json", &j, err);
-    if (r) return r;
-    int64_t rows = m->cfg.positions - m->cfg.pos_offset;
-    m->cfg.window = rows;
-    if (!j) return 0;
-    r = mm_json_get_int(j, "max_seq_length", 3, rows, rows, &m->cfg.window, err);
-    json_decref(j);
-    return r ? mm_err_prefix(err, "sentence_bert_config.json: "), r : 0;
-}
-
-static int read_bert_json(mm_model *m, const json_t *j, mm_err *err)
-{
-    mm_model_config *c = &m->cfg;
-    const char *act, *pos;
-    double eps;
-    int r;
-    if ((r = mm_json_get_int(j, "num_hidden_layers", 1, MAX_LAYERS, 12, &c->layers, err)) ||
-        (r = mm_json_get_int(j, "hidden_size", 1, MAX_WIDTH, 768, &c->width, err)) ||
-        (r = mm_json_get_int(j, "intermediate_size", 1, 4 * MAX_WIDTH, 3072, &c->ff_width, err)) ||
-        (r = mm_json_get_int(j, "num_attention_heads", 1, c->width, 12, &c->heads, err)) ||
-        (r = mm_json_get_int(j, "vocab_size", 1, INT32_MAX, 30522, &c->vocab, err)) ||
-        (r = mm_json_get_int(j, "type_vocab_size", 0, 1 << 16, 2, &c->token_types, err)) ||
-        (r = mm_json_get_int(j, "max_position_embeddings", 3, 1 << 24, 512, &c->positions, err)) ||
-        (r = mm_json_get_num(j, "layer_norm_eps", 1e-12, &eps, err)) ||
-        (r = mm_json_get_str(j, "hidden_act", "gelu", &act, err)) || (r = act_by_name(act, &c->act, err)) ||
-        (r = mm_json_get_str(j, "position_embedding_type", "absolute", &pos, err)))
-        return r;
-    if (strcmp(pos, "absolute")) return mm_fail(err, MM_EUNSUP, "position_embedding_type '%s' is not supported", pos);
-    c->eps = (float)eps;
-    c->kv_heads = c->heads;
+    size_t gh = 0, gw = 0;
+    if (c->width % c->heads)
+        return mm_fail(err, MM_EDATA, "width %lld is not a multiple of the %lld attention heads", (long long)c->width, (long long)c->heads);
+    if (c->vocab && (c->window > c->positions - c->pos_offset || c->window < 3))
+        return mm_fail(err, MM_EDATA, "a window of %lld tokens does not fit a position table of %lld rows", (long long)c->window,
+                       (long long)c->positions);
+    if (!c->vocab && (c->patch_h > c->height || c->patch_w > c->width_in || c->frames % c->patch_t ||
+                      (int64_t)mm_tower_grid(c, &gh, &gw) + c->class_token != c->positions))
+        return mm_fail(err, MM_EDATA, "an input of %lld x %lld in patches of %lld x %lld does not fit a position table of %lld rows",
+                       (long long)c->height, (long long)c->width_in, (long long)c->patch_h, (long long)c->patch_w, (long long)c->positions);
     return 0;
 }
 
-static int read_folder(mm_model *m, mm_err *err)
+const char *mm_modality_name(mm_modality mod)
 {
-    mm_model_config *c = &m->cfg;
-    const json_t *j = mm_store_config(m->store);
-    const char *type;
-    if (!j) return mm_fail(err, MM_EDATA, "no config.json");
-    int r = mm_json_get_str(j, "model_type", "", &type, err);
-    if (!r && strcmp(type, "bert"))
-        r = mm_fail(err, MM_EUNSUP, "model_type '%s' is not supported (this version knows: bert)", type);
-    if (!r) r = read_bert_json(m, j, err);
-    if (r) return mm_err_prefix(err, "config.json: "), r;
-    snprintf(c->family, sizeof c->family, "%s", type);
-    c->normalize = 1; /* without modules.json; it may say otherwise */
-    if ((r = read_modules(m, err)) || (r = read_window(m, err)) || (r = read_prompts(m, err))) return r;
-    c->head_dim = c->width / c->heads;
-    return check(c, err);
+    static const char *const names[] = { "text", "image", "audio", "video" };
+    return mod < MM_MODALITIES ? names[mod] : "?";
 }
 
-/* ---- GGUF ---- */
-
-static int kv_int(const mm_store *st, const char *arch, const char *key, int64_t min, int64_t max, int64_t dflt,
-                  int64_t *out, mm_err *err)
+void mm_config_video_by_frames(mm_model *m)
 {
-    char name[128];
-    snprintf(name, sizeof name, "%s%s%s", arch, arch[0] ? "." : "", key);
-    return mm_store_kv_int(st, name, min, max, dflt, out, err);
+    m->via[MM_VIDEO] = m->via[MM_IMAGE];
+    m->spec[MM_VIDEO] = m->spec[MM_IMAGE];
+    m->spec[MM_VIDEO].source = MM_MEDIA_VIDEO;
+    m->spec[MM_VIDEO].views = m->opts.frames ? m->opts.frames : 8;
+    m->spec[MM_VIDEO].crops = 1;
+    m->spec[MM_VIDEO].video = (mm_video_spec){ .how = MM_FRAMES_SPREAD, .frames = m->spec[MM_VIDEO].views, .clips = 1 };
 }
 
-static int read_gguf(mm_model *m, mm_err *err)
+/* Families by config.json's model_type. */
+static const struct {
+    const char *type, *family;
+    int (*read)(mm_model *m, mm_err *err);
+} readers[] = { { "bert", "bert", mm_config_bert },
+                { "clip", "clip", mm_config_clip },
+                { "siglip", "siglip", mm_config_clip },
+                { "LanguageBindImage", "languagebind_image", mm_config_clip },
+                { "LanguageBindVideo", "languagebind_video", mm_config_clip },
+                { "LanguageBindAudio", "languagebind_audio", mm_config_clip },
+                { "imagebind", "imagebind", mm_config_imagebind } };
+
+#define KNOWN "this version knows: bert, clip, open_clip, siglip, imagebind, languagebind"
+
+static int read_by(mm_model *m, const char *type, mm_err *err)
 {
-    /* llama.cpp's numbers of pooling: 1 mean, 2 first token, 3 last */
-    static const mm_pool pools[] = { MM_POOL_MEAN, MM_POOL_MEAN, MM_POOL_CLS, MM_POOL_LAST };
-    mm_model_config *c = &m->cfg;
-    const mm_store *st = m->store;
-    const char *arch, *act, *mode;
-    double eps;
-    int64_t pool, n;
-    int r, normalize;
-    if ((r = mm_store_kv_str(st, "general.architecture", "", &arch, err))) return r;
-    if (strcmp(arch, "bert"))
-        return mm_fail(err, MM_EUNSUP, "architecture '%s' is not supported (this version knows: bert)", arch);
-    snprintf(c->family, sizeof c->family, "%s", arch);
-    const mm_store_tensor *tok = mm_store_find(st, "token_embd.weight"),
-                          *pos = mm_store_find(st, "position_embd.weight"),
-                          *types = mm_store_find(st, "token_types.weight");
-    if (!tok || tok->ndim != 2 || !pos || pos->ndim != 2)
-        return mm_fail(err, MM_EDATA, "tensor token_embd.weight or position_embd.weight is missing");
-    c->vocab = tok->shape[0];
-    c->positions = pos->shape[0];
-    c->token_types = types && types->ndim == 2 ? types->shape[0] : types ? 1 : 0;
-    if ((r = kv_int(st, arch, "block_count", 1, MAX_LAYERS, 0, &c->layers, err)) ||
-        (r = kv_int(st, arch, "embedding_length", 1, MAX_WIDTH, 0, &c->width, err)) ||
-        (r = kv_int(st, arch, "feed_forward_length", 1, 4 * MAX_WIDTH, 0, &c->ff_width, err)) ||
-        (r = kv_int(st, arch, "attention.head_count", 1, MAX_WIDTH, 0, &c->heads, err)) ||
-        (r = kv_int(st, arch, "context_length", 3, c->positions, c->positions, &c->window, err)) ||
-        (r = kv_int(st, arch, "pooling_type", 0, 4, 0, &pool, err)) ||
-        (r = mm_store_kv_num(st, "bert.attention.layer_norm_epsilon", 1e-12, &eps, err)) ||
-        (r = mm_store_kv_str(st, "mm.activation", "gelu", &act, err)) || (r = act_by_name(act, &c->act, err)) ||
-        (r = mm_store_kv_str(st, "mm.pooling", "", &mode, err)) ||
-        (r = mm_store_kv_bool(st, "mm.normalize", 1, &normalize, err)) ||
-        (r = mm_store_kv_int(st, "mm.window", 3, c->window, c->window, &c->window, err)))
-        return r;
-    if (!c->layers || !c->width || !c->ff_width || !c->heads)
-        return mm_fail(err, MM_EDATA,
-                       "one of the keys %s.block_count, embedding_length, feed_forward_length, "
-                       "attention.head_count is missing",
-                       arch);
-    if (mode[0]) r = pool_by_name(mode, &c->pool, err);
-    else if (pool > 3) r = mm_fail(err, MM_EUNSUP, "%s.pooling_type %lld is not supported", arch, (long long)pool);
-    else c->pool = pools[pool];
-    if (r) return r;
-    c->pool_stated = mode[0] || pool > 0;
-    c->eps = (float)eps;
-    c->kv_heads = c->heads;
-    c->head_dim = c->heads ? c->width / c->heads : 0;
-    c->normalize = normalize;
-    const mm_slice *names, *texts;
-    size_t nn = 0, nt = 0;
-    if ((r = mm_store_kv_strs(st, "mm.prompt.names", &names, &nn, err)) < 0 ||
-        (r = mm_store_kv_strs(st, "mm.prompt.texts", &texts, &nt, err)) < 0)
-        return r;
-    for (n = 0; n < (int64_t)nn && n < (int64_t)nt; n++) {
-        char *a = mm_arena_strndup(&m->arena, names[n].p, names[n].len),
-             *b = mm_arena_strndup(&m->arena, texts[n].p, texts[n].len);
-        if (!a || !b) return mm_fail(err, MM_ENOMEM, "out of memory");
-        if ((r = add_prompt(m, a, b, err))) return r;
+    for (size_t i = 0; i < sizeof readers / sizeof *readers; i++) {
+        if (strcmp(readers[i].type, type)) continue;
+        snprintf(m->family, sizeof m->family, "%s", readers[i].family);
+        return readers[i].read(m, err);
     }
-    if ((r = mm_store_kv_str(st, "mm.prompt.default", "", &mode, err))) return r;
-    if (mode[0] && !(m->default_prompt = mm_arena_strndup(&m->arena, mode, strlen(mode))))
-        return mm_fail(err, MM_ENOMEM, "out of memory");
-    return check(c, err);
+    return mm_fail(err, MM_EUNSUP, "model_type '%s' is not supported (" KNOWN ")", type);
+}
+
+/* A GGUF of a public family: bert has the keys that llama.cpp knows; the others carry the files of the folder they were made from. */
+static int read_any(mm_model *m, mm_err *err)
+{
+    const mm_store *st = m->store;
+    const char *type = "", *p;
+    size_t len;
+    int r;
+    if (mm_store_is_gguf(st)) {
+        if ((r = mm_store_kv_str(st, "general.architecture", "", &type, err))) return r;
+        if (!strcmp(type, "bert")) return read_by(m, type, err);
+        if (!mm_store_config(st) && strcmp(type, "open_clip"))
+            return mm_fail(err, MM_EUNSUP, "architecture '%s' is not supported (" KNOWN ")", type);
+    }
+    r = mm_store_file(st, "open_clip_config.json", &p, &len, err);
+    if (r < 0) return r;
+    const json_t *j = mm_store_config(st);
+    if (r == 0 && (!j || !json_object_get(j, "model_type"))) {
+        snprintf(m->family, sizeof m->family, "open_clip");
+        return mm_config_open_clip(m, err);
+    }
+    if (!j) return mm_fail(err, MM_EDATA, "no config.json");
+    /* ImageBind is published without a model_type */
+    const char *dflt = json_object_get(j, "vision_embed_dim") && json_object_get(j, "out_embed_dim") ? "imagebind" : "";
+    if ((r = mm_json_get_str(j, "model_type", dflt, &type, err))) return r;
+    return type[0] ? read_by(m, type, err) : mm_fail(err, MM_EDATA, "config.json names no model_type");
 }
 
 int mm_config_read(mm_model *m, mm_err *err)
 {
-    int r = mm_store_is_gguf(m->store) ? read_gguf(m, err) : read_folder(m, err);
+    int r = read_any(m, err);
     if (r) return r;
-    mm_model_config *c = &m->cfg;
-    if (m->opts.pool >= 0) c->pool = (mm_pool)m->opts.pool, c->pool_stated = 1;
-    if (m->opts.normalize >= 0) c->normalize = m->opts.normalize;
+    for (int i = 0; i < MM_MODALITIES; i++)
+        if (m->opts.normalize >= 0) m->tower[i].cfg.normalize = m->opts.normalize;
+    mm_tower_config *c = &m->tower[MM_TEXT].cfg;
+    if (!c->layers) return 0;
+    if (m->opts.pool >= 0) {
+        if (c->proj) return mm_fail(err, MM_EARG, "the pooling of a model with a projection cannot be chosen");
+        c->pool = (mm_pool)m->opts.pool, c->pool_stated = 1;
+    }
     if (m->opts.window) {
         int64_t rows = c->positions - c->pos_offset;
+        if (c->pad_to) return mm_fail(err, MM_EARG, "this model always sees %lld tokens", (long long)c->pad_to);
         if (m->opts.window < 3 || m->opts.window > rows)
             return mm_fail(err, MM_EARG, "a window of %lld tokens is asked for, this model takes 3 to %lld",
                            (long long)m->opts.window, (long long)rows);
         c->window = m->opts.window;
     }
     return 0;
-}
-
-const char *mm_model_prompt(const mm_model *m, const char *name)
-{
-    if (!name) name = m->default_prompt;
-    for (size_t i = 0; name && i < m->n_prompts; i++)
-        if (!strcmp(m->prompts[i].name, name)) return m->prompts[i].text;
-    return NULL;
 }

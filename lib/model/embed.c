@@ -1,121 +1,23 @@
-/* Texts to vectors: tokenise, cut at the window, group into micro-batches, run the block, pool. */
-#include <omp.h>
+/* Inputs of all kinds to vectors: texts are tokenised and cut at the window; arrays go as they are. */
 #include <stdlib.h>
 #include <string.h>
 #include "model/model_int.h"
 
-/* Tokens of one micro-batch. Its activations (about 12 floats per token and channel) should stay in a core's L2
- * cache, while the weights, which stream past once per micro-batch, want many rows. Measured in scripts/bench. */
-#define BATCH_TOKENS 256
-
-/* Sequences order[from..to) of the call as one ragged batch. */
-static int forward(const mm_model *m, const int32_t *ids, const size_t *off, const uint32_t *order, size_t n,
-                   float *vec, mm_arena *arena, int threads)
-{
-    const mm_model_config *c = &m->cfg;
-    size_t width = (size_t)c->width, rows = 0;
-    mm_graph g = { m->kern, arena, threads, 0 };
-    for (size_t i = 0; i < n; i++) rows += off[order[i] + 1] - off[order[i]];
-    mm_arena_reset(arena);
-    size_t *at = mm_arena_alloc(arena, n + 1, sizeof *at);
-    int32_t *tok = mm_arena_alloc(arena, rows, sizeof *tok), *pos = mm_arena_alloc(arena, rows, sizeof *pos);
-    if (!at || !tok || !pos) return MM_ENOMEM;
-    at[0] = 0;
-    for (size_t i = 0; i < n; i++) {
-        size_t len = off[order[i] + 1] - off[order[i]];
-        memcpy(tok + at[i], ids + off[order[i]], len * sizeof *tok);
-        for (size_t k = 0; k < len; k++) pos[at[i] + k] = (int32_t)(c->pos_offset + (int64_t)k);
-        at[i + 1] = at[i] + len;
-    }
-    mm_ragged r = { at, n };
-    mm_tensor x = mm_op_gather(&g, m->tok_embd, m->tok_embd_type, width, tok, rows);
-    x = mm_op_add_rows(&g, x, m->pos_embd, pos);
-    x = mm_op_layer_norm(&g, x, &m->embd_norm, c->eps, &x);
-    for (int64_t l = 0; l < c->layers; l++) x = mm_block(&g, c, &m->layers[l], x, &r);
-    mm_tensor y = mm_op_pool(&g, x, &r, c->pool);
-    if (c->normalize) y = mm_op_normalize(&g, y);
-    if (g.failed) return MM_ENOMEM;
-    for (size_t i = 0; i < n; i++) memcpy(vec + order[i] * width, y.p + i * width, width * sizeof *vec);
-    return 0;
-}
-
-typedef struct {
-    size_t len;
-    uint32_t i;
-} by_len;
-
-static int longer_first(const void *a, const void *b)
-{
-    const by_len *x = a, *y = b;
-    if (x->len != y->len) return x->len < y->len ? 1 : -1;
-    return x->i < y->i ? -1 : x->i > y->i;
-}
-
-/* Groups of sequences of similar length, the longest first so that threads end together. */
-static size_t plan(by_len *s, size_t n, size_t budget, uint32_t *order, size_t *first)
-{
-    size_t groups = 0, tokens = 0;
-    qsort(s, n, sizeof *s, longer_first);
-    for (size_t i = 0; i < n; i++) {
-        if (i == 0 || tokens + s[i].len > budget) {
-            first[groups++] = i;
-            tokens = 0;
-        }
-        tokens += s[i].len;
-        order[i] = s[i].i;
-    }
-    first[groups] = n;
-    return groups;
-}
-
-static int run(mm_model *m, const int32_t *ids, const size_t *off, size_t n, float *vec, mm_err *err)
-{
-    if (n == 0) return 0;
-    int threads = m->opts.threads, failed = 0;
-    by_len *s = mm_realloc(NULL, n, sizeof *s);
-    uint32_t *order = mm_realloc(NULL, n, sizeof *order);
-    size_t *first = mm_realloc(NULL, n + 1, sizeof *first);
-    if (!s || !order || !first || n > UINT32_MAX) {
-        failed = 1;
-        goto end;
-    }
-    for (size_t i = 0; i < n; i++) s[i] = (by_len){ off[i + 1] - off[i], (uint32_t)i };
-    /* enough groups to keep every thread busy, but none so small that its products run badly */
-    size_t budget = off[n] / (size_t)threads;
-    if (budget > BATCH_TOKENS) budget = BATCH_TOKENS;
-    if (budget < 64) budget = 64;
-    size_t groups = plan(s, n, budget, order, first);
-    /* Threads work on groups of their own, which needs no barriers; few sequences share the threads inside each
-     * product. Either way a row's operations are the same. */
-    if (groups < (size_t)threads) {
-        for (size_t i = 0; i < groups; i++)
-            failed |=
-                forward(m, ids, off, order + first[i], first[i + 1] - first[i], vec, &m->scratch[0], threads) != 0;
-        goto end;
-    }
-#pragma omp parallel for num_threads(threads) schedule(dynamic, 1) reduction(| : failed) if (threads > 1)
-    for (size_t i = 0; i < groups; i++)
-        failed |= forward(m, ids, off, order + first[i], first[i + 1] - first[i], vec,
-                          &m->scratch[omp_get_thread_num()], 1) != 0;
-end:
-    free(s);
-    free(order);
-    free(first);
-    return failed ? mm_fail(err, MM_ENOMEM, "out of memory") : 0;
-}
+static int no_text(mm_err *err) { return mm_fail(err, MM_EUNSUP, "this model takes no text"); }
 
 int mm_model_embed_ids(mm_model *m, const int32_t *ids, const size_t *off, size_t n, float *vec, mm_err *err)
 {
+    const mm_tower *t = m->via[MM_TEXT];
+    if (!t) return no_text(err);
     for (size_t s = 0; s < n; s++) {
-        if (off[s + 1] < off[s] || off[s + 1] - off[s] > (size_t)m->cfg.window)
-            return mm_fail(err, MM_ESHAPE, "sequence %zu is longer than the window of %lld tokens", s,
-                           (long long)m->cfg.window);
+        if (off[s + 1] <= off[s] || off[s + 1] - off[s] > (size_t)t->cfg.window)
+            return mm_fail(err, MM_ESHAPE, "sequence %zu is empty or longer than the window of %lld tokens", s, (long long)t->cfg.window);
         for (size_t i = off[s]; i < off[s + 1]; i++)
-            if (ids[i] < 0 || ids[i] >= m->cfg.vocab)
+            if (ids[i] < 0 || ids[i] >= t->cfg.vocab)
                 return mm_fail(err, MM_ESHAPE, "sequence %zu: token %d is outside the vocabulary of %lld", s, ids[i],
-                               (long long)m->cfg.vocab);
+                               (long long)t->cfg.vocab);
     }
-    return run(m, ids, off, n, vec, err);
+    return mm_tower_run(m, &(mm_tower_job){ t, ids, off, NULL, n }, vec, err);
 }
 
 /* ---- texts ---- */
@@ -141,7 +43,8 @@ typedef struct {
 static int tokenize(const mm_model *m, const mm_text_in *in, size_t from, size_t to, piece *p, size_t *len,
                     mm_text_out *res, mm_err *err)
 {
-    size_t window = (size_t)m->cfg.window, prefix, suffix, end;
+    const mm_tower_config *c = &m->via[MM_TEXT]->cfg;
+    size_t window = (size_t)c->window, prefix, suffix, end;
     mm_tok_prefix(m->tok, &prefix);
     mm_tok_suffix(m->tok, &suffix);
     for (size_t i = from; i < to; i++) {
@@ -161,9 +64,10 @@ static int tokenize(const mm_model *m, const mm_text_in *in, size_t from, size_t
             p->cap = cap;
         }
         len[i] = cut(&p->out, window, suffix, p->ids + p->n, &end);
-        p->n += len[i];
         res[i].used = (uint32_t)len[i];
-        if (len[i] < p->out.n) {
+        while (len[i] < (size_t)c->pad_to) p->ids[p->n + len[i]++] = c->pad;
+        p->n += len[i];
+        if (res[i].used < p->out.n) {
             if ((r = mm_tok_encode(m->tok, in[i].p, in[i].len, MM_TOK_SPECIAL | MM_TOK_SPANS, &p->out, err)))
                 return r;
             res[i].used_len = end > prefix ? p->out.span[end - 1][1] : 0;
@@ -174,7 +78,8 @@ static int tokenize(const mm_model *m, const mm_text_in *in, size_t from, size_t
 
 int mm_model_embed_text(mm_model *m, const mm_text_in *in, size_t n, float *vec, mm_text_out *res, mm_err *err)
 {
-    size_t width = (size_t)m->cfg.width, *len = mm_realloc(NULL, n + 1, sizeof *len),
+    if (!m->via[MM_TEXT]) return no_text(err);
+    size_t width = mm_model_dim(m), *len = mm_realloc(NULL, n + 1, sizeof *len),
            *off = mm_realloc(NULL, n + 1, sizeof *off);
     uint32_t *which = mm_realloc(NULL, n + 1, sizeof *which);
     int threads = n < 64 ? 1 : m->opts.threads,
@@ -212,7 +117,7 @@ int mm_model_embed_text(mm_model *m, const mm_text_in *in, size_t n, float *vec,
         which[live++] = (uint32_t)i;
     }
     /* vectors come densely and are spread over the empty texts' places from the end on */
-    if ((r = run(m, ids, off, live, vec, err))) goto end;
+    if ((r = mm_tower_run(m, &(mm_tower_job){ m->via[MM_TEXT], ids, off, NULL, live }, vec, err))) goto end;
     for (size_t i = n, k = live; i-- > 0;) {
         if (k && which[k - 1] == i) {
             if (--k != i) memmove(vec + i * width, vec + k * width, width * sizeof *vec);
@@ -231,5 +136,41 @@ end:
     free(len);
     free(off);
     free(which);
+    return r;
+}
+
+int mm_model_text_ids(mm_model *m, mm_text_in in, int32_t *ids, size_t *n, mm_text_out *res, mm_err *err)
+{
+    piece p = { 0 };
+    if (!m->via[MM_TEXT]) return no_text(err);
+    int r = tokenize(m, &in, 0, 1, &p, n, res, err);
+    if (!r && *n) memcpy(ids, p.ids, *n * sizeof *ids);
+    mm_tok_out_clear(&p.out);
+    free(p.ids);
+    return r;
+}
+
+/* ---- arrays ---- */
+
+int mm_model_embed_input(mm_model *m, mm_modality mod, const float *x, size_t n, float *vec, mm_err *err)
+{
+    const mm_tower *t = mod == MM_TEXT ? NULL : m->via[mod];
+    const mm_input_spec *sp = &m->spec[mod];
+    size_t dim = mm_model_dim(m), views = (size_t)sp->views;
+    if (!t) return mm_fail(err, MM_EUNSUP, "this model takes no %s", mm_modality_name(mod));
+    float *twice = NULL, *own = views > 1 ? mm_aligned(n * views * dim, sizeof *own) : vec;
+    int r = own ? 0 : mm_fail(err, MM_ENOMEM, "out of memory");
+    /* a tower for clips sees a picture as one that stands still */
+    size_t plane = (size_t)(sp->channels * sp->height * sp->width), frames = (size_t)t->cfg.frames;
+    if (!r && (size_t)sp->frames < frames) {
+        if (!(twice = mm_aligned(n * views * frames * plane, sizeof *twice))) r = mm_fail(err, MM_ENOMEM, "out of memory");
+        for (size_t i = 0; !r && i < n * views * frames; i++) memcpy(twice + i * plane, x + i / frames * plane, plane * sizeof *twice);
+        x = twice;
+    }
+    if (!r) r = mm_tower_run(m, &(mm_tower_job){ t, NULL, NULL, x, n * views }, own, err);
+    for (size_t i = 0; !r && views > 1 && i < n; i++) m->kern->pool_mean(vec + i * dim, own + i * views * dim, views, dim, dim);
+    if (!r && views > 1 && t->cfg.normalize) m->kern->l2_normalize(vec, n, dim);
+    free(twice);
+    if (own != vec) free(own);
     return r;
 }

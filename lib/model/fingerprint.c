@@ -7,9 +7,9 @@
 #include "base/mm_str.h"
 #include "model/model_int.h"
 
-static uint64_t rows_hash(const mm_model *m, const mm_store_tensor *t, float *row, uint64_t h)
+static uint64_t rows_hash(const mm_model *m, const mm_store_tensor *t, size_t cols, float *row, uint64_t h)
 {
-    size_t n = (size_t)t->shape[0], cols = (size_t)t->shape[1], at[3] = { 0, n / 2, n - 1 };
+    size_t n = (size_t)t->shape[0], at[3] = { 0, n / 2, n - 1 };
     for (int i = 0; i < 3; i++) {
         mmk_row_to_f32(m->kern, row, (const char *)t->data + at[i] * (t->bytes / n), t->type, cols);
         for (size_t k = 0; k < cols; k++) {
@@ -21,24 +21,43 @@ static uint64_t rows_hash(const mm_model *m, const mm_store_tensor *t, float *ro
     return h;
 }
 
+/* A matrix by name, if it is there: a checkpoint has either q, k and v or the three in one. */
+static uint64_t tensor_hash(const mm_model *m, const mm_tower_config *c, const char *name, float *row, size_t most, uint64_t h)
+{
+    char full[96];
+    snprintf(full, sizeof full, "%s%s", c->prefix, name);
+    const mm_store_tensor *t = mm_store_find(m->store, full);
+    if (!t || t->ndim < 2 || t->shape[0] < 1) return h;
+    size_t cols = 1;
+    for (int i = 1; i < t->ndim; i++) cols *= (size_t)t->shape[i];
+    return cols <= most ? rows_hash(m, t, cols, row, h) : h;
+}
+
 static int source_hash(mm_model *m, uint64_t *out, mm_err *err)
 {
-    static const char *const parts[] = { "attn_q", "attn_k", "attn_v", "attn_output", "ffn_up", "ffn_down" };
-    const mm_model_config *c = &m->cfg;
-    const int64_t shape[] = { c->layers, c->width, c->ff_width, c->heads, c->kv_heads, c->vocab, c->positions, c->act };
-    uint64_t h = mm_hash64(c->family, strlen(c->family), 0);
-    h = mm_hash64(shape, sizeof shape, h);
-    h = mm_tok_hash(m->tok) ^ h;
-    size_t widest = (size_t)(c->ff_width > c->width ? c->ff_width : c->width);
-    float *row = mm_arena_alloc(&m->arena, widest, sizeof *row);
-    if (!row) return mm_fail(err, MM_ENOMEM, "out of memory");
-    h = rows_hash(m, mm_store_find(m->store, "token_embd.weight"), row, h);
-    for (int64_t l = 0; l < c->layers; l++)
-        for (size_t p = 0; p < sizeof parts / sizeof *parts; p++) {
-            char name[80];
-            snprintf(name, sizeof name, "blk.%lld.%s.weight", (long long)l, parts[p]);
-            h = rows_hash(m, mm_store_find(m->store, name), row, h);
-        }
+    static const char *const parts[] = { "attn_q", "attn_k", "attn_v", "attn_qkv", "attn_output", "ffn_up", "ffn_down" };
+    uint64_t h = mm_hash64(m->family, strlen(m->family), 0);
+    for (int i = 0; i < MM_MODALITIES; i++) {
+        const mm_tower_config *c = &m->tower[i].cfg;
+        if (!c->layers) continue;
+        const int64_t shape[] = { c->layers, c->width, c->ff_width, c->heads, c->kv_heads, c->vocab, c->positions, c->act };
+        h = mm_hash64(shape, sizeof shape, h);
+        size_t widest = (size_t)(c->ff_width > c->width ? c->ff_width : c->width);
+        if (!c->vocab && widest < (size_t)(c->channels * c->patch_t * c->patch_h * c->patch_w))
+            widest = (size_t)(c->channels * c->patch_t * c->patch_h * c->patch_w);
+        float *row = mm_arena_alloc(&m->arena, widest, sizeof *row);
+        if (!row) return mm_fail(err, MM_ENOMEM, "out of memory");
+        if (c->vocab) h = mm_tok_hash(m->tok) ^ h;
+        h = tensor_hash(m, c, c->vocab ? "token_embd.weight" : "patch_embd.weight", row, widest, h);
+        for (int64_t l = 0; l < c->layers; l++)
+            for (size_t p = 0; p < sizeof parts / sizeof *parts; p++) {
+                char name[80];
+                snprintf(name, sizeof name, "blk.%lld.%s.weight", (long long)l, parts[p]);
+                h = tensor_hash(m, c, name, row, widest, h);
+            }
+        h = tensor_hash(m, c, "proj.weight", row, widest, h);
+        h = tensor_hash(m, c, "proj_t.weight", row, widest, h);
+    }
     *out = h;
     return 0;
 }
@@ -61,8 +80,10 @@ int mm_fingerprint_make(mm_model *m, const char *path, mm_err *err)
         h = u;
     }
     m->source_hash = h;
-    const int how[] = { (int)m->cfg.pool, m->cfg.normalize };
-    h = mm_hash64(how, sizeof how, h);
+    for (int i = 0; i < MM_MODALITIES; i++) {
+        const int how[] = { (int)m->tower[i].cfg.pool, m->tower[i].cfg.normalize };
+        if (m->tower[i].cfg.layers) h = mm_hash64(how, sizeof how, h);
+    }
     /* a folder is called by its own name; "." and the like have none */
     size_t len = strlen(path), n;
     if (!name[0]) {

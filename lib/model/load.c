@@ -1,169 +1,308 @@
 /* Weights: found by canonical name, checked against the configuration, packed once for the kernels of this machine.
  * The pages of a file are let go as soon as a tensor is packed, so that memory holds each weight once. */
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include "model/model_int.h"
 
-static int find(const mm_model *m, const char *name, int64_t rows, int64_t cols, const mm_store_tensor **out,
-                mm_err *err)
+typedef struct {
+    mm_model *m;
+    const mm_tower_config *c;
+    mm_err *err;
+} loader;
+
+static int no_memory(const loader *l) { return mm_fail(l->err, MM_ENOMEM, "out of memory"); }
+
+static const mm_store_tensor *lookup(const loader *l, const char *base, const char *part)
 {
-    const mm_store_tensor *t = mm_store_find(m->store, name);
-    if (!t) return mm_fail(err, MM_EDATA, "tensor '%s' is missing", name);
-    int ok = rows ? t->ndim == 2 && t->shape[0] == rows && t->shape[1] == cols : t->ndim == 1 && t->shape[0] == cols;
-    if (!ok)
-        return mm_fail(err, MM_ESHAPE, "tensor '%s' should be [%lld%s%lld]", name, (long long)(rows ? rows : cols),
-                       rows ? ", " : "", (long long)(rows ? cols : 0));
+    char name[128];
+    snprintf(name, sizeof name, "%s%s%s", l->c->prefix, base, part);
+    return mm_store_find(l->m->store, name);
+}
+
+/* A matrix [rows, cols], whatever dimensions of 1 stand in front and however its columns are folded (a convolution's weights); rows 0: a
+ * vector of cols. */
+static int find(const loader *l, const char *base, const char *part, int64_t rows, int64_t cols, const mm_store_tensor **out)
+{
+    const mm_store_tensor *t = lookup(l, base, part);
+    if (!t) return mm_fail(l->err, MM_EDATA, "tensor '%s%s%s' is missing", l->c->prefix, base, part);
+    int first = 0;
+    while (first < t->ndim && t->shape[first] == 1 && t->ndim - first > (rows ? 2 : 1)) first++;
+    int64_t lead = rows ? t->ndim > first ? t->shape[first] : 0 : 1, rest = 1;
+    for (int i = first + (rows ? 1 : 0); i < t->ndim; i++) {
+        if (t->shape[i] && rest > INT64_MAX / t->shape[i]) return mm_fail(l->err, MM_ESHAPE, "tensor '%s' is too large", t->name);
+        rest *= t->shape[i];
+    }
+    if (lead != (rows ? rows : 1) || rest != cols)
+        return mm_fail(l->err, MM_ESHAPE, "tensor '%s' should be [%lld%s%lld]", t->name, (long long)(rows ? rows : cols), rows ? ", " : "",
+                       (long long)(rows ? cols : 0));
     *out = t;
     return 0;
 }
 
 static int supported(int type) { return type == MM_F32 || type == MM_F16 || type == MM_BF16 || type == MM_Q8_0; }
 
-static int to_f32(const mm_model *m, const mm_store_tensor *t, float *out, mm_err *err)
+static int type_error(const loader *l, const mm_store_tensor *t)
 {
-    size_t cols = (size_t)t->shape[t->ndim - 1], rows = t->ndim == 2 ? (size_t)t->shape[0] : 1;
-    if (!supported(t->type)) {
-        const mm_dtype_info *d = mm_dtype_get(t->type);
-        return mm_fail(err, MM_EUNSUP, "tensor '%s' has type %s, which is not supported", t->name, d ? d->name : "?");
-    }
+    const mm_dtype_info *d = mm_dtype_get(t->type);
+    return mm_fail(l->err, MM_EUNSUP, "tensor '%s' has type %s, which is not supported", t->name, d ? d->name : "?");
+}
+
+static int to_f32(const loader *l, const mm_store_tensor *t, float *out, size_t rows, size_t cols)
+{
+    if (!supported(t->type) || cols % mm_dtype_get(t->type)->block) return type_error(l, t);
     for (size_t i = 0; i < rows; i++)
-        mmk_row_to_f32(m->kern, out + i * cols, (const char *)t->data + i * (t->bytes / rows), t->type, cols);
+        mmk_row_to_f32(l->m->kern, out + i * cols, (const char *)t->data + i * (t->bytes / rows), t->type, cols);
+    mm_store_release(l->m->store, t);
     return 0;
 }
 
-/* [n] vectors, one after the other, as one float32 array in the model's arena */
-static int vectors(mm_model *m, const char *const *names, const int64_t *n, int count, const float **out, mm_err *err)
+/* A table as float32 in the model's arena. */
+static int table(const loader *l, const char *base, const char *part, int64_t rows, int64_t cols, const float **out)
 {
-    int64_t total = 0, at = 0;
-    for (int i = 0; i < count; i++) total += n[i];
-    float *v = mm_arena_alloc(&m->arena, (size_t)total, sizeof *v);
-    if (!v) return mm_fail(err, MM_ENOMEM, "out of memory");
-    for (int i = 0; i < count; at += n[i++]) {
-        const mm_store_tensor *t;
-        int r = find(m, names[i], 0, n[i], &t, err);
-        if (r || (r = to_f32(m, t, v + at, err))) return r;
-    }
+    const mm_store_tensor *t;
+    int r = find(l, base, part, rows, cols, &t);
+    if (r) return r;
+    size_t n = (size_t)(rows ? rows : 1);
+    float *v = mm_arena_alloc(&l->m->arena, n * (size_t)cols, sizeof *v);
+    if (!v) return no_memory(l);
     *out = v;
+    return to_f32(l, t, v, n, (size_t)cols);
+}
+
+static int keep_packed(const loader *l, mm_linear *w, int type, int64_t k, const mmk_rows *src, size_t nsrc)
+{
+    mm_model *m = l->m;
+    size_t total = 0;
+    for (size_t i = 0; i < nsrc; i++) total += src[i].n;
+    void *p = mm_realloc(m->packed, m->n_packed + 1, sizeof *m->packed);
+    if (!p) return no_memory(l);
+    m->packed = p;
+    void *mem = mm_aligned(mmk_pack_size(m->kern, type, total, (size_t)k), 1);
+    if (!mem) return no_memory(l);
+    m->packed[m->n_packed++] = mem;
+    w->w = mmk_pack(m->kern, mem, type, (size_t)k, src, nsrc, m->opts.threads);
     return 0;
+}
+
+/* W + factor B A, where the checkpoint keeps a low-rank addition beside W. copy [n, k] holds W. */
+static int add_lora(const loader *l, const char *base, float *copy, int64_t n, int64_t k)
+{
+    const mm_store_tensor *a = lookup(l, base, ".lora_a.weight");
+    const float *down, *up;
+    if (!a) return 0;
+    if (!(l->c->lora > 0)) return mm_fail(l->err, MM_EDATA, "tensor '%s' is an addition that config.json says nothing about (lora_r)", a->name);
+    int64_t rank = a->ndim == 2 ? a->shape[0] : 0;
+    if (rank < 1 || rank > k) return mm_fail(l->err, MM_ESHAPE, "tensor '%s' should be [rank, %lld]", a->name, (long long)k);
+    mm_arena_mark mark = mm_arena_here(&l->m->arena);
+    int r = table(l, base, ".lora_a.weight", rank, k, &down);
+    if (!r && !(r = table(l, base, ".lora_b.weight", n, rank, &up)))
+        for (int64_t i = 0; i < n; i++)
+            for (int64_t q = 0; q < rank; q++)
+                for (int64_t c = 0; c < k; c++) copy[i * k + c] += l->c->lora * up[i * rank + q] * down[q * k + c];
+    mm_arena_back(&l->m->arena, mark);
+    return r;
 }
 
 #define MAX_SRC 3
 
 /* One linear layer from up to three weight tensors stacked by rows ("blk.0.attn_q" ... without ".weight"). */
-static int linear(mm_model *m, mm_linear *l, const char *const *base, const int64_t *n, int count, int64_t k,
-                  mm_err *err)
+static int linear(const loader *l, mm_linear *w, const char *const *base, const int64_t *n, int count, int64_t k, int bias)
 {
-    char wname[MAX_SRC][80], bname[MAX_SRC][80];
-    const char *bnames[MAX_SRC];
+    mm_model *m = l->m;
     const mm_store_tensor *t[MAX_SRC];
     mmk_rows src[MAX_SRC];
-    float *copy = NULL;
-    int64_t total = 0;
-    int r = 0, type = 0, nsrc = count;
+    int64_t total = 0, at = 0;
+    int r = 0, type = 0, lora = 0;
+    size_t nsrc = (size_t)count;
     for (int i = 0; i < count; i++) {
-        snprintf(wname[i], sizeof wname[i], "%s.weight", base[i]);
-        snprintf(bname[i], sizeof bname[i], "%s.bias", base[i]);
-        bnames[i] = bname[i];
-        if ((r = find(m, wname[i], n[i], k, &t[i], err))) return r;
-        type = i == 0 || t[i]->type == type ? t[i]->type : MM_F64; /* F64: mixed types, see below */
+        if ((r = find(l, base[i], ".weight", n[i], k, &t[i]))) return r;
+        lora |= lookup(l, base[i], ".lora_a.weight") != NULL;
+        type = (i == 0 || t[i]->type == type) && !lora ? t[i]->type : MM_F64; /* F64: to be put together, see below */
         src[i] = (mmk_rows){ t[i]->data, (size_t)n[i] };
         total += n[i];
     }
+    float *copy = NULL;
     if (!mmk_pack_size(m->kern, type, (size_t)total, (size_t)k)) {
-        /* mixed types in one product: they meet as float32 */
-        if (!(copy = mm_aligned((size_t)total * (size_t)k, sizeof *copy)))
-            return mm_fail(err, MM_ENOMEM, "out of memory");
-        int64_t at = 0;
-        for (int i = 0; i < count && !r; at += n[i++]) r = to_f32(m, t[i], copy + at * k, err);
+        /* mixed types in one product, or weights that something is added to: they meet as float32 */
+        if (!(copy = mm_aligned((size_t)total * (size_t)k, sizeof *copy))) return no_memory(l);
+        for (int i = 0; i < count && !r; at += n[i++])
+            if (!(r = to_f32(l, t[i], copy + at * k, (size_t)n[i], (size_t)k)) && lora) r = add_lora(l, base[i], copy + at * k, n[i], k);
         src[0] = (mmk_rows){ copy, (size_t)total };
         nsrc = 1;
         type = MM_F32;
     }
-    void *mem = r ? NULL : mm_aligned(mmk_pack_size(m->kern, type, (size_t)total, (size_t)k), 1);
-    if (!r && !mem) r = mm_fail(err, MM_ENOMEM, "out of memory");
-    if (!r) {
-        m->packed[m->n_packed++] = mem;
-        l->w = mmk_pack(m->kern, mem, type, (size_t)k, src, (size_t)nsrc, m->opts.threads);
-        for (int i = 0; i < count; i++) mm_store_release(m->store, t[i]);
-        r = vectors(m, bnames, n, count, &l->bias, err);
-    }
+    if (!r) r = keep_packed(l, w, type, k, src, nsrc);
     free(copy);
+    if (r) return r;
+    for (int i = 0; i < count; i++) mm_store_release(m->store, t[i]);
+    if (!bias) return 0;
+    float *b = mm_arena_alloc(&m->arena, (size_t)total, sizeof *b);
+    if (!b) return no_memory(l);
+    w->bias = b;
+    for (int i = 0; i < count && !r; b += n[i++])
+        if (!(r = find(l, base[i], ".bias", 0, n[i], &t[i]))) r = to_f32(l, t[i], b, 1, (size_t)n[i]);
     return r;
 }
 
-static int norm(mm_model *m, mm_norm *w, const char *base, mm_err *err)
+static int one(const loader *l, mm_linear *w, const char *base, int64_t n, int64_t k, int bias)
 {
-    char g[80], b[80];
-    const char *gain = g, *bias = b;
-    snprintf(g, sizeof g, "%s.weight", base);
-    snprintf(b, sizeof b, "%s.bias", base);
-    int r = vectors(m, &gain, &m->cfg.width, 1, &w->gain, err);
-    return r ? r : vectors(m, &bias, &m->cfg.width, 1, &w->bias, err);
+    return linear(l, w, &base, &n, 1, k, bias);
 }
 
-static int layer(mm_model *m, mm_layer *l, int i, mm_err *err)
+static int norm(const loader *l, mm_norm *w, const char *base)
 {
-    const mm_model_config *c = &m->cfg;
-    char name[8][64];
-    static const char *const parts[8] = { "attn_q", "attn_k",   "attn_v",           "attn_output",
-                                          "ffn_up", "ffn_down", "attn_output_norm", "layer_output_norm" };
-    const char *p[8];
-    for (int k = 0; k < 8; k++) {
-        snprintf(name[k], sizeof name[k], "blk.%d.%s", i, parts[k]);
-        p[k] = name[k];
-    }
-    int64_t kv = c->kv_heads * c->head_dim, qkv[3] = { c->heads * c->head_dim, kv, kv };
+    int r = table(l, base, ".weight", 0, l->c->width, &w->gain);
+    return r ? r : table(l, base, ".bias", 0, l->c->width, &w->bias);
+}
+
+/* q, k and v as one product, from one tensor or three. */
+static int qkv(const loader *l, mm_linear *w, const char *stem)
+{
+    const mm_tower_config *c = l->c;
+    char name[4][64];
+    for (int i = 0; i < 4; i++) snprintf(name[i], sizeof name[i], "%s%s", stem, (const char *const[]){ "_q", "_k", "_v", "_qkv" }[i]);
+    int64_t q = c->heads * c->head_dim, kv = c->kv_heads * c->head_dim;
+    if (lookup(l, name[3], ".weight")) return one(l, w, name[3], q + 2 * kv, c->width, 1);
+    return linear(l, w, (const char *const[]){ name[0], name[1], name[2] }, (const int64_t[]){ q, kv, kv }, 3, c->width, 1);
+}
+
+static int layer(const loader *l, mm_layer *y, int64_t i)
+{
+    const mm_tower_config *c = l->c;
+    char n[12][64];
+    static const char *const parts[12] = { "attn",      "attn_output", "ffn_up",           "ffn_down",         "attn_norm", "ffn_norm",
+                                           "time_attn", "time_output", "attn_output_norm", "layer_output_norm", "time_norm", "time_embd" };
+    for (int k = 0; k < 12; k++) snprintf(n[k], sizeof n[k], "blk.%lld.%s", (long long)i, parts[k]);
+    int64_t q = c->heads * c->head_dim;
     int r;
-    if ((r = linear(m, &l->qkv, p, qkv, 3, c->width, err)) ||
-        (r = linear(m, &l->out, p + 3, &c->width, 1, qkv[0], err)) ||
-        (r = linear(m, &l->up, p + 4, &c->ff_width, 1, c->width, err)) ||
-        (r = linear(m, &l->down, p + 5, &c->width, 1, c->ff_width, err)) || (r = norm(m, &l->attn_norm, p[6], err)) ||
-        (r = norm(m, &l->ff_norm, p[7], err)))
+    if ((r = qkv(l, &y->qkv, n[0])) || (r = one(l, &y->out, n[1], c->width, q, 1)) || (r = one(l, &y->up, n[2], c->ff_width, c->width, 1)) ||
+        (r = one(l, &y->down, n[3], c->width, c->ff_width, 1)) || (r = norm(l, &y->attn_norm, n[c->pre_norm ? 4 : 8])) ||
+        (r = norm(l, &y->ff_norm, n[c->pre_norm ? 5 : 9])))
         return r;
+    if (c->bias_kv && ((r = table(l, n[0], "_bias_k", 0, c->width, &y->bias_k)) || (r = table(l, n[0], "_bias_v", 0, c->width, &y->bias_v))))
+        return r;
+    if (!c->time_attention) return 0;
+    if ((r = qkv(l, &y->time_qkv, n[6])) || (r = one(l, &y->time_out, n[7], c->width, q, 1)) || (r = norm(l, &y->time_norm, n[10]))) return r;
+    return table(l, n[11], ".weight", c->frames, c->width, &y->time_embd);
+}
+
+/* dst[i] += src[i % n] */
+static void add_to_rows(float *dst, const float *src, size_t rows, size_t n)
+{
+    for (size_t i = 0; i < rows; i++)
+        for (size_t k = 0; k < n; k++) dst[i * n + k] += src[k];
+}
+
+static int text_stem(const loader *l, mm_tower *t)
+{
+    const mm_tower_config *c = l->c;
+    const mm_store_tensor *tok;
+    const float *types;
+    int r = find(l, "token_embd", ".weight", c->vocab, c->width, &tok);
+    if (r) return r;
+    if (!supported(tok->type)) return type_error(l, tok);
+    t->tok_embd = tok->data;
+    t->tok_embd_type = tok->type;
+    if ((r = table(l, "position_embd", ".weight", c->positions, c->width, &t->pos_embd)) || !c->token_types) return r;
+    /* Embedding a single text uses token type 0 throughout. */
+    if ((r = table(l, "token_types", ".weight", c->token_types > 1 ? c->token_types : 0, c->width, &types))) return r;
+    add_to_rows((float *)(uintptr_t)t->pos_embd, types, (size_t)c->positions, (size_t)c->width);
     return 0;
 }
 
-static int tables(mm_model *m, mm_err *err)
+static int patch_stem(const loader *l, mm_tower *t)
 {
-    const mm_model_config *c = &m->cfg;
-    const mm_store_tensor *tok, *pos, *types;
+    const mm_tower_config *c = l->c;
+    const float *cls;
+    int r = one(l, &t->patch, "patch_embd", c->width, c->channels * c->patch_t * c->patch_h * c->patch_w, c->patch_bias);
+    if (!r) r = table(l, "position_embd", ".weight", c->positions, c->width, &t->pos_embd);
+    if (!r && c->patch_norm) r = norm(l, &t->patch_norm, "patch_norm");
+    if (r || !c->class_token) return r;
+    if ((r = table(l, "class_embd", "", 0, c->width, &cls))) return r;
+    t->class_embd = cls;
+    add_to_rows((float *)(uintptr_t)cls, t->pos_embd, 1, (size_t)c->width);
+    return 0;
+}
+
+/* The learned query of pooling by attention goes through its projection here, once, and takes the scale along. */
+static int map_head(const loader *l, mm_map_head *h)
+{
+    const mm_tower_config *c = l->c;
+    size_t w = (size_t)c->width;
+    const float *probe, *in, *bias;
+    float *q = mm_arena_alloc(&l->m->arena, 3 * w, sizeof *q);
+    if (!q) return no_memory(l);
+    mm_arena_mark mark = mm_arena_here(&l->m->arena);
     int r;
-    if ((r = find(m, "token_embd.weight", c->vocab, c->width, &tok, err)) ||
-        (r = find(m, "position_embd.weight", c->positions, c->width, &pos, err)))
+    if ((r = table(l, "head.probe", "", 0, c->width, &probe)) || (r = table(l, "head.attn_qkv", ".weight", 3 * c->width, c->width, &in)) ||
+        (r = table(l, "head.attn_qkv", ".bias", 0, 3 * c->width, &bias)))
         return r;
-    if (!supported(tok->type))
-        return mm_fail(err, MM_EUNSUP, "tensor '%s' has a type that is not supported", tok->name);
-    m->tok_embd = tok->data;
-    m->tok_embd_type = tok->type;
-    float *table = mm_arena_alloc(&m->arena, (size_t)(c->positions * c->width), sizeof *table);
-    if (!table) return mm_fail(err, MM_ENOMEM, "out of memory");
-    if ((r = to_f32(m, pos, table, err))) return r;
-    mm_store_release(m->store, pos);
-    m->pos_embd = table;
-    if (!c->token_types) return 0;
-    /* Embedding a single text uses token type 0 throughout. */
-    types = mm_store_find(m->store, "token_types.weight");
-    if (!types || types->shape[types->ndim - 1] != c->width)
-        return mm_fail(err, MM_ESHAPE, "tensor 'token_types.weight' is missing or has another width");
-    float *row = mm_arena_alloc(&m->arena, (size_t)c->width, sizeof *row);
-    if (!row) return mm_fail(err, MM_ENOMEM, "out of memory");
-    if (!supported(types->type))
-        return mm_fail(err, MM_EUNSUP, "tensor '%s' has a type that is not supported", types->name);
-    mmk_row_to_f32(m->kern, row, types->data, types->type, (size_t)c->width);
-    for (int64_t i = 0; i < c->positions; i++)
-        for (int64_t k = 0; k < c->width; k++) table[i * c->width + k] += row[k];
+    for (size_t i = 0; i < w; i++) q[i] = (l->m->kern->dot_f32(in + i * w, probe, w) + bias[i]) / sqrtf((float)c->head_dim);
+    memcpy(q + w, bias + w, 2 * w * sizeof *q);
+    h->query = q;
+    h->kv.bias = q + w;
+    r = keep_packed(l, &h->kv, MM_F32, c->width, &(mmk_rows){ in + w * w, 2 * w }, 1);
+    mm_arena_back(&l->m->arena, mark);
+    if (r || (r = one(l, &h->out, "head.attn_output", c->width, c->width, 1)) || (r = one(l, &h->up, "head.ffn_up", c->ff_width, c->width, 1)) ||
+        (r = one(l, &h->down, "head.ffn_down", c->width, c->ff_width, 1)))
+        return r;
+    return norm(l, &h->norm, "head.norm");
+}
+
+/* Some checkpoints keep the projection as [width, out], to be multiplied from the left. */
+static int projection(const loader *l, mm_linear *w)
+{
+    const mm_tower_config *c = l->c;
+    const float *p;
+    if (!lookup(l, "proj_t", ".weight")) return one(l, w, "proj", c->proj, c->width, lookup(l, "proj", ".bias") != NULL);
+    int r = table(l, "proj_t", ".weight", c->width, c->proj, &p);
+    if (r) return r;
+    float *t = mm_aligned((size_t)(c->width * c->proj), sizeof *t);
+    if (!t) return no_memory(l);
+    for (int64_t i = 0; i < c->proj; i++)
+        for (int64_t k = 0; k < c->width; k++) t[i * c->width + k] = p[k * c->proj + i];
+    r = keep_packed(l, w, MM_F32, c->width, &(mmk_rows){ t, (size_t)c->proj }, 1);
+    free(t);
+    return r;
+}
+
+static int tower(const loader *l, mm_tower *t)
+{
+    const mm_tower_config *c = l->c;
+    if (!(t->layers = mm_arena_zalloc(&l->m->arena, (size_t)c->layers, sizeof *t->layers))) return no_memory(l);
+    int r = c->vocab ? text_stem(l, t) : patch_stem(l, t);
+    if (!r && c->embd_norm) r = norm(l, &t->embd_norm, "token_embd_norm");
+    for (int64_t i = 0; !r && i < c->layers; i++) r = layer(l, &t->layers[i], i);
+    if (!r && c->post_norm) r = norm(l, &t->post_norm, "post_norm");
+    if (!r && c->pool == MM_POOL_MAP) r = map_head(l, &t->map);
+    if (!r && c->proj) r = projection(l, &t->proj);
+    return r;
+}
+
+/* A positive number from a tensor of one element: exp of it where the checkpoint keeps the logarithm. */
+static int scalar(const loader *l, const char *name, float *out)
+{
+    const mm_store_tensor *t = mm_store_find(l->m->store, name);
+    if (!t) return 0;
+    if (!supported(t->type) || t->bytes != mm_dtype_get(t->type)->bytes || mm_dtype_get(t->type)->block != 1)
+        return mm_fail(l->err, MM_ESHAPE, "tensor '%s' should be one number", t->name);
+    mmk_row_to_f32(l->m->kern, out, t->data, t->type, 1);
     return 0;
 }
 
 int mm_weights_load(mm_model *m, mm_err *err)
 {
-    const mm_model_config *c = &m->cfg;
-    m->layers = mm_arena_zalloc(&m->arena, (size_t)c->layers, sizeof *m->layers);
-    m->packed = mm_arena_zalloc(&m->arena, (size_t)c->layers * 4, sizeof *m->packed);
-    if (!m->layers || !m->packed) return mm_fail(err, MM_ENOMEM, "out of memory");
-    int r = tables(m, err);
-    if (!r) r = norm(m, &m->embd_norm, "token_embd_norm", err);
-    for (int i = 0; !r && i < c->layers; i++) r = layer(m, &m->layers[i], i, err);
+    float log_scale = NAN;
+    int r = 0;
+    for (int i = 0; i < MM_MODALITIES && !r; i++) {
+        mm_tower *t = &m->tower[i];
+        if (t->cfg.layers) r = tower(&(loader){ m, &t->cfg, err }, t);
+    }
+    loader l = { m, NULL, err };
+    if (!r) r = scalar(&l, "logit_scale", &log_scale);
+    if (!r) r = scalar(&l, "logit_bias", &m->logits.bias);
+    if (!r && !isnan(log_scale)) m->logits.scale = expf(log_scale);
     return r;
 }

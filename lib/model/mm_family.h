@@ -10,12 +10,18 @@
 extern "C" {
 #endif
 
-typedef struct mm_family {
-    const char *name;       /* config.json's model_type, and GGUF's general.architecture */
-    const char *prefix;     /* that a checkpoint's names may or may not begin with: "bert." */
-    /* published name, canonical name; '#' stands for a layer's number; ended by NULL */
+/* Tensors below one prefix: "vision_model." -> "v.", and the pairs that hold for the rest of the name. '#' stands for a layer's number;
+ * ended by NULL. A name that several parts know belongs to the first. */
+typedef struct mm_family_part {
+    const char *from, *to;
     const char *const (*tensors)[2];
-    /* names (or beginnings, ended by '*') of tensors that this use of the model does not need; ended by NULL */
+} mm_family_part;
+
+typedef struct mm_family {
+    const char *name; /* mm_model_family(), and GGUF's general.architecture */
+    mm_family_part parts[8];
+    /* beginnings ('*' at the end), ends ('*' at the beginning) or whole names of tensors that this use of the model does not need; ended
+     * by NULL */
     const char *const *unused;
 } mm_family;
 

@@ -8,6 +8,8 @@
  *   mm_model_embed_text(m, in, 2, vec, res, &err);
  *   mm_model_close(&m);
  *
+ * Pictures, sound and video enter as arrays of the shape that mm_model_input_spec() states; mm_input_make() of media/mm_input.h makes
+ * them from files.
  * One thread at a time calls a model, which uses up to `threads` threads itself and keeps their scratch memory. The vector of an
  * input has the same bits whatever else is in the call and whatever the number of threads.
  *
@@ -21,6 +23,7 @@
 #include <stdint.h>
 #include "base/mm_err.h"
 #include "graph/mm_graph.h"
+#include "media/mm_input.h"
 #include "store/mm_store.h"
 #include "token/mm_token.h"
 
@@ -30,38 +33,63 @@ extern "C" {
 
 typedef struct mm_model mm_model;
 
-/* The shape of a model: what a family's configuration reader fills in. */
-typedef struct mm_model_config {
-    char family[16];     /* "bert" */
+typedef enum mm_modality { MM_TEXT, MM_IMAGE, MM_AUDIO, MM_VIDEO, MM_MODALITIES } mm_modality;
+
+/* The shape of one encoder ("tower"): what a family's configuration reader fills in. A text tower begins with a table of tokens, the
+ * others cut their input [frames, channels, height, width] into patches, each one a token. */
+typedef struct mm_tower_config {
+    const char *prefix;  /* of its tensors' canonical names: "", "t.", "v.", "a.", "m." */
     int64_t layers, width, ff_width, heads, kv_heads, head_dim;
-    int64_t vocab, token_types; /* rows of the tables; token_types may be 0 */
-    int64_t positions;   /* rows of the position table */
-    int64_t pos_offset;  /* row of the first token's position: 0, or 2 for models of the RoBERTa kind */
-    int64_t window;      /* most tokens of one input, special ones included */
     float eps;           /* of the norms */
+    float stem_eps;      /* of the norm over patch tokens */
     mmk_act act;
     int pre_norm;        /* norm before attention and feed-forward instead of after the sums */
     int causal;
+    int embd_norm;       /* norm over the sum of token (or patch) and position: bert, CLIP's pre_layrnorm */
+    int post_norm;       /* norm after the last layer */
+    int bias_kv;         /* every attention also sees one learned key and value (ImageBind's sound) */
+    int time_attention;  /* every layer first attends over the frames of a place (LanguageBind's video) */
     mm_pool pool;
     int pool_stated;     /* 0: the checkpoint says nothing about pooling, mean is assumed */
+    int64_t proj;        /* width of the projected vector; 0: no projection */
     int normalize;       /* vectors scaled to length 1 */
-} mm_model_config;
+    int64_t positions;   /* rows of the position table */
+    /* text */
+    int64_t vocab, token_types; /* rows of the tables; token_types may be 0 */
+    int64_t pos_offset;  /* row of the first token's position: 0, or 2 for models of the RoBERTa kind */
+    int64_t window;      /* most tokens of one input, special ones included */
+    int32_t eos;         /* MM_POOL_EOS: pooled is the first of these; -1: the first token of the highest id */
+    int64_t pad_to;      /* the model sees every text filled up to so many tokens with `pad` (SigLIP); 0: it does not */
+    int32_t pad;
+    /* patches */
+    int64_t channels, frames, height, width_in; /* of one input */
+    int64_t patch_t, patch_h, patch_w, step_h, step_w;
+    int class_token, patch_bias, patch_norm;
+    float lora;          /* factor of low-rank additions that the checkpoint keeps apart (LanguageBind): they are added when it is loaded */
+} mm_tower_config;
 
 typedef struct mm_model_opts {
     int threads;     /* 0: as many as OpenMP would use */
-    int pool;        /* -1: the checkpoint's; else mm_pool */
+    int pool;        /* of text; -1: the checkpoint's; else mm_pool */
     int normalize;   /* -1: the checkpoint's; 0, 1 */
     int64_t window;  /* 0: the checkpoint's; else smaller or equal to its positions */
+    int frames;      /* of a video that a model for pictures sees; 0: 8 */
 } mm_model_opts;
-#define MM_MODEL_OPTS_INIT { 0, -1, -1, 0 }
+#define MM_MODEL_OPTS_INIT { 0, -1, -1, 0, 0 }
 
 /* Open the checkpoint at path (see mm_store_resolve for names). opts may be NULL. On failure *out is NULL. */
 MM_API MM_MUST_CHECK int mm_model_open(mm_model **out, const char *path, const mm_model_opts *opts, mm_err *err);
 MM_API void mm_model_close(mm_model **m);
 
-MM_API const mm_model_config *mm_model_get_config(const mm_model *m);
+/* "bert", "clip", "open_clip", "siglip", "imagebind", "languagebind". */
+MM_API const char *mm_model_family(const mm_model *m);
+MM_API const char *mm_modality_name(mm_modality mod); /* "text", "image" ... */
+/* NULL: the model has no way in for this modality. Video goes through the pictures' tower where there is none of its own. */
+MM_API const mm_tower_config *mm_model_get_config(const mm_model *m, mm_modality mod);
+/* How a picture, a sound or a video becomes the model's input; NULL for text and what the model does not take. */
+MM_API const mm_input_spec *mm_model_input_spec(const mm_model *m, mm_modality mod);
 MM_API const mm_tok *mm_model_tokenizer(const mm_model *m);
-/* Floats per vector. */
+/* Floats per vector, the same for all modalities. */
 MM_API size_t mm_model_dim(const mm_model *m);
 /* "name@16hex": name of the checkpoint and a hash of its shape, tokenizer, pooling and samples of its weights. Two files
  * with the same fingerprint give vectors of one space; a GGUF made by mm-quantize keeps the fingerprint of its source. */
@@ -71,6 +99,13 @@ MM_API uint64_t mm_model_source_hash(const mm_model *m);
 /* The text that the checkpoint wants before an input of this kind ("query", "passage", ...), NULL if it names none.
  * name NULL: the checkpoint's default prompt. */
 MM_API const char *mm_model_prompt(const mm_model *m, const char *name);
+/* How the model turns a cosine between two modalities into a probability: scale * cosine + bias through a softmax over the candidates, or
+ * through a sigmoid for each. A model that says nothing (bert) has scale 0. */
+typedef struct mm_logits {
+    float scale, bias;
+    int sigmoid;
+} mm_logits;
+MM_API mm_logits mm_model_logits(const mm_model *m);
 
 typedef struct mm_text_in {
     const char *p; /* valid UTF-8 */
@@ -88,6 +123,14 @@ typedef struct mm_text_out {
  * Returns 0, MM_ENOMEM, or MM_EDATA when an input is not valid UTF-8 (err names its number). */
 MM_API MM_MUST_CHECK int mm_model_embed_text(mm_model *m, const mm_text_in *in, size_t n, float *vec,
                                              mm_text_out *res, mm_err *err);
+
+/* The tokens of one text as the model sees it: cut, filled up where the model wants that. ids [window] is the caller's; *n are set,
+ * *pool the one that pooling takes (or 0). Same returns. */
+MM_API MM_MUST_CHECK int mm_model_text_ids(mm_model *m, mm_text_in in, int32_t *ids, size_t *n, mm_text_out *res, mm_err *err);
+
+/* Pictures, sound, video: x [n, views, frames, channels, height, width] as mm_input_make() gives them (mm_model_input_spec() has the
+ * numbers); vec [n, dim], the mean over an input's views. 0 or MM_ENOMEM. */
+MM_API MM_MUST_CHECK int mm_model_embed_input(mm_model *m, mm_modality mod, const float *x, size_t n, float *vec, mm_err *err);
 
 /* The same from token ids (special ones included): sequence s is ids[off[s]..off[s+1]). Ids must be below the vocabulary
  * and sequences within the window: MM_ESHAPE otherwise. vec [n, dim]. */

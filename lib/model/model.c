@@ -33,11 +33,24 @@ static const char *rename_tensor(const char *name, char buf[128], void *arg)
 /* A tensor that the family does not know may be one that changes the result (an adapter, a projection): refused, not ignored. */
 static int canonical_names(mm_model *m, mm_err *err)
 {
-    naming n = { mm_family_find(m->cfg.family), NULL };
+    naming n = { mm_family_find(m->family), NULL };
     if (mm_store_is_gguf(m->store)) return 0;
     int r = mm_store_rename(m->store, rename_tensor, &n, err);
-    if (!r && n.unknown) r = mm_fail(err, MM_EUNSUP, "tensor '%s' is not known for model_type '%s'", n.unknown, m->cfg.family);
+    if (!r && n.unknown) r = mm_fail(err, MM_EUNSUP, "tensor '%s' is not known for model_type '%s'", n.unknown, m->family);
     return r;
+}
+
+/* Vectors of all modalities share one space. */
+static int same_width(const mm_model *m, mm_err *err)
+{
+    for (int i = 0; i < MM_MODALITIES; i++) {
+        const mm_tower_config *c = &m->tower[i].cfg;
+        int64_t w = c->proj ? c->proj : c->width;
+        if (c->layers && (size_t)w != mm_model_dim(m))
+            return mm_fail(err, MM_ESHAPE, "vectors of %s have %lld numbers, those of another modality %zu", mm_modality_name((mm_modality)i),
+                           (long long)w, mm_model_dim(m));
+    }
+    return 0;
 }
 
 int mm_model_open(mm_model **out, const char *path, const mm_model_opts *opts, mm_err *err)
@@ -53,7 +66,8 @@ int mm_model_open(mm_model **out, const char *path, const mm_model_opts *opts, m
     if (!r) {
         r = mm_config_read(m, err);
         if (!r) r = canonical_names(m, err);
-        if (!r) r = mm_tokenizer_load(m, err);
+        if (!r) r = same_width(m, err);
+        if (!r && m->tower[MM_TEXT].cfg.layers) r = mm_tokenizer_load(m, err);
         if (!r) r = mm_weights_load(m, err);
         if (!r) r = mm_fingerprint_make(m, path, err);
         if (r) mm_err_prefix(err, "'%s': ", path);
@@ -63,7 +77,16 @@ int mm_model_open(mm_model **out, const char *path, const mm_model_opts *opts, m
     return r;
 }
 
-const mm_model_config *mm_model_get_config(const mm_model *m) { return &m->cfg; }
+const char *mm_model_family(const mm_model *m) { return m->family; }
+const mm_tower_config *mm_model_get_config(const mm_model *m, mm_modality mod) { return m->via[mod] ? &m->via[mod]->cfg : NULL; }
+const mm_input_spec *mm_model_input_spec(const mm_model *m, mm_modality mod) { return mod != MM_TEXT && m->via[mod] ? &m->spec[mod] : NULL; }
 const mm_tok *mm_model_tokenizer(const mm_model *m) { return m->tok; }
-size_t mm_model_dim(const mm_model *m) { return (size_t)m->cfg.width; }
+mm_logits mm_model_logits(const mm_model *m) { return m->logits; }
 const char *mm_model_fingerprint(const mm_model *m) { return m->fingerprint; }
+
+size_t mm_model_dim(const mm_model *m)
+{
+    for (int i = 0; i < MM_MODALITIES; i++)
+        if (m->tower[i].cfg.layers) return (size_t)(m->tower[i].cfg.proj ? m->tower[i].cfg.proj : m->tower[i].cfg.width);
+    return 0;
+}

@@ -5,13 +5,44 @@
 #include "model/mm_family.h"
 #include "model/mm_model.h"
 
+#define MM_MAX_WIDTH (1 << 16)
+#define MM_MAX_LAYERS 1024
+
 typedef struct mm_layer {
     mm_linear qkv, out, up, down;
     mm_norm attn_norm, ff_norm;
+    const float *bias_k, *bias_v; /* [width] or NULL */
+    /* over the frames of a place, before the rest */
+    mm_linear time_qkv, time_out;
+    mm_norm time_norm;
+    const float *time_embd; /* [frames, width] */
 } mm_layer;
 
+/* Pooling by attention (SigLIP's head): a learned query over all tokens, then a feed-forward step. */
+typedef struct mm_map_head {
+    const float *query; /* [width], through the query's projection already */
+    mm_linear kv, out, up, down;
+    mm_norm norm;
+} mm_map_head;
+
+typedef struct mm_tower {
+    mm_tower_config cfg;
+    mm_layer *layers;
+    mm_norm embd_norm, post_norm, patch_norm;
+    const void *tok_embd; /* [vocab, width] as stored */
+    int tok_embd_type;
+    const float *pos_embd; /* [positions, width] float32; bert: the row of token type 0 added */
+    const float *class_embd; /* [width], its position added, or NULL */
+    mm_linear patch, proj;
+    mm_map_head map;
+} mm_tower;
+
 struct mm_model {
-    mm_model_config cfg;
+    char family[16];
+    mm_tower tower[MM_MODALITIES]; /* cfg.layers 0: there is none */
+    mm_tower *via[MM_MODALITIES];  /* the tower that a modality goes through, or NULL */
+    mm_input_spec spec[MM_MODALITIES];
+    mm_logits logits;
     mm_model_opts opts;
     mm_store *store; /* the token table stays mapped */
     mm_tok *tok;
@@ -20,11 +51,6 @@ struct mm_model {
     mm_arena *scratch; /* [opts.threads], of the activations */
     void **packed;  /* packed matrices, to be freed */
     size_t n_packed;
-    mm_layer *layers;
-    mm_norm embd_norm;
-    const void *tok_embd; /* [vocab, width] as stored */
-    int tok_embd_type;
-    const float *pos_embd; /* [positions, width] float32, the row of token type 0 added */
     char *fingerprint;
     uint64_t source_hash;
     struct {
@@ -34,8 +60,24 @@ struct mm_model {
     char *default_prompt; /* name, or NULL */
 };
 
-/* config.c: fill m->cfg and the prompts from the checkpoint's own files. */
+/* ---- configuration: fill towers, specs and prompts from the checkpoint's own files ---- */
 int mm_config_read(mm_model *m, mm_err *err);
+int mm_config_bert(mm_model *m, mm_err *err);         /* config_bert.c, folders and GGUF */
+int mm_config_clip(mm_model *m, mm_err *err);         /* config_clip.c: clip, siglip, languagebind as transformers writes them */
+int mm_config_open_clip(mm_model *m, mm_err *err);    /* config_open_clip.c */
+int mm_config_imagebind(mm_model *m, mm_err *err);    /* config_imagebind.c */
+int mm_config_picture(mm_model *m, mm_err *err);      /* config_picture.c: preprocessor_config.json into m->spec[MM_IMAGE] */
+/* Video as `frames` pictures, their vectors averaged, where a model has no tower for it. */
+void mm_config_video_by_frames(mm_model *m);
+/* One optional JSON file of the checkpoint; *out is NULL when it is not there. */
+int mm_config_file(const mm_store *st, const char *name, json_t **out, mm_err *err);
+/* An optional number within min..max. */
+int mm_config_num(const json_t *j, const char *key, double min, double max, double dflt, double *out, mm_err *err);
+int mm_act_by_name(const char *s, mmk_act *act, mm_err *err);
+int mm_tower_check(const mm_tower_config *c, mm_err *err);
+/* The id of tokenizer_config.json's pad_token; dflt where it names none. Needs m->tok. */
+int mm_pad_id(const mm_model *m, int32_t dflt, int32_t *out, mm_err *err);
+
 /* vocab.c: the tokenizer from whichever file the checkpoint has. */
 int mm_tokenizer_load(mm_model *m, mm_err *err);
 /* load.c */
@@ -43,7 +85,22 @@ int mm_weights_load(mm_model *m, mm_err *err);
 /* fingerprint.c */
 int mm_fingerprint_make(mm_model *m, const char *path, mm_err *err);
 
-/* x [rows, width] -> [rows, width], over the memory of x. */
-mm_tensor mm_block(mm_graph *g, const mm_model_config *c, const mm_layer *l, mm_tensor x, const mm_ragged *r);
+/* x [rows, width] -> [rows, width], over the memory of x. frames: of one input, where time_attention is on. With bias_kv the last row of
+ * every sequence stands for the learned key and value. */
+mm_tensor mm_block(mm_graph *g, const mm_tower_config *c, const mm_layer *l, mm_tensor x, const mm_ragged *r);
+
+/* tower.c. What goes through a tower: token ids, sequence s being ids[off[s]..off[s+1]); or inputs x [n, frames, channels, h, w], all of
+ * `rows_each` tokens (off is NULL). vec [n, dim]. */
+typedef struct mm_tower_job {
+    const mm_tower *t;
+    const int32_t *ids;
+    const size_t *off;
+    const float *x;
+    size_t n;
+} mm_tower_job;
+int mm_tower_run(mm_model *m, const mm_tower_job *j, float *vec, mm_err *err);
+/* Tokens of one input of a patch tower, the class token included. */
+size_t mm_tower_tokens(const mm_tower_config *c);
+size_t mm_tower_grid(const mm_tower_config *c, size_t *gh, size_t *gw); /* patches of one frame (group of patch_t frames) */
 
 #endif

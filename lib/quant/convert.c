@@ -91,8 +91,8 @@ static int choose(const job *j, struct out *o, mm_err *err)
         return 0; /* the writer refuses what GGUF does not have */
     }
     if (t->ndim <= 1) o->to = MM_F32;
-    else if (j->family && (ends(o->name, "_norm.weight") || !strcmp(o->name, "position_embd.weight") ||
-                           !strcmp(o->name, "token_types.weight")))
+    else if (j->family && (ends(o->name, "_norm.weight") || ends(o->name, "position_embd.weight") ||
+                           ends(o->name, "token_types.weight") || ends(o->name, "time_embd.weight") || ends(o->name, "proj_t.weight")))
         o->to = MM_F32, o->note = want == MM_F32 ? NULL : "small table, kept as f32";
     else if (columns(t) % mm_dtype_get(want)->block)
         o->to = MM_F16, o->note = "rows do not divide into blocks of 32, kept as f16";

@@ -93,7 +93,7 @@ static void arch_u32(job *j, const char *key, int64_t v)
     mm_gguf_kv_u32(j->w, name, (uint32_t)v);
 }
 
-static void shape_keys(job *j, const mm_model_config *c)
+static void shape_keys(job *j, const mm_tower_config *c)
 {
     static const char *const acts[] = { [MMK_ACT_GELU_ERF] = "gelu",
                                         [MMK_ACT_GELU_TANH] = "gelu_new",
@@ -140,7 +140,7 @@ static int tokenizer_keys(job *j, const mm_model *m, mm_err *err)
                   { MM_TOK_MASK, { "mask", NULL } } };
     enum { NORMAL = 1, CONTROL = 3, UNUSED = 5 };
     const mm_tok *tok = mm_model_tokenizer(m);
-    const mm_model_config *c = mm_model_get_config(m);
+    const mm_tower_config *c = mm_model_get_config(m, MM_TEXT);
     size_t n = (size_t)c->vocab; /* a row of the table without a token still counts */
     mm_slice *v = mm_arena_alloc(&j->arena, n, sizeof *v);
     int32_t *type = mm_arena_alloc(&j->arena, n, sizeof *type);
@@ -237,6 +237,18 @@ static int prompt_keys(job *j, mm_err *err)
     return r;
 }
 
+/* Rows and columns, as the products see them: GGUF has four dimensions at most, and blocks run along the last. */
+static const mm_store_tensor *fold(mm_store_tensor *to, const mm_store_tensor *t)
+{
+    int first = 0;
+    while (t->ndim - first > 1 && t->shape[first] == 1) first++;
+    *to = *t;
+    to->ndim = t->ndim - first > 2 ? 2 : t->ndim - first;
+    for (int i = 0; i < to->ndim; i++) to->shape[i] = t->shape[first + i];
+    for (int i = first + 2; i < t->ndim; i++) to->shape[1] *= t->shape[i];
+    return to;
+}
+
 static int folder_tensors(job *j, const mm_family *f, mm_err *err)
 {
     for (size_t i = 0; i < mm_store_count(j->st); i++) {
@@ -246,7 +258,7 @@ static int folder_tensors(job *j, const mm_family *f, mm_err *err)
         if (!name)
             return mm_fail(err, MM_EUNSUP, "tensor '%s' is not known for model_type '%s'", t->name, f->name);
         if (!name[0]) continue;
-        j->out[j->n].t = t;
+        j->out[j->n].t = fold(&j->out[j->n].folded, t);
         if (!(j->out[j->n].name = mm_arena_strndup(&j->arena, name, strlen(name))))
             return mm_fail(err, MM_ENOMEM, "out of memory");
         j->n++;
@@ -254,24 +266,47 @@ static int folder_tensors(job *j, const mm_family *f, mm_err *err)
     return 0;
 }
 
+/* What the keys of a GGUF cannot say comes along as it is: a folder's configuration files, each as one string. */
+static int file_keys(job *j, mm_err *err)
+{
+    static const char *const names[] = { "config.json",           "open_clip_config.json", "preprocessor_config.json",
+                                         "tokenizer_config.json", "tokenizer.json",        "vocab.json",
+                                         "merges.txt" };
+    int has_tokenizer = 0;
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        const char *p;
+        size_t len;
+        char key[64];
+        int r = has_tokenizer && i > 4 ? 1 : mm_store_file(j->st, names[i], &p, &len, err);
+        if (r < 0) return r;
+        if (r) continue;
+        if (i == 4) has_tokenizer = 1;
+        char *copy = mm_arena_strndup(&j->arena, p, len);
+        if (!copy) return mm_fail(err, MM_ENOMEM, "out of memory");
+        snprintf(key, sizeof key, "mm.file.%s", names[i]);
+        mm_gguf_kv_str(j->w, i == 4 ? "tokenizer.huggingface.json" : key, copy);
+    }
+    return 0;
+}
+
 static int from_folder(job *j, const char *in, mm_err *err)
 {
-    const char *type;
-    int r = mm_json_get_str(mm_store_config(j->st), "model_type", "", &type, err);
-    if (r) return r;
-    const mm_family *f = mm_family_find(type);
-    if (!f) return mm_fail(err, MM_EUNSUP, "'%s': model_type '%s' is not supported", in, type);
     mm_model *m;
-    if ((r = mm_model_open(&m, in, NULL, err)))
-        return r; /* checks shapes and reads everything there is to know */
+    int r = mm_model_open(&m, in, NULL, err); /* checks shapes and reads everything there is to know */
+    if (r) return r;
+    const mm_family *f = mm_family_find(mm_model_family(m));
     snprintf(j->arch, sizeof j->arch, "%s", f->name);
     j->family = 1;
     mm_gguf_kv_str(j->w, "general.architecture", j->arch);
     mm_gguf_kv_str(j->w, "general.type", "model");
     identity(j, m, 1);
-    shape_keys(j, mm_model_get_config(m));
-    r = tokenizer_keys(j, m, err);
-    if (!r) r = prompt_keys(j, err);
+    if (!strcmp(f->name, "bert")) {
+        shape_keys(j, mm_model_get_config(m, MM_TEXT));
+        r = tokenizer_keys(j, m, err);
+        if (!r) r = prompt_keys(j, err);
+    } else {
+        r = file_keys(j, err);
+    }
     if (!r) r = folder_tensors(j, f, err);
     mm_model_close(&m);
     return r;
@@ -279,6 +314,10 @@ static int from_folder(job *j, const char *in, mm_err *err)
 
 int describe(job *j, const char *in, mm_err *err)
 {
+    const char *p;
+    size_t len;
     if (mm_store_is_gguf(j->st)) return from_gguf(j, in, err);
-    return mm_store_config(j->st) ? from_folder(j, in, err) : from_tensors(j, in);
+    if (mm_store_config(j->st)) return from_folder(j, in, err);
+    int r = mm_store_file(j->st, "open_clip_config.json", &p, &len, err);
+    return r < 0 ? r : r ? from_tensors(j, in) : from_folder(j, in, err);
 }

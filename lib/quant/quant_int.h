@@ -13,6 +13,7 @@ typedef struct job {
         const char *name;
         int to;
         const char *note;
+        mm_store_tensor folded; /* t may point here: a convolution's weights as a matrix, without dimensions of 1 in front */
     } *out;
     size_t n;
     mm_arena arena; /* names */

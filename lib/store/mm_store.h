@@ -68,8 +68,8 @@ MM_API int mm_store_uses(const mm_store *st, const char *path);
 MM_API void mm_store_release(const mm_store *st, const mm_store_tensor *t);
 
 /* ---- a folder's own files ---- */
-/* Map a file of the folder ("tokenizer.json", "1_Pooling/config.json"); valid until close. 0: *p, *len set;
- * 1: there is no such file (or the store is a single file); MM_EIO: it cannot be read. */
+/* Map a file of the folder ("tokenizer.json", "1_Pooling/config.json"); valid until close. A GGUF that was made from a folder carries
+ * its small files as keys "mm.file.NAME". 0: *p, *len set; 1: there is no such file; MM_EIO: it cannot be read. */
 MM_API MM_MUST_CHECK int mm_store_file(const mm_store *st, const char *name, const char **p, size_t *len,
                                        mm_err *err);
 /* config.json, or NULL. Borrowed. */

@@ -186,10 +186,21 @@ static int open_split(mm_store *st, const char *path, mm_err *err)
 
 /* ---- folders ---- */
 
+/* A GGUF may carry the small files of the folder it was made from, as strings. */
+static int gguf_file(const mm_store *st, const char *name, const char **p, size_t *len, mm_err *err)
+{
+    char key[160];
+    snprintf(key, sizeof key, "mm.file.%s", name);
+    int r = mm_store_kv_str(st, key, NULL, p, err);
+    if (r || !*p) return r ? r : 1;
+    *len = strlen(*p);
+    return 0;
+}
+
 int mm_store_file(const mm_store *cst, const char *name, const char **p, size_t *len, mm_err *err)
 {
     mm_store *st = (mm_store *)cst; /* a cache of mappings, filled while the model is opened */
-    if (!st->dir) return 1;
+    if (!st->dir) return gguf_file(st, name, p, len, err);
     for (size_t i = 0; i < st->n_aux; i++)
         if (!strcmp(st->aux[i].name, name)) {
             *p = st->aux[i].map.p ? (const char *)st->aux[i].map.p : "";
@@ -261,27 +272,36 @@ static int open_shards(mm_store *st, const char *p, size_t len, mm_err *err)
     return r;
 }
 
+static int read_config(mm_store *st, const char *path, const char *p, size_t len, mm_err *err)
+{
+    if (len > CONFIG_MAX || !(st->config = mm_json_load(p, len, "config.json", err)))
+        return len > CONFIG_MAX ? mm_fail(err, MM_EDATA, "'%s': config.json is too large", path)
+                                : (mm_err_prefix(err, "'%s': ", path), MM_EDATA);
+    return 0;
+}
+
 static int open_folder(mm_store *st, const char *path, mm_err *err)
 {
+    static const char *const weights[] = { "model.safetensors", "open_clip_model.safetensors", "open_clip_pytorch_model.safetensors" };
     const char *p;
     size_t len;
     if (!(st->dir = strdup(path))) return mm_fail(err, MM_ENOMEM, "out of memory");
     int r = mm_store_file(st, "config.json", &p, &len, err);
+    if (r == 0) r = read_config(st, path, p, len, err);
+    else if (r == 1 && (r = mm_store_file(st, "open_clip_config.json", &p, &len, err)) == 1)
+        return mm_fail(err, MM_EDATA, "'%s' is no model folder: there is no config.json", path);
     if (r < 0) return r;
-    if (r == 1) return mm_fail(err, MM_EDATA, "'%s' is no model folder: there is no config.json", path);
-    if (len > CONFIG_MAX || !(st->config = mm_json_load(p, len, "config.json", err)))
-        return len > CONFIG_MAX ? mm_fail(err, MM_EDATA, "'%s': config.json is too large", path)
-                                : (mm_err_prefix(err, "'%s': ", path), MM_EDATA);
     if ((r = mm_store_file(st, "model.safetensors.index.json", &p, &len, err)) < 0) return r;
     if (r == 0) return (r = open_shards(st, p, len, err)) ? mm_err_prefix(err, "'%s': ", path), r : 0;
-    if ((r = mm_store_file(st, "model.safetensors", &p, &len, err)) < 0) return r;
-    if (r == 0) return open_in(st, "model.safetensors", err);
-    if (mm_store_file(st, "pytorch_model.bin", &p, &len, err) == 0)
-        return mm_fail(err, MM_EUNSUP,
-                       "'%s' has its weights only as pytorch_model.bin, a Python pickle, which is not read: "
-                       "convert it to "
-                       "model.safetensors",
-                       path);
+    for (size_t i = 0; i < sizeof weights / sizeof *weights; i++) {
+        if ((r = mm_store_file(st, weights[i], &p, &len, err)) < 0) return r;
+        if (r == 0) return open_in(st, weights[i], err);
+    }
+    static const char *const pickles[] = { "pytorch_model.bin", "open_clip_pytorch_model.bin", "imagebind_huge.pth" };
+    for (size_t i = 0; i < sizeof pickles / sizeof *pickles; i++)
+        if (mm_store_file(st, pickles[i], &p, &len, err) == 0)
+            return mm_fail(err, MM_EUNSUP, "'%s' has its weights only as %s, a Python pickle, which is not read: convert it to model.safetensors",
+                           path, pickles[i]);
     return mm_fail(err, MM_EDATA, "'%s' has no model.safetensors", path);
 }
 
@@ -293,7 +313,13 @@ int mm_store_open(mm_store **out, const char *path, mm_err *err)
     mm_store *st = calloc(1, sizeof *st);
     if (!st) return mm_fail(err, MM_ENOMEM, "out of memory");
     int r = S_ISDIR(sb.st_mode) ? open_folder(st, path, err) : open_file(st, path, err);
-    if (!r && st->gguf) r = open_split(st, path, err);
+    if (!r && st->gguf) {
+        const char *p;
+        size_t len;
+        r = open_split(st, path, err);
+        if (!r && (r = mm_store_file(st, "config.json", &p, &len, err)) == 0) r = read_config(st, path, p, len, err);
+        else if (r == 1) r = 0;
+    }
     if (r) mm_store_close(&st);
     *out = st;
     return r;

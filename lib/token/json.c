@@ -99,7 +99,11 @@ static int normalizer(mm_tok *t, const json_t *j, mm_err *err)
         r = mm_json_get_bool(j, "strip_right", 1, &n.right, err);
     } else if (!strcmp(type, "Replace")) {
         n.op = NORM_REPLACE;
-        if ((r = pattern(t, j, "normalizer", &n.from, &n.from_len, &n.match, err))) return r;
+        const json_t *re = json_object_get(json_object_get(j, "pattern"), "Regex");
+        n.by_set = json_is_string(re) && tok_regex_set(json_string_value(re), json_string_length(re), n.set, &n.set_most);
+        r = n.by_set ? keep(t, json_string_value(re), json_string_length(re), &n.from, &n.from_len, err)
+                     : pattern(t, j, "normalizer", &n.from, &n.from_len, &n.match, err);
+        if (r) return r;
         r = text_of(t, j, "content", &n.to, &n.to_len, err);
         if (!n.match && !n.from_len) r = mm_fail(err, MM_EUNSUP, "normalizer replaces an empty string");
     } else if (!strcmp(type, "Prepend")) {

@@ -197,12 +197,20 @@ static int each(const norm *n, const view *in, txt *out)
     return e;
 }
 
+static size_t match_set(const norm *n, const char *s, size_t len)
+{
+    size_t k = 0;
+    while (k < len && k < n->set_most && (unsigned char)s[k] < 128 && n->set[s[k] / 64] >> s[k] % 64 & 1) k++;
+    return k;
+}
+
 static int replace(const norm *n, const view *in, txt *out)
 {
     size_t start = 0;
     for (size_t i = 0; i < in->len;) {
         size_t k;
-        if (n->match) k = n->match(in->s, i, in->len);
+        if (n->by_set) k = match_set(n, in->s + i, in->len - i);
+        else if (n->match) k = n->match(in->s, i, in->len);
         else k = n->from_len <= in->len - i && !memcmp(in->s + i, n->from, n->from_len) ? n->from_len : 0;
         if (!k) {
             i++;

@@ -255,3 +255,34 @@ match_fn *tok_regex(const char *pattern, size_t len)
         if (strlen(known[i].pattern) == len && !memcmp(known[i].pattern, pattern, len)) return known[i].match;
     return NULL;
 }
+
+/* One character of a bracket: 0 if it is not a plain ASCII one. */
+static int set_char(const char **p, const char *end)
+{
+    int c = (unsigned char)*(*p)++;
+    if (c != '\\') return c < 128 && c != '[' && c != ']' && c != '&' && c ? c : 0;
+    if (*p == end) return 0;
+    c = (unsigned char)*(*p)++;
+    int letter = (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z');
+    return c < 128 && !letter ? c : 0;
+}
+
+int tok_regex_set(const char *pattern, size_t len, uint64_t set[2], size_t *most)
+{
+    const char *p = pattern + 1, *end = pattern + len;
+    *most = 1;
+    if (len > 3 && end[-1] == '+') end--, *most = SIZE_MAX;
+    if (end - pattern < 3 || pattern[0] != '[' || end[-1] != ']' || *p == '^') return 0;
+    end--;
+    set[0] = set[1] = 0;
+    while (p < end) {
+        int a = set_char(&p, end), b = a;
+        if (!a) return 0;
+        if (end - p > 1 && *p == '-') {
+            p++;
+            if (!(b = set_char(&p, end)) || b < a) return 0;
+        }
+        for (; a <= b; a++) set[a / 64] |= (uint64_t)1 << a % 64;
+    }
+    return 1;
+}

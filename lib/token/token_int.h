@@ -85,6 +85,9 @@ typedef struct norm {
     const char *from, *to;            /* replace (from or match), prepend (to); charsmap: replacements, NUL-separated */
     size_t from_len, to_len;
     match_fn *match;
+    int by_set;           /* replace: a run of at most set_most of the ASCII characters in set */
+    uint64_t set[2];
+    size_t set_most;
     const uint32_t *unit; /* charsmap: double array */
     size_t units;
 } norm;
@@ -212,6 +215,8 @@ int tok_charsmap_open(norm *n, const char *p, size_t len, mm_err *err); /* p liv
 
 /* regex.c: NULL: not known */
 match_fn *tok_regex(const char *pattern, size_t len);
+/* "[...]" or "[...]+" of ASCII characters, escaped signs and ranges: 1 and the set of them, *most 1 or SIZE_MAX; 0 for anything else. */
+int tok_regex_set(const char *pattern, size_t len, uint64_t set[2], size_t *most);
 match_fn tok_match_gpt2, tok_match_number, tok_match_numbers, tok_match_space, tok_match_punct, tok_match_word;
 
 /* split.c: words of in[from..to) by all pre-tokenizers. *out, *words: text and pieces of it, in w. 0 or MM_ENOMEM. first: the

@@ -54,7 +54,7 @@ static void ref_norm(double *y, const double *x, const float *g, const float *b,
     }
 }
 
-static void ref_attention(double *out, const double *qkv, const mm_model_config *c, const size_t *off, int nseq)
+static void ref_attention(double *out, const double *qkv, const mm_tower_config *c, const size_t *off, int nseq)
 {
     int H = (int)c->heads, KV = (int)c->kv_heads, D = (int)c->head_dim, ld = (H + 2 * KV) * D;
     for (int s = 0; s < nseq; s++)
@@ -78,7 +78,7 @@ static void ref_attention(double *out, const double *qkv, const mm_model_config 
             }
 }
 
-static void one(const char *name, mm_model_config c, int threads)
+static void one(const char *name, mm_tower_config c, int threads)
 {
     static const size_t off[] = { 0, 1, 8, 8, 37, 50 };
     enum { NSEQ = 5, ROWS = 50 };
@@ -134,7 +134,7 @@ static void one(const char *name, mm_model_config c, int threads)
 
 int main(void)
 {
-    mm_model_config c = { .width = 48, .ff_width = 100, .heads = 4, .kv_heads = 4, .head_dim = 12, .eps = 1e-5f, .act = MMK_ACT_GELU_ERF }, v;
+    mm_tower_config c = { .width = 48, .ff_width = 100, .heads = 4, .kv_heads = 4, .head_dim = 12, .eps = 1e-5f, .act = MMK_ACT_GELU_ERF }, v;
     one("post-norm, exact GELU", c, 1);
     one("two threads", c, 2);
     v = c, v.pre_norm = 1;

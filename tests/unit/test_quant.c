@@ -35,7 +35,7 @@ static float *embed(const char *path, char fingerprint[128])
     snprintf(fingerprint, 128, "%s", mm_model_fingerprint(m));
     const char *q = mm_model_prompt(m, "query");
     ok(q && !strcmp(q, "query: "), "%s: prompt", path);
-    is_int(mm_model_get_config(m)->window, 48, "... window");
+    is_int(mm_model_get_config(m, MM_TEXT)->window, 48, "... window");
     mm_model_close(&m);
     return v;
 }
