@@ -38,7 +38,7 @@ typedef struct mm_tower {
 } mm_tower;
 
 struct mm_model {
-    char family[16];
+    char family[24];
     mm_tower tower[MM_MODALITIES]; /* cfg.layers 0: there is none */
     mm_tower *via[MM_MODALITIES];  /* the tower that a modality goes through, or NULL */
     mm_input_spec spec[MM_MODALITIES];
