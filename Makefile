@@ -29,7 +29,10 @@ $(call need,libavformat,libavformat-dev)
 $(call need,libavcodec,libavcodec-dev)
 $(call need,libswscale,libswscale-dev)
 $(call need,libswresample,libswresample-dev)
-DEPS := jansson libutf8proc sndfile libavformat libavcodec libavutil libswscale libswresample
+$(call need,libjpeg,libjpeg62-turbo-dev)
+$(call need,libwebp,libwebp-dev)
+$(call need,libwebpdemux,libwebp-dev)
+DEPS := jansson libutf8proc sndfile libavformat libavcodec libavutil libswscale libswresample libjpeg libwebp libwebpdemux
 DEPS_CFLAGS := $(shell $(PKG_CONFIG) --cflags $(DEPS))
 DEPS_LIBS := $(shell $(PKG_CONFIG) --libs $(DEPS))
 endif
@@ -52,7 +55,7 @@ LINK = $(CC) $(CFLAGS) -fopenmp $(LDFLAGS)
 AVX2 := -mavx2 -mfma -mf16c -mpopcnt
 AVX512 := $(AVX2) -mavx512f -mavx512bw -mavx512dq -mavx512vl -mprefer-vector-width=512
 file_flags = $(if $(filter kernels/ref/%,$1),-ffp-contract=off -fno-tree-vectorize,) \
-	$(if $(filter %_avx2.c,$1),$(AVX2),) $(if $(filter %_avx512.c,$1),$(AVX512),) \
+	$(if $(filter lib/media/%,$1),-ffp-contract=off,) $(if $(filter %_avx2.c,$1),$(AVX2),) $(if $(filter %_avx512.c,$1),$(AVX512),) \
 	$(if $(filter %_vnni.c,$1),$(AVX512) -mavx512vnni,) \
 	$(if $(filter %_amx.c,$1),$(AVX512) -mavx512vnni -mavx512bf16 -mamx-tile -mamx-bf16 -mamx-int8,) \
 	$(if $(filter %_dotprod.c,$1),-march=armv8.2-a+dotprod+fp16,) $(if $(filter %_i8mm.c,$1),-march=armv8.2-a+i8mm+dotprod,)
@@ -166,8 +169,8 @@ install: all
 	$(INSTALL) -m 755 $(B)/libmm.so $(DESTDIR)$(libdir)/libmm.so.0
 	ln -sf libmm.so.0 $(DESTDIR)$(libdir)/libmm.so
 	for h in $(HEADERS); do d=$${h#lib/}; $(INSTALL) -D -m 644 $$h $(DESTDIR)$(includedir)/mm/$$d || exit 1; done
-	printf 'prefix=%s\nlibdir=%s\nincludedir=%s\n\nName: mm\nDescription: multimodal models as a C library\nVersion: %s\nRequires: jansson\nLibs: -L$${libdir} -lmm\nLibs.private: -lutf8proc -lsndfile -lavformat -lavcodec -lavutil -lswscale -lswresample -lm -lpthread -ldl -fopenmp\nCflags: -I$${includedir}/mm\n' \
-	  '$(prefix)' '$(libdir)' '$(includedir)' '$(VERSION)' > $(DESTDIR)$(libdir)/pkgconfig/mm.pc
+	printf 'prefix=%s\nlibdir=%s\nincludedir=%s\n\nName: mm\nDescription: multimodal models as a C library\nVersion: %s\nRequires: jansson\nLibs: -L$${libdir} -lmm\nLibs.private: %s -lm -lpthread -ldl -fopenmp\nCflags: -I$${includedir}/mm\n' \
+	  '$(prefix)' '$(libdir)' '$(includedir)' '$(VERSION)' '$(DEPS_LIBS)' > $(DESTDIR)$(libdir)/pkgconfig/mm.pc
 	for n in 1 5 7; do for m in man/*.$$n; do [ ! -e $$m ] || $(INSTALL) -m 644 $$m $(DESTDIR)$(mandir)/man$$n || exit 1; done; done
 	for f in $(FILTERS); do \
 	  sh scripts/completions bash $(B)/bin/$$f > $(DESTDIR)$(datadir)/bash-completion/completions/$$f && \
