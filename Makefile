@@ -94,7 +94,11 @@ $(B)/libmm.a: $(call obj,$(LIB_SRC))
 	$(Q)$(AR) rcs $@ $^
 $(B)/libmm.so: $(call obj,$(LIB_SRC))
 	$(Q)$(LINK) -shared -Wl,-soname,libmm.so.0 -o $@ $^ $(LIBS)
-$(B)/bin/%: $(B)/cmd/%.o $(call obj,$(CMD_COMMON)) $(B)/libmm.a
+# what filters share, as an archive: a filter takes what it uses, and starts without the libraries of the rest
+$(B)/libcmd.a: $(call obj,$(CMD_COMMON))
+	@rm -f $@
+	$(Q)$(AR) rcs $@ $^
+$(B)/bin/%: $(B)/cmd/%.o $(B)/libcmd.a $(B)/libmm.a
 	@mkdir -p $(@D)
 	$(Q)$(LINK) -o $@ $^ $(LIBS)
 $(B)/tests/unit/%: $(B)/tests/unit/%.o $(B)/libmm.a

@@ -1,22 +1,35 @@
-/* mm-embed - text into vectors. */
+/* mm-embed - text, pictures, sound and video into vectors. */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 #include "base/mm_base.h"
 #include "cmd/io.h"
+#include "cmd/known.h"
+#include "cmd/labels.h"
+#include "cmd/media.h"
 #include "model/mm_model.h"
 
 enum { CUT, SPLIT, ERROR };
+enum { EMIT_VECTORS, EMIT_INPUTS };
+#define MEDIA_WINDOW 32 /* media of one window: decoded while the window before is computed */
 
 static struct {
-    const char *model, *prompt, *prefix;
-    int pooling, normalize, overflow;
-    int64_t max_tokens, window;
+    const char *model, *prompt, *prefix, *append, *errors_to, *labels;
+    int pooling, normalize, overflow, modality, emit;
+    int64_t max_tokens, window, frames, top;
+    mm_strv known, templates;
+    mm_media_cli media;
     mm_io io;
-} o = { .pooling = -1, .normalize = -1, .window = 256 };
+} o = { .pooling = -1, .normalize = -1, .modality = -1, .window = 256, .top = 5, .media = MM_MEDIA_CLI_INIT };
 
 static const mm_opt opts[] = {
     MM_OPT_GROUP("Embedding"),
     MM_OPT_STR('m', "model", &o.model, "NAME", "model: a name, a folder or a file (default: $MM_MODEL)"),
+    MM_OPT_ENUM(0, "modality", &o.modality, "text|image|audio|video", "which part of a record to embed (default: video, image, audio, text)"),
+    MM_OPT_ENUM(0, "emit", &o.emit, "vectors|inputs", "write vectors (default), or what the model would see"),
     MM_OPT_STR(0, "prompt", &o.prompt, "NAME", "put the checkpoint's prompt of this name before each text"),
     MM_OPT_STR(0, "prefix", &o.prefix, "TEXT", "put TEXT before each text, in place of any prompt"),
     MM_OPT_ENUM(0, "pooling", &o.pooling, "mean|cls|last|max",
@@ -25,44 +38,67 @@ static const mm_opt opts[] = {
     MM_OPT_INT(0, "max-tokens", &o.max_tokens, "N", 3, 1 << 24, "use at most N tokens of each text"),
     MM_OPT_ENUM(0, "overflow", &o.overflow, "cut|split|error",
                 "what to do with longer texts (default: cut and say so)"),
+    MM_OPT_INT(0, "frames", &o.frames, "N", 1, 64, "frames of a video that a model for pictures sees (default 8)"),
     MM_OPT_INT(0, "window", &o.window, "N", 1, 1 << 20, "records considered together (default 256)"),
+    MM_OPT_GROUP("Labels"),
+    MM_OPT_STR(0, "labels", &o.labels, "FILE", "score the labels of FILE, one a line, for each input: zero-shot classification"),
+    MM_OPT_LIST(0, "template", &o.templates, "TEXT", "put labels in place of {} in TEXT; several are averaged (default: the label alone)"),
+    MM_OPT_INT(0, "top", &o.top, "N", 1, 1 << 20, "labels written (default 5)"),
+    MM_OPT_GROUP("Long runs"),
+    MM_OPT_LIST(0, "skip-known", &o.known, "FILE", "leave out files that this index or file of records holds unchanged"),
+    MM_OPT_STR(0, "append", &o.append, "FILE", "add to FILE and skip what it holds: a run that was stopped goes on"),
+    MM_OPT_STR(0, "errors-to", &o.errors_to, "FILE", "write the records that fail to FILE instead"),
+    MM_OPTS_MEDIA(o.media),
     MM_OPTS_IN(o.io),
     MM_OPTS_OUT(o.io),
     MM_OPT_END
 };
 
-/* One record of the window. Its text lies in `texts` at [at, at + len), prefix included. */
+/* One record of a window. */
 typedef struct item {
     mm_rec *rec;
-    size_t at, len, skip; /* skip: bytes of prefix */
-    int live;             /* has a text to embed */
+    enum { PASS, TEXT, MEDIA } kind; /* PASS: it failed, and is only written */
+    size_t at, len, skip;            /* its text in the window's `texts`, prefix included; skip: bytes of prefix */
+    mm_media_ref ref;
+    mm_job job;
+    mm_modality mod;
+    const float *vec; /* after computing */
+    mm_text_out res;
 } item;
+
+typedef struct window {
+    item *items;
+    size_t n, media;
+    mm_buf texts;
+    float *vec;
+} window;
 
 typedef struct state {
     mm_ctx *c;
     mm_model *m;
+    mm_workers *pool;
+    mm_known *known;
+    mm_labels *labels;
     const char *prefix;
-    size_t prefix_len, n, dim;
-    item *items;
-    mm_buf texts, file;
-    mm_text_in *in;
+    size_t prefix_len, dim;
+    int multi;      /* the model takes more than text: records say which modality was embedded */
+    int errors;     /* descriptor of --errors-to, or -1 */
+    window w[2];
+    mm_text_in *in; /* scratch of one window */
     mm_text_out *res;
-    float *vec;
+    const float **x;
+    int32_t *ids;
+    mm_buf file, out;
     mm_progress bar;
-    uint64_t done;
+    uint64_t done, skipped;
 } state;
 
-/* The text of a record: its key "text", or the file that a list of paths names. 0, or the code of the record's
- * failure. */
-static int find_text(state *s, mm_rec *rec, mm_slice *text)
+/* ---- what a record holds ---- */
+
+static int text_file(state *s, mm_rec *rec, const char *path, mm_slice *text)
 {
     static const char bom[] = "\xEF\xBB\xBF";
     mm_err err = { 0 };
-    int r = mm_rec_str(rec, "text", text, &err);
-    if (r < 0) return mm_rec_fail(rec, r, "%s", err.msg);
-    if (r > 0) return 0;
-    const char *path = mm_rec_path(rec);
-    if (!path) return mm_rec_fail(rec, MM_EDATA, "no key \"text\", and no path of a file");
     mm_buf_reset(&s->file);
     if (mm_file_read(&s->file, path, MM_MAX_LINE, &err)) return mm_rec_fail(rec, err.code, "%s", err.msg);
     *text = (mm_slice){ s->file.p, s->file.len };
@@ -71,41 +107,196 @@ static int find_text(state *s, mm_rec *rec, mm_slice *text)
         return mm_rec_fail(rec, MM_EDATA, "'%s' is no text file: it contains NUL bytes", path);
     size_t ok = mm_utf8_valid(text->p, text->len);
     if (ok < text->len) return mm_rec_fail(rec, MM_EDATA, "'%s' is not valid UTF-8 at byte %zu", path, ok + 1);
+    return 1;
+}
+
+/* Does the file begin like text? What does not, or cannot be read, is left to the decoders, who say what is wrong with it. */
+static int looks_like_text(const char *path)
+{
+    char head[512];
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    ssize_t n = fd < 0 ? -1 : read(fd, head, sizeof head);
+    if (fd >= 0) close(fd);
+    if (n <= 0 || memchr(head, 0, (size_t)n)) return 0;
+    /* a character may be cut at the end */
+    return (size_t)n - mm_utf8_valid(head, (size_t)n) < (n == sizeof head ? 4 : 1) && memcmp(head, "<svg", 4) && memcmp(head, "<?xml", 5);
+}
+
+/* The text of a record: its key "text", or the file that a list of paths names. 1, 0: it has none, or the code of its failure. */
+static int find_text(state *s, mm_rec *rec, mm_slice *text)
+{
+    mm_err err = { 0 };
+    int r = mm_rec_str(rec, "text", text, &err);
+    if (r < 0) return mm_rec_fail(rec, r, "%s", err.msg);
+    if (r > 0) return 1;
+    mm_slice blob;
+    if (mm_rec_blob(rec, &blob)) return 0;
+    const char *path = mm_rec_path(rec);
+    if (!path || (s->multi && o.modality != MM_TEXT && !looks_like_text(path))) return 0;
+    return text_file(s, rec, path, text);
+}
+
+static int take_media(state *s, window *w, item *it)
+{
+    /* the order of preference where one file holds several */
+    static const mm_modality order[] = { MM_VIDEO, MM_IMAGE, MM_AUDIO };
+    static const mm_modality of_ref[] = { MM_MODALITIES, MM_IMAGE, MM_AUDIO, MM_VIDEO };
+    mm_modality only = o.modality > 0 ? (mm_modality)o.modality : of_ref[it->ref.modality];
+    it->job.n = 0;
+    for (size_t i = 0; i < 3; i++) {
+        const mm_input_spec *spec = mm_model_input_spec(s->m, order[i]);
+        if (spec && (only == MM_MODALITIES || only == order[i])) it->job.spec[it->job.n++] = *spec;
+    }
+    if (!it->job.n) {
+        mm_rec_fail(it->rec, MM_EUNSUP, "this model takes no %s", only == MM_MODALITIES ? "pictures, sound or video" : mm_modality_name(only));
+        return 0;
+    }
+    it->job.src = it->ref.src;
+    it->job.opts = mm_media_input_opts(&o.media);
+    if (!s->pool) {
+        int r = mm_media_workers(&s->pool, &o.media, s->c);
+        if (r) return r;
+    }
+    int r = mm_workers_submit(s->pool, &it->job, &s->c->err);
+    if (r) return r;
+    it->kind = MEDIA;
+    w->media++;
     return 0;
 }
 
-static int take(state *s, item *it)
+/* 1: the record is known and left out. */
+static int take(state *s, window *w, item *it)
 {
     mm_slice text;
-    it->live = 0;
-    it->at = s->texts.len;
+    it->kind = PASS;
+    it->vec = NULL;
     mm_rec_del(it->rec, "embedding");
-    if (mm_rec_failed(it->rec) || find_text(s, it->rec, &text)) return 0;
-    mm_buf_add(&s->texts, s->prefix, s->prefix_len);
-    mm_buf_add(&s->texts, text.p, text.len);
-    if (s->texts.failed) return mm_fail(&s->c->err, MM_ENOMEM, "out of memory");
-    it->skip = s->prefix_len;
-    it->len = s->texts.len - it->at;
-    it->live = 1;
+    if (mm_rec_failed(it->rec)) return 0;
+    const char *path = s->known ? mm_rec_path(it->rec) : NULL;
+    if (path) {
+        int r = mm_known_check(s->known, it->rec, path);
+        if (r < 0) return mm_fail(&s->c->err, MM_ENOMEM, "out of memory");
+        if (r) return s->skipped++, 1;
+    }
+    int r = 0;
+    if (s->multi && o.modality != MM_TEXT) {
+        mm_slice v;
+        /* a key names a medium; a path or bytes are looked at */
+        int named = mm_rec_get(it->rec, "video", &v) || mm_rec_get(it->rec, "image", &v) || mm_rec_get(it->rec, "audio", &v);
+        if (named && (r = mm_media_find(it->rec, o.modality > 0 ? o.modality : MM_REF_ANY, &it->ref))) return r < 0 ? 0 : take_media(s, w, it);
+    }
+    if (o.modality <= 0 && (r = find_text(s, it->rec, &text)) < 0) return 0;
+    if (r > 0) {
+        it->at = w->texts.len;
+        mm_buf_add(&w->texts, s->prefix, s->prefix_len);
+        mm_buf_add(&w->texts, text.p, text.len);
+        if (w->texts.failed) return mm_fail(&s->c->err, MM_ENOMEM, "out of memory");
+        it->skip = s->prefix_len;
+        it->len = w->texts.len - it->at;
+        it->kind = TEXT;
+        it->mod = MM_TEXT;
+        return 0;
+    }
+    if (s->multi && o.modality != MM_TEXT && (r = mm_media_find(it->rec, o.modality > 0 ? o.modality : MM_REF_ANY, &it->ref)))
+        return r < 0 ? 0 : take_media(s, w, it);
+    if (s->multi) mm_rec_fail(it->rec, MM_EDATA, "no %s, and no path of a file", o.modality < 0 ? "text, image, audio or video" : mm_modality_name((mm_modality)o.modality));
+    else mm_rec_fail(it->rec, MM_EDATA, "no key \"text\", and no path of a file");
     return 0;
+}
+
+/* ---- what is written ---- */
+
+/* Every record goes out here. */
+static int write_record(state *s, mm_rec *rec)
+{
+    if (s->errors < 0 || !mm_rec_failed(rec)) return mm_io_put(&o.io, rec);
+    int r = mm_io_count(&o.io, rec);
+    if (r) return r;
+    mm_buf_reset(&s->out);
+    if (mm_rec_json(rec, MM_ENC_NONE, &s->out, &s->c->err) || mm_buf_addc(&s->out, '\n')) return mm_fail(&s->c->err, MM_ENOMEM, "out of memory");
+    r = mm_write_all(s->errors, s->out.p, s->out.len, &s->c->err);
+    return r ? mm_err_prefix(&s->c->err, "'%s': ", o.errors_to), r : 0;
 }
 
 static int add_vector(state *s, mm_rec *rec, const mm_text_out *res, const float *vec)
 {
     int r = mm_rec_set_str(rec, "model", mm_model_fingerprint(s->m), strlen(mm_model_fingerprint(s->m)));
+    if (!r && s->multi) r = mm_rec_set_str(rec, "modality", "text", 4);
     if (!r) r = mm_rec_set_int(rec, "tokens", res->tokens);
     if (!r && res->used < res->tokens) r = mm_rec_set_bool(rec, "truncated", 1);
+    if (!r && s->labels) r = mm_labels_report(s->labels, rec, vec, (size_t)o.top);
     if (!r) r = mm_rec_set_vec(rec, MM_F32, vec, s->dim);
     return r ? mm_fail(&s->c->err, MM_ENOMEM, "out of memory") : 0;
 }
 
+/* What the model would see: token ids, or an array as {"dtype":"F32","shape":[..],"b64":".."}. */
+static int emit_ids(state *s, item *it, const char *text, size_t len)
+{
+    size_t n;
+    mm_text_out res;
+    int r = mm_model_text_ids(s->m, (mm_text_in){ text, len }, s->ids, &n, &res, &s->c->err);
+    if (r) return r;
+    if (res.code) {
+        mm_rec_fail(it->rec, MM_EEMPTY, "the text has no tokens: there is nothing to embed");
+        return 0;
+    }
+    mm_buf_reset(&s->out);
+    for (size_t i = 0; i < n; i++) mm_buf_addf(&s->out, "%c%d", i ? ',' : '[', s->ids[i]);
+    mm_buf_addc(&s->out, ']');
+    r = s->out.failed || mm_rec_set_int(it->rec, "tokens", res.tokens) || (res.used < res.tokens && mm_rec_set_bool(it->rec, "truncated", 1)) ||
+        mm_rec_set(it->rec, "ids", s->out.p, s->out.len);
+    return r ? mm_fail(&s->c->err, MM_ENOMEM, "out of memory") : 0;
+}
+
+static int emit_array(state *s, item *it)
+{
+    const mm_input_spec *sp = &it->job.spec[it->job.chosen];
+    const int shape[] = { sp->views, sp->frames, sp->channels, sp->height, sp->width };
+    const mm_input_facts *f = &it->job.facts;
+    mm_buf *b = &s->out;
+    int first = sp->views > 1 ? 0 : sp->frames > 1 ? 1 : 2;
+    mm_buf_reset(b);
+    mm_buf_adds(b, "{\"dtype\":\"F32\",\"shape\":");
+    for (int i = first; i < 5; i++) mm_buf_addf(b, "%c%d", i == first ? '[' : ',', shape[i]);
+    mm_buf_adds(b, "],\"b64\":\"");
+    mm_base64_encode(b, it->job.x, mm_input_floats(sp) * sizeof(float));
+    mm_buf_adds(b, "\"}");
+    int r = b->failed || mm_rec_set(it->rec, "input", b->p, b->len);
+    if (!r && f->n_times) {
+        mm_buf_reset(b);
+        for (int i = 0; i < f->n_times; i++) mm_buf_addf(b, "%c%.6g", i ? ',' : '[', (double)f->times[i]);
+        mm_buf_addc(b, ']');
+        r = b->failed || mm_rec_set(it->rec, "times", b->p, b->len);
+    }
+    return r ? mm_fail(&s->c->err, MM_ENOMEM, "out of memory") : 0;
+}
+
+static int put_media(state *s, item *it)
+{
+    mm_rec *rec = it->rec;
+    if (!mm_rec_failed(rec)) {
+        const char *name = mm_modality_name(it->mod);
+        int r = o.emit == EMIT_VECTORS ? mm_rec_set_str(rec, "model", mm_model_fingerprint(s->m), strlen(mm_model_fingerprint(s->m))) : 0;
+        if (!r) r = mm_rec_set_str(rec, "modality", name, strlen(name));
+        if (!r) r = mm_media_report(rec, it->job.spec[it->job.chosen].source, &it->job.facts, o.media.quality);
+        if (!r && it->job.facts.info.truncated) mm_warn(s->c, "%s: ends early or is damaged; what came before was used", mm_rec_place(rec));
+        if (!r && it->job.facts.info.note[0]) mm_info(s->c, "%s: %s", mm_rec_place(rec), it->job.facts.info.note);
+        if (!r && o.emit == EMIT_INPUTS) r = emit_array(s, it);
+        else if (!r && s->labels) r = mm_labels_report(s->labels, rec, it->vec, (size_t)o.top);
+        if (!r && o.emit == EMIT_VECTORS) r = mm_rec_set_vec(rec, MM_F32, it->vec, s->dim);
+        if (r) return mm_fail(&s->c->err, MM_ENOMEM, "out of memory");
+    }
+    mm_workers_release(s->pool, &it->job);
+    return write_record(s, rec);
+}
+
 /* A text longer than the window becomes a record for every part. The first part is embedded already. */
-static int put_parts(state *s, item *it, const mm_text_out *first, const float *vec)
+static int put_parts(state *s, const window *w, item *it, const mm_text_out *first, const float *vec)
 {
     mm_rec *part = mm_rec_new();
     mm_buf whole = { 0 }, id = { 0 };
     mm_slice v;
-    const char *text = s->texts.p + it->at + it->skip;
+    const char *text = w->texts.p + it->at + it->skip;
     size_t len = it->len - it->skip, start = 0, end = first->used_len > it->skip ? first->used_len - it->skip : 0;
     mm_text_out res = *first;
     float *own = mm_realloc(NULL, s->dim, sizeof *own);
@@ -128,7 +319,7 @@ static int put_parts(state *s, item *it, const mm_text_out *first, const float *
             r = MM_ENOMEM;
         mm_buf_clear(&chunk);
         if (!r) r = add_vector(s, part, &(mm_text_out){ .tokens = res.used, .used = res.used }, own);
-        if (!r) r = mm_io_put(&o.io, part);
+        if (!r) r = write_record(s, part);
         start = end;
         while (start < len &&
                (text[start] == ' ' || text[start] == '\n' || text[start] == '\t' || text[start] == '\r'))
@@ -151,61 +342,140 @@ static int put_parts(state *s, item *it, const mm_text_out *first, const float *
     return r;
 }
 
-static int put(state *s, item *it, const mm_text_out *res, const float *vec)
+static int text_quality(state *s, mm_rec *rec, const char *text, size_t len)
 {
-    int r = 0;
-    if (it->live && res->code == MM_EEMPTY) {
-        mm_rec_fail(it->rec, MM_EEMPTY, "the text has no tokens: there is nothing to embed");
-    } else if (it->live && res->used < res->tokens && o.overflow == ERROR) {
-        mm_rec_fail(it->rec, MM_ELONG, "the text has %u tokens, the model takes %lld", res->tokens,
-                    (long long)mm_model_get_config(s->m, MM_TEXT)->window);
-    } else if (it->live && res->used < res->tokens && o.overflow == SPLIT) {
-        return put_parts(s, it, res, vec);
-    } else if (it->live) {
-        r = add_vector(s, it->rec, res, vec);
-    }
-    return r ? r : mm_io_put(&o.io, it->rec);
+    mm_text_quality q;
+    char json[128];
+    mm_text_measure(&q, text, len);
+    int n = snprintf(json, sizeof json, "{\"valid\":%s,\"characters\":%zu,\"repetition\":%.4g}", q.valid ? "true" : "false", q.characters,
+                     (double)q.repetition);
+    return mm_rec_set(rec, "quality", json, (size_t)n) ? mm_fail(&s->c->err, MM_ENOMEM, "out of memory") : 0;
 }
 
-static int flush_window(state *s)
+static int put(state *s, const window *w, item *it)
 {
-    size_t live = 0;
-    for (size_t i = 0; i < s->n; i++)
-        if (s->items[i].live) s->in[live++] = (mm_text_in){ s->texts.p + s->items[i].at, s->items[i].len };
-    int r = mm_model_embed_text(s->m, s->in, live, s->vec, s->res, &s->c->err);
-    live = 0;
-    for (size_t i = 0; i < s->n && !r; i++) {
-        item *it = &s->items[i];
-        r = put(s, it, &s->res[live], s->vec + live * s->dim);
-        live += (size_t)it->live;
+    const mm_text_out *res = &it->res;
+    int r = 0;
+    if (it->kind == MEDIA) return put_media(s, it);
+    if (it->kind == TEXT && o.emit == EMIT_INPUTS) {
+        r = emit_ids(s, it, w->texts.p + it->at, it->len);
+    } else if (it->kind == TEXT && res->code == MM_EEMPTY) {
+        mm_rec_fail(it->rec, MM_EEMPTY, "the text has no tokens: there is nothing to embed");
+    } else if (it->kind == TEXT && res->used < res->tokens && o.overflow == ERROR) {
+        mm_rec_fail(it->rec, MM_ELONG, "the text has %u tokens, the model takes %lld", res->tokens,
+                    (long long)mm_model_get_config(s->m, MM_TEXT)->window);
+    } else if (it->kind == TEXT && res->used < res->tokens && o.overflow == SPLIT) {
+        return put_parts(s, w, it, res, it->vec);
+    } else if (it->kind == TEXT) {
+        r = add_vector(s, it->rec, res, it->vec);
     }
-    s->done += s->n;
-    mm_progress_tick(&s->bar, s->done);
-    s->n = 0;
-    mm_buf_reset(&s->texts);
+    if (!r && it->kind == TEXT && o.media.quality && !mm_rec_failed(it->rec)) r = text_quality(s, it->rec, w->texts.p + it->at + it->skip, it->len - it->skip);
+    return r ? r : write_record(s, it->rec);
+}
+
+/* ---- a window ---- */
+
+static int compute_texts(state *s, window *w, float *vec, size_t *used)
+{
+    size_t n = 0;
+    for (size_t i = 0; i < w->n; i++)
+        if (w->items[i].kind == TEXT) s->in[n++] = (mm_text_in){ w->texts.p + w->items[i].at, w->items[i].len };
+    *used = n;
+    if (!n) return 0;
+    int r = mm_model_embed_text(s->m, s->in, n, vec, s->res, &s->c->err);
+    n = 0;
+    for (size_t i = 0; i < w->n && !r; i++) {
+        if (w->items[i].kind != TEXT) continue;
+        w->items[i].res = s->res[n];
+        w->items[i].vec = vec + n++ * s->dim;
+    }
     return r;
 }
 
+/* Waits for the decoders; what failed there becomes an error record. */
+static void collect(state *s, window *w)
+{
+    for (size_t i = 0; i < w->n; i++) {
+        item *it = &w->items[i];
+        if (it->kind != MEDIA) continue;
+        mm_workers_wait(s->pool, &it->job);
+        if (it->job.code) {
+            if (it->ref.src.path) mm_rec_fail(it->rec, it->job.code, "'%s': %s", it->ref.src.path, it->job.message);
+            else mm_rec_fail(it->rec, it->job.code, "%s", it->job.message);
+            continue;
+        }
+        unsigned source = it->job.spec[it->job.chosen].source;
+        it->mod = source == MM_MEDIA_VIDEO ? MM_VIDEO : source == MM_MEDIA_AUDIO ? MM_AUDIO : MM_IMAGE;
+    }
+}
+
+static int compute_media(state *s, window *w, mm_modality mod, float *vec, size_t *used)
+{
+    size_t n = 0;
+    for (size_t i = 0; i < w->n; i++) {
+        item *it = &w->items[i];
+        if (it->kind != MEDIA || mm_rec_failed(it->rec) || it->mod != mod) continue;
+        s->x[n] = it->job.x;
+        it->vec = vec + n++ * s->dim;
+    }
+    *used = n;
+    return n ? mm_model_embed_input(s->m, mod, s->x, n, vec, &s->c->err) : 0;
+}
+
+static int flush_window(state *s, window *w)
+{
+    float *vec = w->vec;
+    size_t used;
+    int r = 0;
+    collect(s, w);
+    if (o.emit == EMIT_VECTORS) {
+        r = compute_texts(s, w, vec, &used);
+        for (int mod = MM_IMAGE; mod <= MM_VIDEO && !r; mod++) {
+            vec += used * s->dim;
+            r = compute_media(s, w, (mm_modality)mod, vec, &used);
+        }
+    }
+    for (size_t i = 0; i < w->n && !r; i++) r = put(s, w, &w->items[i]);
+    s->done += w->n;
+    mm_progress_tick(&s->bar, s->done);
+    w->n = w->media = 0;
+    mm_buf_reset(&w->texts);
+    return r;
+}
+
+/* Two windows: while one is computed the decoders work on the other. What is there is computed when the input pauses, so that an
+ * interactive pipe answers at once. */
 static int stream(state *s, int argc, char **argv)
 {
-    int r = mm_io_open(&o.io, s->c, argc, argv);
+    int r = mm_io_open(&o.io, s->c, argc, argv), at = 0;
     if (r) return r;
     mm_progress_start(&s->bar, s->c, "records", 0);
     for (;;) {
-        item *it = &s->items[s->n];
+        window *w = &s->w[at], *before = &s->w[1 - at];
+        item *it = &w->items[w->n];
         if (!it->rec && !(it->rec = mm_rec_new())) r = mm_fail(&s->c->err, MM_ENOMEM, "out of memory");
-        int more = r ? r : mm_io_next(&o.io, it->rec);
+        int more = r ? r : mm_io_next(&o.io, it->rec), full = 0;
         if (more > 0) {
-            if ((r = take(s, it))) break;
-            s->n++;
-            /* what is there is computed when the input pauses, so that an interactive pipe answers at once */
-            if (s->n < (size_t)o.window && s->texts.len < ((size_t)16 << 20) && mm_io_pending(&o.io)) continue;
+            int known = take(s, w, it);
+            if (known < 0) {
+                r = known;
+                break;
+            }
+            if (!known) w->n++;
+            full = w->n >= (size_t)o.window || w->media >= MEDIA_WINDOW || w->texts.len >= (size_t)16 << 20;
+            if (!full && mm_io_pending(&o.io)) continue;
         }
-        int f = s->n ? flush_window(s) : 0;
-        r = more < 0 ? more : f;
+        r = before->n ? flush_window(s, before) : 0;
+        if (!r && more > 0 && w->media && mm_io_pending(&o.io)) {
+            at = 1 - at;
+            continue;
+        }
+        if (!r && w->n) r = flush_window(s, w);
+        if (more < 0) r = more;
         if (r || more == 0) break;
     }
     mm_progress_end(&s->bar);
+    if (s->skipped) mm_info(s->c, "%llu unchanged files left out", (unsigned long long)s->skipped);
     return mm_io_close(&o.io, r);
 }
 
@@ -217,12 +487,16 @@ static int open_model(state *s)
     if (!name || !name[0]) return mm_fail(&c->err, MM_EARG, "no model: give -m NAME or set MM_MODEL");
     int r = mm_store_resolve(&path, name, &c->err);
     if (r) return r;
-    mm_model_opts mo = { (int)c->threads, o.pooling, o.normalize, o.max_tokens, 0 };
+    mm_model_opts mo = { (int)c->threads, o.pooling, o.normalize, o.max_tokens, (int)o.frames };
     r = mm_model_open(&s->m, path, &mo, &c->err);
     free(path);
     if (r) return r;
-    if (!mm_model_get_config(s->m, MM_TEXT)->pool_stated)
+    const mm_tower_config *text = mm_model_get_config(s->m, MM_TEXT);
+    if (text && !text->pool_stated)
         mm_warn(c, "model '%s' says nothing about pooling: mean is assumed (--pooling says otherwise)", name);
+    for (int i = MM_IMAGE; i < MM_MODALITIES; i++) s->multi |= mm_model_input_spec(s->m, (mm_modality)i) != NULL;
+    if (o.modality > 0 && !mm_model_input_spec(s->m, (mm_modality)o.modality))
+        return mm_fail(&c->err, MM_EUNSUP, "model '%s' takes no %s", name, mm_modality_name((mm_modality)o.modality));
     s->prefix = o.prefix ? o.prefix : mm_model_prompt(s->m, o.prompt);
     if (o.prompt && !s->prefix) return mm_fail(&c->err, MM_EARG, "model '%s' has no prompt '%s'", name, o.prompt);
     if (!s->prefix) s->prefix = "";
@@ -230,34 +504,110 @@ static int open_model(state *s)
     if (mm_utf8_valid(s->prefix, s->prefix_len) < s->prefix_len)
         return mm_fail(&c->err, MM_EARG, "the prefix is not valid UTF-8");
     s->dim = mm_model_dim(s->m);
+    if (o.labels && (r = mm_labels_open(&s->labels, s->m, o.labels, &o.templates, &c->err))) return r;
+    if (text && !(s->ids = mm_realloc(NULL, (size_t)text->window, sizeof *s->ids))) return mm_fail(&c->err, MM_ENOMEM, "out of memory");
     return 0;
+}
+
+/* --append: standard output becomes FILE, from the end of its last whole line on. */
+static int open_append(mm_ctx *c)
+{
+    char buf[65536];
+    int fd = open(o.append, O_RDWR | O_CREAT | O_CLOEXEC, 0666);
+    if (fd < 0) return mm_fail_errno(&c->err, "cannot open '%s'", o.append);
+    off_t end = lseek(fd, 0, SEEK_END), keep = 0;
+    while (end > keep) {
+        off_t from = end > (off_t)sizeof buf ? end - (off_t)sizeof buf : 0;
+        ssize_t n = pread(fd, buf, (size_t)(end - from), from);
+        if (n <= 0) break;
+        const char *lf = memrchr(buf, '\n', (size_t)n);
+        if (lf) keep = from + (lf - buf) + 1;
+        else end = from;
+        if (lf) break;
+    }
+    if (end < 0 || ftruncate(fd, keep) || lseek(fd, keep, SEEK_SET) < 0 || dup2(fd, 1) < 0) {
+        close(fd);
+        return mm_fail_errno(&c->err, "cannot append to '%s'", o.append);
+    }
+    close(fd);
+    c->tty[1] = 0;
+    return 0;
+}
+
+static int open_files(state *s)
+{
+    mm_ctx *c = s->c;
+    const char **names = calloc(o.known.n + 2, sizeof *names);
+    size_t n = 0;
+    int r = names ? 0 : mm_fail(&c->err, MM_ENOMEM, "out of memory");
+    for (size_t i = 0; !r && i < o.known.n; i++) names[n++] = o.known.v[i];
+    if (!r && o.append) names[n++] = o.append;
+    if (!r && n) r = mm_known_open(&s->known, names, n, mm_model_fingerprint(s->m), &c->err);
+    free(names);
+    if (!r && o.append) r = open_append(c);
+    if (!r && o.errors_to) {
+        s->errors = open(o.errors_to, O_WRONLY | O_CREAT | O_CLOEXEC | (o.append ? O_APPEND : O_TRUNC), 0666);
+        if (s->errors < 0) r = mm_fail_errno(&c->err, "cannot open '%s'", o.errors_to);
+    }
+    return r;
+}
+
+static int check(mm_ctx *c)
+{
+    int r = mm_opt_exclusive(c, "prompt", "prefix", NULL);
+    if (!r) r = mm_opt_exclusive(c, "append", "output", NULL);
+    if (!r) r = mm_opt_exclusive(c, "append", "binary", NULL);
+    if (!r && o.emit == EMIT_INPUTS) {
+        static const char *const with[] = { "labels", "overflow", "normalize", "pooling" };
+        for (size_t i = 0; i < 4 && !r; i++) r = mm_opt_exclusive(c, "emit", with[i], NULL);
+    }
+    if (!r && o.templates.n && !o.labels) r = mm_fail(&c->err, MM_EARG, "option '--template' needs '--labels FILE'");
+    return r;
 }
 
 static int run(mm_ctx *c, int argc, char **argv)
 {
-    state s = { .c = c };
-    int r = mm_opt_exclusive(c, "prompt", "prefix", NULL);
+    state s = { .c = c, .errors = -1 };
+    size_t n = (size_t)o.window;
+    int r = check(c);
     if (!r) r = open_model(&s);
+    if (!r) r = open_files(&s);
     if (!r) {
-        size_t n = (size_t)o.window;
-        s.items = calloc(n, sizeof *s.items);
         s.in = calloc(n, sizeof *s.in);
         s.res = calloc(n + 1, sizeof *s.res);
-        s.vec = mm_aligned(n * s.dim, sizeof *s.vec);
-        r = s.items && s.in && s.res && s.vec ? stream(&s, argc, argv) : mm_fail(&c->err, MM_ENOMEM, "out of memory");
+        s.x = calloc(n, sizeof *s.x);
+        int bad = !s.in || !s.res || !s.x;
+        for (int i = 0; i < (s.multi ? 2 : 1); i++) {
+            s.w[i].items = calloc(n, sizeof *s.w[i].items);
+            s.w[i].vec = mm_aligned(n * s.dim, sizeof *s.w[i].vec);
+            bad |= !s.w[i].items || !s.w[i].vec;
+        }
+        r = bad ? mm_fail(&c->err, MM_ENOMEM, "out of memory") : stream(&s, argc, argv);
     }
-    for (size_t i = 0; s.items && i < (size_t)o.window; i++) mm_rec_free(s.items[i].rec);
-    free(s.items);
+    mm_workers_close(&s.pool);
+    for (int i = 0; i < 2; i++) {
+        for (size_t k = 0; s.w[i].items && k < n; k++) {
+            mm_rec_free(s.w[i].items[k].rec);
+            mm_buf_clear(&s.w[i].items[k].ref.bytes);
+        }
+        free(s.w[i].items);
+        free(s.w[i].vec);
+        mm_buf_clear(&s.w[i].texts);
+    }
+    if (s.errors >= 0 && close(s.errors) && !r) r = mm_fail_errno(&c->err, "cannot write '%s'", o.errors_to);
     free(s.in);
     free(s.res);
-    free(s.vec);
-    mm_buf_clear(&s.texts);
+    free(s.x);
+    free(s.ids);
     mm_buf_clear(&s.file);
+    mm_buf_clear(&s.out);
+    mm_labels_close(&s.labels);
+    mm_known_close(&s.known);
     mm_model_close(&s.m);
     return r;
 }
 
 static const char *const usage[] = { "[-m NAME] [-t0b] [option ...] [file ...]", NULL };
-static const mm_cmd cmd = { "mm-embed", "turn text into vectors", usage, opts, run };
+static const mm_cmd cmd = { "mm-embed", "turn text, pictures, sound and video into vectors", usage, opts, run };
 
 int main(int argc, char **argv) { return mm_cmd_main(&cmd, argc, argv); }

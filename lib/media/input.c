@@ -78,6 +78,7 @@ static int video(float *x, const mm_input_spec *s, const mm_media_src *src, cons
     const mm_video_opts vo = { { o->no_rotate, o->alpha, o->max_pixels }, o->max_seconds };
     size_t frame = plane(s) * 3;
     r = im && times ? mm_video_read(im, times, &s->video, src, &vo, &f->info, err) : mm_fail(err, MM_ENOMEM, "out of memory");
+    for (int i = 0; i < n && !r && f->n_times < MM_INPUT_TIMES; i++) f->times[f->n_times++] = (float)times[i];
     if (!r && o->quality) {
         f->has_quality = 1;
         mm_image_measure(&f->image, &im[n / 2]);

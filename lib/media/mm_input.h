@@ -32,6 +32,8 @@ typedef struct mm_input_spec {
     double clip_seconds;
 } mm_input_spec;
 
+#define MM_INPUT_TIMES 64
+
 /* What was met on the way. */
 typedef struct mm_input_facts {
     mm_media_info info;
@@ -39,6 +41,8 @@ typedef struct mm_input_facts {
     mm_image_quality image; /* of the picture before it is resized; of a video its middle frame */
     mm_sound_quality sound;
     float duplicates;       /* of a video: mm_video_duplicates() of the frames used */
+    int n_times;            /* of a video: moments of the first MM_INPUT_TIMES frames used, in seconds */
+    float times[MM_INPUT_TIMES];
 } mm_input_facts;
 
 typedef struct mm_input_opts { /* {0}: the defaults */

@@ -9,39 +9,18 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/resource.h>
-#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 #include "base/mm_str.h"
-#include "media/mm_worker.h"
+#include "media/worker_int.h"
 
-#define SHARED ((size_t)16 << 30)   /* address space for results; only what is written takes memory */
-#define MAX_BYTES ((uint64_t)1 << 30) /* of an input that comes from memory */
 #define MAX_WORKERS 64
 
 enum { IDLE, QUEUED, DONE };
 
-typedef struct {
-    uint32_t magic, path_len;
-    uint64_t data_len, at, memory;
-    mm_input_spec spec;
-    mm_input_opts opts;
-} request;
-
-typedef struct {
-    uint32_t magic;
-    int code;
-    char message[512];
-    mm_input_facts facts;
-} reply;
-
-/* both ends are built from one source; the size tells when they are not */
-#define MAGIC ((uint32_t)(0x6d6d0000u ^ (sizeof(request) << 8) ^ sizeof(reply)))
-
-struct mm_pool {
+struct mm_workers {
     pthread_mutex_t lock;
     pthread_cond_t work, done;
     mm_job *head, *tail;
@@ -56,14 +35,14 @@ struct mm_pool {
     size_t memory;
     char *program;
     struct worker {
-        mm_pool *p;
+        mm_workers *p;
         pthread_t thread;
         pid_t pid; /* 0: not running */
         int fd, started;
     } w[MAX_WORKERS];
 };
 
-static int send_all(int fd, const void *p, size_t len)
+int worker_send(int fd, const void *p, size_t len)
 {
     while (len) {
         ssize_t n = send(fd, p, len, MSG_NOSIGNAL);
@@ -75,7 +54,7 @@ static int send_all(int fd, const void *p, size_t len)
     return 0;
 }
 
-static int recv_all(int fd, void *p, size_t len)
+int worker_recv(int fd, void *p, size_t len)
 {
     while (len) {
         ssize_t n = recv(fd, p, len, 0);
@@ -86,59 +65,6 @@ static int recv_all(int fd, void *p, size_t len)
     }
     return 0;
 }
-
-/* ---- the worker's side ---- */
-
-static void limits(uint64_t memory)
-{
-    const struct rlimit no_core = { 0, 0 };
-    setrlimit(RLIMIT_CORE, &no_core);
-#ifndef __SANITIZE_ADDRESS__ /* whose shadow memory alone is larger than any sensible limit */
-    const struct rlimit as = { memory + SHARED, memory + SHARED };
-    if (memory) setrlimit(RLIMIT_AS, &as);
-#else
-    (void)memory;
-#endif
-}
-
-static int serve_one(int fd, uint8_t *map, const request *q, reply *a)
-{
-    char *path = NULL;
-    void *data = NULL;
-    size_t floats = q->spec.source ? mm_input_floats(&q->spec) : 0;
-    mm_err err = { 0 };
-    int r = -1;
-    if (q->path_len > 65536 || q->data_len > MAX_BYTES || q->at % 64 || q->at > SHARED || floats > (SHARED - q->at) / sizeof(float)) return -1;
-    if (q->path_len && (!(path = calloc(1, q->path_len + 1)) || recv_all(fd, path, q->path_len))) goto end;
-    if (q->data_len && (!(data = malloc(q->data_len)) || recv_all(fd, data, q->data_len))) goto end;
-    const mm_media_src src = { path, data, (size_t)q->data_len };
-    a->code = q->spec.source ? mm_input_make((float *)(void *)(map + q->at), &q->spec, &src, &q->opts, &a->facts, &err)
-                             : mm_media_probe(&src, &a->facts.info, &err);
-    snprintf(a->message, sizeof a->message, "%s", a->code ? err.msg : "");
-    r = 0;
-end:
-    free(path);
-    free(data);
-    return r;
-}
-
-int mm_worker_serve(int fd, int mem)
-{
-    request q;
-    int limited = 0;
-    prctl(PR_SET_PDEATHSIG, SIGKILL);
-    uint8_t *map = mmap(NULL, SHARED, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, mem, 0);
-    if (map == MAP_FAILED) return 4;
-    while (!recv_all(fd, &q, sizeof q)) {
-        reply a = { .magic = MAGIC };
-        if (q.magic != MAGIC) return 3;
-        if (!limited++) limits(q.memory);
-        if (serve_one(fd, map, &q, &a) || send_all(fd, &a, sizeof a)) return 3;
-    }
-    return 0;
-}
-
-/* ---- the pool's side ---- */
 
 static double now(void)
 {
@@ -201,15 +127,16 @@ static void fail(mm_job *j, int code, const char *fmt, ...)
 
 static void run_job(struct worker *w, mm_job *j)
 {
-    mm_pool *p = w->p;
-    reply a;
+    mm_workers *p = w->p;
+    worker_reply a;
     const char *path = j->src.path;
-    request q = { MAGIC, path ? (uint32_t)strlen(path) : 0, path ? 0 : j->src.len, j->at, p->memory, j->spec, j->opts };
+    worker_request q = { WORKER_MAGIC, path ? (uint32_t)strlen(path) : 0, path ? 0 : j->src.len, j->at, p->memory, { { 0 } }, j->opts, j->n };
+    memcpy(q.spec, j->spec, sizeof q.spec);
     if (!w->pid && start(w)) {
         fail(j, MM_EIO, "cannot start '%s': %s", p->program, strerror(errno));
         return;
     }
-    int sent = !send_all(w->fd, &q, sizeof q) && !send_all(w->fd, path, q.path_len) && (path || !send_all(w->fd, j->src.data, j->src.len));
+    int sent = !worker_send(w->fd, &q, sizeof q) && !worker_send(w->fd, path, q.path_len) && (path || !worker_send(w->fd, j->src.data, j->src.len));
     double end = now() + p->seconds, left;
     struct pollfd pf = { w->fd, POLLIN, 0 };
     int ready = 0;
@@ -222,13 +149,14 @@ static void run_job(struct worker *w, mm_job *j)
         fail(j, MM_ELONG, "decoding took more than %.0f s and was given up", p->seconds);
         return;
     }
-    if (!sent || recv_all(w->fd, &a, sizeof a) || a.magic != MAGIC) {
+    if (!sent || worker_recv(w->fd, &a, sizeof a) || a.magic != WORKER_MAGIC) {
         int status = stop(w, 0);
         if (WIFSIGNALED(status)) fail(j, MM_EDATA, "the decoder crashed on it (%s)", strsignal(WTERMSIG(status)));
         else fail(j, MM_EDATA, "the decoder ended with status %d on it", WEXITSTATUS(status));
         return;
     }
     j->code = a.code;
+    j->chosen = a.chosen;
     j->facts = a.facts;
     memcpy(j->message, a.message, sizeof j->message);
 }
@@ -236,7 +164,7 @@ static void run_job(struct worker *w, mm_job *j)
 static void *serve(void *arg)
 {
     struct worker *w = arg;
-    mm_pool *p = w->p;
+    mm_workers *p = w->p;
     pthread_mutex_lock(&p->lock);
     for (;;) {
         while (!p->head && !p->quit) pthread_cond_wait(&p->work, &p->lock);
@@ -279,12 +207,12 @@ static char *find_program(const char *given)
     return strdup("mm-media");
 }
 
-int mm_pool_open(mm_pool **out, const mm_pool_opts *opts, mm_err *err)
+int mm_workers_open(mm_workers **out, const mm_workers_opts *opts, mm_err *err)
 {
-    static const mm_pool_opts none;
-    const mm_pool_opts *o = opts ? opts : &none;
+    static const mm_workers_opts none;
+    const mm_workers_opts *o = opts ? opts : &none;
     *out = NULL;
-    mm_pool *p = calloc(1, sizeof *p);
+    mm_workers *p = calloc(1, sizeof *p);
     if (!p) return mm_fail(err, MM_ENOMEM, "out of memory");
     pthread_mutex_init(&p->lock, NULL);
     pthread_cond_init(&p->work, NULL);
@@ -295,8 +223,8 @@ int mm_pool_open(mm_pool **out, const mm_pool_opts *opts, mm_err *err)
     p->map = MAP_FAILED;
     p->mem = memfd_create("mm-media", MFD_CLOEXEC);
     int r = 0;
-    if (p->mem < 0 || ftruncate(p->mem, (off_t)SHARED) ||
-        (p->map = mmap(NULL, SHARED, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, p->mem, 0)) == MAP_FAILED)
+    if (p->mem < 0 || ftruncate(p->mem, (off_t)WORKER_SHARED) ||
+        (p->map = mmap(NULL, WORKER_SHARED, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, p->mem, 0)) == MAP_FAILED)
         r = mm_fail_errno(err, "cannot share memory with decoders");
     if (!r && !(p->program = find_program(o->program))) r = mm_fail(err, MM_ENOMEM, "out of memory");
     if (!r && access(p->program, X_OK)) r = mm_fail_errno(err, "cannot run '%s', which decodes media (MM_MEDIA says where it is)", p->program);
@@ -305,15 +233,22 @@ int mm_pool_open(mm_pool **out, const mm_pool_opts *opts, mm_err *err)
         if (pthread_create(&p->w[i].thread, NULL, serve, &p->w[i])) r = mm_fail(err, MM_ENOMEM, "cannot start a thread");
         else p->w[i].started = 1;
     }
-    if (r) mm_pool_close(&p);
+    if (r) mm_workers_close(&p);
     *out = p;
     return r;
 }
 
-int mm_pool_submit(mm_pool *p, mm_job *j, mm_err *err)
+int mm_workers_submit(mm_workers *p, mm_job *j, mm_err *err)
 {
-    size_t bytes = j->spec.source ? (mm_input_floats(&j->spec) * sizeof(float) + 4095) / 4096 * 4096 : 0, i;
+    size_t bytes = 0, i;
+    for (int k = 0; k < j->n; k++) {
+        size_t b = (mm_input_floats(&j->spec[k]) * sizeof(float) + 4095) / 4096 * 4096;
+        if (!b) return mm_fail(err, MM_ENOMEM, "an input of this model is too large");
+        if (b > bytes) bytes = b;
+    }
     j->code = 0;
+    j->chosen = -1;
+    j->facts = (mm_input_facts){ 0 };
     j->message[0] = 0;
     j->next = NULL;
     j->bytes = bytes;
@@ -322,7 +257,7 @@ int mm_pool_submit(mm_pool *p, mm_job *j, mm_err *err)
     if (i != (size_t)-1) {
         j->at = p->free[i].at;
         p->free[i] = p->free[--p->n_free];
-    } else if (bytes > SHARED - p->top || (j->spec.source && !bytes)) {
+    } else if (bytes > WORKER_SHARED - p->top) {
         return mm_fail(err, MM_ENOMEM, "out of memory for inputs");
     } else {
         j->at = p->top;
@@ -339,14 +274,14 @@ int mm_pool_submit(mm_pool *p, mm_job *j, mm_err *err)
     return 0;
 }
 
-void mm_pool_wait(mm_pool *p, mm_job *j)
+void mm_workers_wait(mm_workers *p, mm_job *j)
 {
     pthread_mutex_lock(&p->lock);
     while (j->state == QUEUED) pthread_cond_wait(&p->done, &p->lock);
     pthread_mutex_unlock(&p->lock);
 }
 
-void mm_pool_release(mm_pool *p, mm_job *j)
+void mm_workers_release(mm_workers *p, mm_job *j)
 {
     if (j->state == IDLE) return;
     j->state = IDLE;
@@ -362,9 +297,9 @@ void mm_pool_release(mm_pool *p, mm_job *j)
     p->free[p->n_free++].bytes = j->bytes;
 }
 
-void mm_pool_close(mm_pool **pp)
+void mm_workers_close(mm_workers **pp)
 {
-    mm_pool *p = *pp;
+    mm_workers *p = *pp;
     if (!p) return;
     pthread_mutex_lock(&p->lock);
     p->quit = 1;
@@ -376,7 +311,7 @@ void mm_pool_close(mm_pool **pp)
         if (p->w[i].started) pthread_join(p->w[i].thread, NULL);
         if (p->w[i].pid) stop(&p->w[i], 1);
     }
-    if (p->map != MAP_FAILED) munmap(p->map, SHARED);
+    if (p->map != MAP_FAILED) munmap(p->map, WORKER_SHARED);
     if (p->mem >= 0) close(p->mem);
     pthread_cond_destroy(&p->work);
     pthread_cond_destroy(&p->done);

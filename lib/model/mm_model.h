@@ -128,9 +128,9 @@ MM_API MM_MUST_CHECK int mm_model_embed_text(mm_model *m, const mm_text_in *in, 
  * *pool the one that pooling takes (or 0). Same returns. */
 MM_API MM_MUST_CHECK int mm_model_text_ids(mm_model *m, mm_text_in in, int32_t *ids, size_t *n, mm_text_out *res, mm_err *err);
 
-/* Pictures, sound, video: x [n, views, frames, channels, height, width] as mm_input_make() gives them (mm_model_input_spec() has the
- * numbers); vec [n, dim], the mean over an input's views. 0 or MM_ENOMEM. */
-MM_API MM_MUST_CHECK int mm_model_embed_input(mm_model *m, mm_modality mod, const float *x, size_t n, float *vec, mm_err *err);
+/* Pictures, sound, video: n inputs x[i] [views, frames, channels, height, width] as mm_input_make() gives them (mm_model_input_spec() has
+ * the numbers); vec [n, dim], the mean over an input's views. 0, MM_ENOMEM, or MM_EUNSUP: the model takes no such modality. */
+MM_API MM_MUST_CHECK int mm_model_embed_input(mm_model *m, mm_modality mod, const float *const *x, size_t n, float *vec, mm_err *err);
 
 /* The same from token ids (special ones included): sequence s is ids[off[s]..off[s+1]). Ids must be below the vocabulary
  * and sequences within the window: MM_ESHAPE otherwise. vec [n, dim]. */

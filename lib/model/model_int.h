@@ -89,13 +89,13 @@ int mm_fingerprint_make(mm_model *m, const char *path, mm_err *err);
  * every sequence stands for the learned key and value. */
 mm_tensor mm_block(mm_graph *g, const mm_tower_config *c, const mm_layer *l, mm_tensor x, const mm_ragged *r);
 
-/* tower.c. What goes through a tower: token ids, sequence s being ids[off[s]..off[s+1]); or inputs x [n, frames, channels, h, w], all of
- * `rows_each` tokens (off is NULL). vec [n, dim]. */
+/* tower.c. What goes through a tower: token ids, sequence s being ids[off[s]..off[s+1]); or n inputs
+ * x[i] [frames, channels, h, w] (off is NULL). vec [n, dim]. */
 typedef struct mm_tower_job {
     const mm_tower *t;
     const int32_t *ids;
     const size_t *off;
-    const float *x;
+    const float *const *x;
     size_t n;
 } mm_tower_job;
 int mm_tower_run(mm_model *m, const mm_tower_job *j, float *vec, mm_err *err);

@@ -75,7 +75,7 @@ static int stem_patches(mm_graph *g, const mm_tower_job *j, const uint32_t *orde
     const mm_patch_shape shape = { (size_t)c->frames,  (size_t)c->channels, (size_t)c->height, (size_t)c->width_in, (size_t)c->patch_t,
                                    (size_t)c->patch_h, (size_t)c->patch_w,  (size_t)c->step_h, (size_t)c->step_w };
     size_t gh, gw, grid = mm_tower_grid(c, &gh, &gw), groups = groups_of(c), each = sequence_rows(c), w = (size_t)c->width;
-    size_t cls = c->class_token ? 1 : 0, input = shape.frames * shape.channels * shape.height * shape.width;
+    size_t cls = c->class_token ? 1 : 0;
     size_t *at = mm_arena_alloc(g->arena, n * groups + 1, sizeof *at);
     s->pick = mm_arena_alloc(g->arena, n * groups, sizeof *s->pick);
     s->x = mm_op_new(g, n * groups * each, w);
@@ -85,7 +85,7 @@ static int stem_patches(mm_graph *g, const mm_tower_job *j, const uint32_t *orde
     s->r = (mm_ragged){ at, n * groups };
     for (size_t i = 0; i < n; i++) {
         mm_arena_mark mark = mm_arena_here(g->arena);
-        mm_tensor p = mm_op_linear(g, mm_op_patches(g, j->x + order[i] * input, &shape), &t->patch, MMK_ACT_NONE, NULL, NULL);
+        mm_tensor p = mm_op_linear(g, mm_op_patches(g, j->x[order[i]], &shape), &t->patch, MMK_ACT_NONE, NULL, NULL);
         if (c->patch_norm) p = mm_op_layer_norm(g, p, &t->patch_norm, c->stem_eps, &p);
         if (!p.p) return MM_ENOMEM;
         for (size_t q = 0; q < groups; q++) {

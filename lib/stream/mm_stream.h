@@ -32,6 +32,7 @@ extern "C" {
 #define MM_MAX_LINE ((size_t)64 << 20)   /* bytes of a line or list entry; of one record in a frame */
 #define MM_MAX_HEADER ((size_t)16 << 20) /* bytes of a frame's or npy file's header */
 #define MM_MAX_DIM ((size_t)1 << 20)     /* elements of one vector */
+#define MM_MAX_MEDIA ((size_t)1 << 30)   /* bytes of a picture, sound or video read from a stream */
 #define MM_MAX_NDIM 8                    /* dimensions of a tensor; JSON depth: MM_JSON_DEPTH (both fixed) */
 
 /* ---- records ----
@@ -89,6 +90,9 @@ MM_API const char *mm_rec_place(mm_rec *r);
 /* Raw file name of a record that came from a list of paths, else NULL; NUL-terminated. Also rebuilt from "path_b64" or "path"
  * of a record that went through other filters. Lives as the slices do. */
 MM_API const char *mm_rec_path(mm_rec *r);
+/* The bytes of a picture, sound or video that was itself the input ("mm-embed - < photo.jpg"): 1, or 0 if there are none. They are not
+ * written out. Live as the slices do. */
+MM_API int mm_rec_blob(const mm_rec *r, mm_slice *out);
 
 enum { MM_ENC_NUMBERS, MM_ENC_BASE64, MM_ENC_NONE };
 /* Append the record as one JSON object, no line feed. MM_ENC_NUMBERS: a vector as numbers (raw JSON numbers as they stand),
@@ -101,9 +105,10 @@ enum { MM_IN_AUTO, MM_IN_JSON, MM_IN_FRAMES, MM_IN_NPY, MM_IN_PATHS, MM_IN_TEXT 
 
 typedef struct mm_reader_opts { /* {0}: the defaults */
     int format;        /* MM_IN_AUTO: each input is sniffed; frames, npy and JSON lines are told from their first bytes, a
-                        * media file given as operand becomes a path record, anything else is a list of paths */
+                        * media file given as operand becomes a path record, one on a stream a record with its bytes (mm_rec_blob),
+                        * anything else is a list of paths */
     int nul;           /* list entries (paths, text) end with NUL, not with a line feed */
-    size_t max_line, max_header, max_dim; /* 0: MM_MAX_* */
+    size_t max_line, max_header, max_dim, max_media; /* 0: MM_MAX_* */
 } mm_reader_opts;
 
 typedef struct mm_reader mm_reader;
@@ -116,7 +121,7 @@ MM_API MM_MUST_CHECK int mm_reader_open_mem(mm_reader **out, const mm_reader_opt
                                             size_t len, mm_err *err);
 /* Next record into rec (reset first): 1, or 0 at the end. A bad record is still 1: an error record (see mm_rec_failed) in its
  * place. What makes the rest unreadable is returned once everything in front of it was handed out: MM_ETRUNC (cut frame, npy
- * or missing end marker), MM_EDATA / MM_ESHAPE (damage), MM_EUNSUP (media on standard input, tensors we have no use for),
+ * or missing end marker), MM_EDATA / MM_ESHAPE (damage), MM_EUNSUP (a format or tensors we have no use for), MM_ELONG (a medium over max_media),
  * MM_EIO (open, read), MM_ENOMEM. After an error or the end the same is returned again. */
 MM_API MM_MUST_CHECK int mm_reader_next(mm_reader *r, mm_rec *rec, mm_err *err);
 /* 1: mm_reader_next() will not block. 0: it might: a filter flushes what it has (and runs a short batch) first. */

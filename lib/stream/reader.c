@@ -9,7 +9,7 @@
 
 #define CHUNK ((size_t)1 << 18)
 
-enum { K_MEDIA = 100 }; /* an operand that is itself a media file */
+enum { K_MEDIA = 100 }; /* an input that is itself a media file: an operand is named, a stream is read whole */
 
 /* ---- life ---- */
 
@@ -22,6 +22,7 @@ static int open_reader(mm_reader **out, const mm_reader_opts *opts, mm_err *err)
     if (!r->o.max_line) r->o.max_line = MM_MAX_LINE;
     if (!r->o.max_header) r->o.max_header = MM_MAX_HEADER;
     if (!r->o.max_dim) r->o.max_dim = MM_MAX_DIM;
+    if (!r->o.max_media) r->o.max_media = MM_MAX_MEDIA;
     r->fd = -1;
     return 0;
 }
@@ -151,16 +152,16 @@ int reader_want(mm_reader *r, size_t n, int nowait, mm_err *err)
 
 /* ---- what kind of input is it ---- */
 
-static const struct { int at; const char *bytes; int len; const char *what; } magics[] = {
-#define M(at, s, what) { at, s, sizeof s - 1, what }
-    M(0, "\x89PNG\r\n\x1a\n", "a PNG image"), M(0, "\xFF\xD8\xFF", "a JPEG image"), M(0, "GIF8", "a GIF image"),
-    M(8, "WEBP", "a WebP image"), M(8, "WAVE", "WAV audio"), M(8, "AVI ", "an AVI video"),
-    M(0, "farbfeld", "a farbfeld image"), M(0, "II*\0", "a TIFF image"), M(0, "MM\0*", "a TIFF image"),
-    M(0, "OggS", "Ogg audio or video"), M(0, "fLaC", "FLAC audio"), M(0, "ID3", "MP3 audio"),
-    M(4, "ftyp", "an MP4, AVIF or HEIC file"), M(0, "\x1A\x45\xDF\xA3", "a Matroska or WebM file"),
+static const struct { int at; const char *bytes; int len; } magics[] = {
+#define M(at, s) { at, s, sizeof s - 1 }
+    M(0, "\x89PNG\r\n\x1a\n"), M(0, "\xFF\xD8\xFF"), M(0, "GIF8"), M(8, "WEBP"), M(8, "WAVE"), M(8, "AVI "),
+    M(0, "farbfeld"), M(0, "II*\0"), M(0, "MM\0*"), M(0, "OggS"), M(0, "fLaC"), M(0, "ID3"), M(4, "ftyp"),
+    M(0, "\x1A\x45\xDF\xA3"), M(8, "AIFF"), M(8, "AIFC"), M(0, ".snd"), M(0, "#!AMR"), M(0, "caff"), M(0, "FLV\1"),
+    M(0, "\x30\x26\xB2\x75\x8E\x66"), M(0, "\0\0\1\xBA"), M(0, "RF64"), M(0, "\xFF\xFB"), M(0, "\xFF\xF3"),
+    M(0, "\xFF\xF2"), M(0, "\xFF\xF1"), M(0, "\xFF\xF9"),
     /* below: nothing we will ever take from a stream */
-    M(0, "\x1F\x8B", NULL), M(0, "\x28\xB5\x2F\xFD", NULL), M(0, "BZh", NULL), M(0, "\xFD" "7zXZ", NULL),
-    M(0, "PK\3\4", NULL), M(0, "GGUF", NULL), M(0, "\xFF\xFE", NULL), M(0, "\xFE\xFF", NULL),
+    M(0, "\x1F\x8B"), M(0, "\x28\xB5\x2F\xFD"), M(0, "BZh"), M(0, "\xFD" "7zXZ"), M(0, "PK\3\4"), M(0, "GGUF"),
+    M(0, "\xFF\xFE"), M(0, "\xFE\xFF"),
 #undef M
 };
 
@@ -200,18 +201,18 @@ static int sniff(mm_reader *r, int nowait, mm_err *err)
     for (size_t i = 0; i < n; i++) {
         size_t at = (size_t)magics[i].at, len = (size_t)magics[i].len;
         if (have < at + len || memcmp(p + at, magics[i].bytes, len)) continue;
-        if (at == 8 && memcmp(p, "RIFF", 4)) continue;
+        if (at == 8 && memcmp(p, "RIFF", 4) && memcmp(p, "FORM", 4)) continue;
         if (i >= first_other) return mm_fail(err, MM_EUNSUP, "%s: this is %s", r->name, other[i - first_other]);
-        if (r->fd > 0) return r->kind = K_MEDIA, S_READY;
-        return mm_fail(err, MM_EUNSUP, "%s: this is %s; media are named by path, not read from a stream", r->name,
-                       magics[i].what);
+        return r->kind = K_MEDIA, S_READY;
     }
-    if (have >= 3 && p[0] == 'P' && p[1] >= '1' && p[1] <= '7' && blank(p[2]) && r->fd > 0) return r->kind = K_MEDIA, S_READY;
+    if (have >= 3 && p[0] == 'P' && p[1] >= '1' && p[1] <= '7' && blank(p[2])) return r->kind = K_MEDIA, S_READY;
     if (have >= 3 && !memcmp(p, "\xEF\xBB\xBF", 3)) p += 3, have -= 3;
     size_t i = 0;
     while (i < have && blank(p[i])) i++;
     const char *lf = have ? memchr(p, '\n', have) : NULL, *nul = have ? memchr(p, 0, have) : NULL;
     if (i < have && p[i] == '{' && !(r->o.nul && nul && (!lf || nul < lf))) return r->kind = MM_IN_JSON, S_READY;
+    /* bytes that no list has: whoever decodes the file will say what it is */
+    if (nul && !r->o.nul && r->fd > 0) return r->kind = K_MEDIA, S_READY;
     if (nul && !r->o.nul)
         return mm_fail(err, MM_EUNSUP, "%s: no format known here (lists of NUL-separated names need -0)", r->name);
     r->kind = MM_IN_PATHS;
@@ -298,6 +299,30 @@ static int entry_take(mm_reader *r, mm_rec *rec, mm_err *err)
 
 /* ---- the reader ---- */
 
+/* One medium, whole: from a file only its name is taken, a stream is read to its end. */
+static int media_prepare(mm_reader *r, int nowait, mm_err *err)
+{
+    if (r->line) return S_END;
+    while (r->fd <= 0) {
+        int s = reader_want(r, r->end - r->start + 1, nowait, err);
+        if (s == S_END) break;
+        if (s != S_READY) return s;
+        if (r->end - r->start > r->o.max_media)
+            return mm_fail(err, MM_ELONG, "%s: a medium of more than %zu bytes", r->name, r->o.max_media);
+    }
+    return S_READY;
+}
+
+static int media_take(mm_reader *r, mm_rec *rec, mm_err *err)
+{
+    r->line = 1;
+    rec_place(rec, r->name, 1, r->o.max_dim);
+    int bad = r->fd > 0 ? rec_set_path(rec, r->file, strlen(r->file))
+                        : mm_rec_set_str(rec, "id", "-", 1) || rec_set_blob(rec, r->buf + r->start, r->end - r->start);
+    if (r->fd <= 0) r->start = r->scan = r->end;
+    return bad ? mm_fail(err, MM_ENOMEM, "%s: out of memory", r->name) : 0;
+}
+
 /* Bring the next record's bytes into the buffer. */
 static int prepare(mm_reader *r, int nowait, mm_err *err)
 {
@@ -310,7 +335,7 @@ static int prepare(mm_reader *r, int nowait, mm_err *err)
         }
         if (r->kind == MM_IN_AUTO && (s = sniff(r, nowait, err)) != S_READY) return s;
         switch (r->kind) {
-        case K_MEDIA: s = r->line ? S_END : S_READY; break;
+        case K_MEDIA: s = media_prepare(r, nowait, err); break;
         case MM_IN_FRAMES: s = frames_prepare(r, nowait, err); break;
         case MM_IN_NPY: s = npy_prepare(r, nowait, err); break;
         default: s = entry_prepare(r, nowait, err); break;
@@ -356,11 +381,7 @@ int mm_reader_next(mm_reader *r, mm_rec *rec, mm_err *err)
     }
     r->ready = 0;
     switch (r->kind) {
-    case K_MEDIA:
-        r->line = 1;
-        rec_place(rec, r->name, 1, r->o.max_dim);
-        s = rec_set_path(rec, r->file, strlen(r->file)) ? mm_fail(&r->err, MM_ENOMEM, "%s: out of memory", r->name) : 0;
-        break;
+    case K_MEDIA: s = media_take(r, rec, &r->err); break;
     case MM_IN_FRAMES: s = frames_take(r, rec, &r->err); break;
     case MM_IN_NPY: s = npy_take(r, rec, &r->err); break;
     default: s = entry_take(r, rec, &r->err); break;

@@ -30,6 +30,8 @@ struct mm_rec {
     const char *msg;
     const char *file;
     uint64_t line;
+    char *blob; /* a medium that came with the record itself */
+    size_t blob_len;
 };
 
 static const char VEC[] = "embedding";
@@ -52,6 +54,9 @@ void mm_rec_reset(mm_rec *r)
     r->max_dim = MM_MAX_DIM;
     r->msg = "";
     r->file = NULL;
+    free(r->blob);
+    r->blob = NULL;
+    r->blob_len = 0;
 }
 
 void mm_rec_free(mm_rec *r)
@@ -61,6 +66,7 @@ void mm_rec_free(mm_rec *r)
     free(r->m);
     free(r->data);
     free(r->wide);
+    free(r->blob);
     free(r);
 }
 
@@ -336,6 +342,23 @@ int rec_set_path(mm_rec *r, const char *path, size_t len)
               mm_rec_set_str(r, "path_b64", b.p + 4, b.len - 4);
     mm_buf_clear(&b);
     return bad ? MM_ENOMEM : 0;
+}
+
+int rec_set_blob(mm_rec *r, const void *p, size_t len)
+{
+    free(r->blob);
+    r->blob_len = 0;
+    if (!(r->blob = malloc(len ? len : 1))) return MM_ENOMEM;
+    memcpy(r->blob, p, len);
+    r->blob_len = len;
+    return 0;
+}
+
+int mm_rec_blob(const mm_rec *r, mm_slice *out)
+{
+    if (!r->blob) return 0;
+    *out = (mm_slice){ r->blob, r->blob_len };
+    return 1;
 }
 
 const char *mm_rec_path(mm_rec *r)

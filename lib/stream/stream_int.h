@@ -17,6 +17,8 @@ int rec_json_row(mm_rec *r, size_t row, mm_buf *out, mm_err *err);
 int rec_row(const mm_rec *r, uint64_t *row);
 /* The record of one entry of a list of paths: id, path and, where the name is not UTF-8, path_b64. */
 int rec_set_path(mm_rec *r, const char *path, size_t len);
+/* Give a record the bytes of a medium, copied. */
+int rec_set_blob(mm_rec *r, const void *p, size_t len);
 void rec_drop_vec(mm_rec *r);
 
 /* ---- reader.c: what the formats read through ---- */

@@ -32,9 +32,12 @@ int main(int argc, char **argv)
         n++;
     }
     float *v = malloc((n * dim + 1) * sizeof *v);
-    if (!v || mm_model_embed_input(m, (mm_modality)mod, x, n, v, &err)) return 4;
+    const float **each = calloc(n + 1, sizeof *each);
+    for (size_t i = 0; each && i < n; i++) each[i] = x + i * one;
+    if (!v || !each || mm_model_embed_input(m, (mm_modality)mod, each, n, v, &err)) return 4;
     if (fwrite(v, sizeof *v, n * dim, stdout) != n * dim || fflush(stdout)) return 4;
     free(x);
+    free(each);
     free(v);
     mm_model_close(&m);
     return 0;
