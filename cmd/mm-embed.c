@@ -199,7 +199,8 @@ static int take(state *s, window *w, item *it)
     }
     if (s->multi && o.modality != MM_TEXT && (r = mm_media_find(it->rec, o.modality > 0 ? o.modality : MM_REF_ANY, &it->ref)))
         return r < 0 ? 0 : take_media(s, w, it);
-    if (s->multi) mm_rec_fail(it->rec, MM_EDATA, "no %s, and no path of a file", o.modality < 0 ? "text, image, audio or video" : mm_modality_name((mm_modality)o.modality));
+    const char *wanted = o.modality < 0 ? "text, image, audio or video" : mm_modality_name((mm_modality)o.modality);
+    if (s->multi) mm_rec_fail(it->rec, MM_EDATA, "no %s, and no path of a file", wanted);
     else mm_rec_fail(it->rec, MM_EDATA, "no key \"text\", and no path of a file");
     return 0;
 }

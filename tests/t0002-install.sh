@@ -44,7 +44,7 @@ try --overflow --over
 try split --overflow s
 try 'cut split error' --overflow = ''
 try split --overflow = s
-try --no-quiet --no-q
+try --no-quiet --no-qui
 try '' --threads ''
 try minilm -m mini
 try use.c use

@@ -6,13 +6,6 @@
 
 static size_t plane(const mm_input_spec *s) { return (size_t)s->height * (size_t)s->width; }
 
-size_t mm_input_floats(const mm_input_spec *s)
-{
-    size_t n;
-    if (mm_mul((size_t)s->views * (size_t)s->frames, (size_t)s->channels * (size_t)s->height, &n) || mm_mul(n, (size_t)s->width, &n)) return 0;
-    return n > (size_t)1 << 31 ? 0 : n;
-}
-
 /* ---- pictures ---- */
 
 static int picture(float *x, const mm_image *im, const mm_input_spec *s, mm_err *err)

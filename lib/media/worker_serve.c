@@ -45,7 +45,8 @@ static int serve_one(int fd, uint8_t *map, const worker_request *q, worker_reply
     if (q->n < 0 || q->n > MM_JOB_SPECS) return -1;
     for (int i = 0; i < q->n; i++)
         if (mm_input_floats(&q->spec[i]) > floats) floats = mm_input_floats(&q->spec[i]);
-    if (q->path_len > 65536 || q->data_len > WORKER_MAX_BYTES || q->at % 64 || q->at > WORKER_SHARED || floats > (WORKER_SHARED - q->at) / sizeof(float)) return -1;
+    if (q->path_len > 65536 || q->data_len > WORKER_MAX_BYTES || q->at % 64 || q->at > WORKER_SHARED) return -1;
+    if (floats > (WORKER_SHARED - q->at) / sizeof(float)) return -1;
     if (q->path_len && (!(path = calloc(1, q->path_len + 1)) || worker_recv(fd, path, q->path_len))) goto end;
     if (q->data_len && (!(data = malloc(q->data_len)) || worker_recv(fd, data, q->data_len))) goto end;
     const mm_media_src src = { path, data, (size_t)q->data_len };

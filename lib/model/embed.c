@@ -7,7 +7,7 @@ static int no_text(mm_err *err) { return mm_fail(err, MM_EUNSUP, "this model tak
 
 int mm_model_embed_ids(mm_model *m, const int32_t *ids, const size_t *off, size_t n, float *vec, mm_err *err)
 {
-    const mm_tower *t = m->via[MM_TEXT];
+    mm_tower *t = m->via[MM_TEXT];
     if (!t) return no_text(err);
     for (size_t s = 0; s < n; s++) {
         if (off[s + 1] <= off[s] || off[s + 1] - off[s] > (size_t)t->cfg.window)
@@ -154,7 +154,7 @@ int mm_model_text_ids(mm_model *m, mm_text_in in, int32_t *ids, size_t *n, mm_te
 
 int mm_model_embed_input(mm_model *m, mm_modality mod, const float *const *x, size_t n, float *vec, mm_err *err)
 {
-    const mm_tower *t = mod == MM_TEXT ? NULL : m->via[mod];
+    mm_tower *t = mod == MM_TEXT ? NULL : m->via[mod];
     if (!t) return mm_fail(err, MM_EUNSUP, "this model takes no %s", mm_modality_name(mod));
     const mm_input_spec *sp = &m->spec[mod];
     size_t dim = mm_model_dim(m), views = (size_t)sp->views, plane = (size_t)sp->channels * (size_t)sp->height * (size_t)sp->width;

@@ -292,17 +292,32 @@ static int scalar(const loader *l, const char *name, float *out)
     return 0;
 }
 
+int mm_tower_load(mm_model *m, mm_tower *t, mm_err *err)
+{
+    int r = t->loaded ? 0 : tower(&(loader){ m, &t->cfg, err }, t);
+    t->loaded = !r;
+    return r;
+}
+
 int mm_weights_load(mm_model *m, mm_err *err)
 {
     float log_scale = NAN;
-    int r = 0;
-    for (int i = 0; i < MM_MODALITIES && !r; i++) {
-        mm_tower *t = &m->tower[i];
-        if (t->cfg.layers) r = tower(&(loader){ m, &t->cfg, err }, t);
-    }
+    int r = 0, towers = 0;
+    for (int i = 0; i < MM_MODALITIES; i++) towers += m->tower[i].cfg.layers > 0;
+    /* of several towers a run may need one only: they are read when they are */
+    for (int i = 0; i < MM_MODALITIES && towers == 1 && !r; i++)
+        if (m->tower[i].cfg.layers) r = mm_tower_load(m, &m->tower[i], err);
     loader l = { m, NULL, err };
     if (!r) r = scalar(&l, "logit_scale", &log_scale);
     if (!r) r = scalar(&l, "logit_bias", &m->logits.bias);
     if (!r && !isnan(log_scale)) m->logits.scale = expf(log_scale);
+    return r;
+}
+
+int mm_model_load(mm_model *m, mm_err *err)
+{
+    int r = 0;
+    for (int i = 0; i < MM_MODALITIES && !r; i++)
+        if (m->tower[i].cfg.layers) r = mm_tower_load(m, &m->tower[i], err);
     return r;
 }

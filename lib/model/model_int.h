@@ -27,6 +27,7 @@ typedef struct mm_map_head {
 
 typedef struct mm_tower {
     mm_tower_config cfg;
+    int loaded; /* the rest is there */
     mm_layer *layers;
     mm_norm embd_norm, post_norm, patch_norm;
     const void *tok_embd; /* [vocab, width] as stored */
@@ -80,8 +81,9 @@ int mm_pad_id(const mm_model *m, int32_t dflt, int32_t *out, mm_err *err);
 
 /* vocab.c: the tokenizer from whichever file the checkpoint has. */
 int mm_tokenizer_load(mm_model *m, mm_err *err);
-/* load.c */
+/* load.c: what is needed at once, and a tower at its first use */
 int mm_weights_load(mm_model *m, mm_err *err);
+int mm_tower_load(mm_model *m, mm_tower *t, mm_err *err);
 /* fingerprint.c */
 int mm_fingerprint_make(mm_model *m, const char *path, mm_err *err);
 
@@ -92,7 +94,7 @@ mm_tensor mm_block(mm_graph *g, const mm_tower_config *c, const mm_layer *l, mm_
 /* tower.c. What goes through a tower: token ids, sequence s being ids[off[s]..off[s+1]); or n inputs
  * x[i] [frames, channels, h, w] (off is NULL). vec [n, dim]. */
 typedef struct mm_tower_job {
-    const mm_tower *t;
+    mm_tower *t;
     const int32_t *ids;
     const size_t *off;
     const float *const *x;

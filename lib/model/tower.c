@@ -181,6 +181,8 @@ int mm_tower_run(mm_model *m, const mm_tower_job *j, float *vec, mm_err *err)
 {
     size_t n = j->n, total = 0, each = j->off ? 0 : mm_tower_tokens(&j->t->cfg);
     if (n == 0) return 0;
+    int r = mm_tower_load(m, j->t, err);
+    if (r) return r;
     int threads = m->opts.threads, failed = 0;
     by_len *s = mm_realloc(NULL, n, sizeof *s);
     uint32_t *order = mm_realloc(NULL, n, sizeof *order);

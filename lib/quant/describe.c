@@ -292,8 +292,12 @@ static int file_keys(job *j, mm_err *err)
 static int from_folder(job *j, const char *in, mm_err *err)
 {
     mm_model *m;
-    int r = mm_model_open(&m, in, NULL, err); /* checks shapes and reads everything there is to know */
+    int r = mm_model_open(&m, in, NULL, err);
     if (r) return r;
+    if ((r = mm_model_load(m, err))) { /* checks all shapes */
+        mm_model_close(&m);
+        return r;
+    }
     const mm_family *f = mm_family_find(mm_model_family(m));
     snprintf(j->arch, sizeof j->arch, "%s", f->name);
     j->family = 1;

@@ -11,7 +11,7 @@ int main(int argc, char **argv)
     mm_model *m;
     mm_err err;
     int mod = 0;
-    if (argc > 2 && !strcmp(argv[1], "-t")) o.threads = atoi(argv[2]), argv += 2, argc -= 2;
+    if (argc > 2 && !strcmp(argv[1], "-t")) o.threads = (int)strtol(argv[2], NULL, 10), argv += 2, argc -= 2;
     if (argc != 3) return 2;
     while (mod < MM_MODALITIES && strcmp(mm_modality_name((mm_modality)mod), argv[2])) mod++;
     if (mm_model_open(&m, argv[1], &o, &err)) {

@@ -185,10 +185,25 @@ static void lines(void)
     is_str(text("{\"a\":1}\nx\n[1]\n{\"a\":2}\n"), "{\"a\":1}\n{\"error\":{\"code\":\"MM_EDATA\",\"message\":\"in:2: invalid JSON at byte 1: "
            "not an object\"}}\n{\"error\":{\"code\":\"MM_EDATA\",\"message\":\"in:3: invalid JSON: an array, an object is wanted\"}}\n"
            "{\"a\":2}\n", "bad lines among good ones");
-    static const struct { const char *s; size_t n; } media[] = { { "\x89PNG\r\n\x1a\n", 8 }, { "\xFF\xD8\xFF\xE0", 4 },
-        { "RIFF\0\0\0\0WAVE", 12 }, { "\x1F\x8B\x08\0\0\0\0\0", 8 }, { "GGUF\3\0\0\0\0\0\0\0", 12 }, { "\0\0\0\x18" "ftypmp42", 12 } };
-    for (size_t i = 0; i < sizeof media / sizeof *media; i++)
-        is_str(all(NULL, media[i].s, media[i].n), "MM_EUNSUP", "media and other files are named");
+    static const struct { const char *s; size_t n; } other[] = { { "\x1F\x8B\x08\0\0\0\0\0", 8 }, { "GGUF\3\0\0\0\0\0\0\0", 12 } };
+    for (size_t i = 0; i < sizeof other / sizeof *other; i++)
+        is_str(all(NULL, other[i].s, other[i].n), "MM_EUNSUP", "files that are no records are named");
+    static const struct { const char *s; size_t n; } media[] = { { "\x89PNG\r\n\x1a\nrest", 12 }, { "\xFF\xD8\xFF\xE0", 4 },
+        { "RIFF\0\0\0\0WAVE\n\0", 14 }, { "\0\0\0\x18" "ftypmp42", 12 } };
+    const mm_reader_opts few = { .max_media = 13 };
+    for (size_t i = 0; i < sizeof media / sizeof *media; i++) {
+        mm_reader *rd;
+        mm_rec *one = mm_rec_new();
+        mm_slice blob = { NULL, 0 };
+        mm_err e = { 0 };
+        ok(!mm_reader_open_mem(&rd, i == 2 ? &few : NULL, "in", media[i].s, media[i].n, &e), "a medium on a stream opens");
+        if (i == 2) is_int(mm_reader_next(rd, one, &e), MM_ELONG, "one over the limit");
+        else
+            ok(mm_reader_next(rd, one, &e) == 1 && mm_rec_blob(one, &blob) == 1 && blob.len == media[i].n && !memcmp(blob.p, media[i].s, blob.len) &&
+                   mm_reader_next(rd, one, &e) == 0 && !mm_rec_blob(one, &blob), "it is one record with its bytes, which go with the record");
+        mm_reader_close(&rd);
+        mm_rec_free(one);
+    }
 }
 
 /* ---- frames, made by hand ---- */
