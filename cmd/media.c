@@ -68,7 +68,7 @@ static void number(mm_buf *b, const char *key, double v)
 static void quality(mm_buf *b, unsigned source, const mm_input_facts *f)
 {
     mm_buf_addc(b, '{');
-    if (source != MM_MEDIA_AUDIO) {
+    if (f->has_quality) {
         number(b, "blur", (double)f->image.blur);
         number(b, "exposure", (double)f->image.exposure);
         number(b, "dark", (double)f->image.dark);
@@ -76,7 +76,7 @@ static void quality(mm_buf *b, unsigned source, const mm_input_facts *f)
         number(b, "entropy", (double)f->image.entropy);
     }
     if (source == MM_MEDIA_VIDEO) number(b, "duplicates", (double)f->duplicates);
-    if (f->info.has & MM_MEDIA_AUDIO) {
+    if (f->has_sound) {
         number(b, "level", (double)f->sound.level);
         number(b, "peak", (double)f->sound.peak);
         number(b, "clipping", (double)f->sound.clipping);
@@ -95,11 +95,10 @@ int mm_media_report(mm_rec *rec, unsigned source, const mm_input_facts *f, int w
     if (!r && (moving || source == MM_MEDIA_AUDIO)) {
         r = mm_rec_set_bool(rec, "has_video", (i->has & MM_MEDIA_VIDEO) != 0);
         if (!r) r = mm_rec_set_bool(rec, "has_audio", (i->has & MM_MEDIA_AUDIO) != 0);
-        if (!r && f->has_quality && (i->has & MM_MEDIA_AUDIO) && (source == MM_MEDIA_AUDIO || with_quality))
-            r = mm_rec_set_bool(rec, "has_speech", f->sound.has_speech);
+        if (!r && f->has_sound) r = mm_rec_set_bool(rec, "has_speech", f->sound.has_speech);
     }
     if (!r && i->truncated) r = mm_rec_set_bool(rec, "truncated", 1);
-    if (!r && with_quality && f->has_quality) {
+    if (!r && with_quality && (f->has_quality || f->has_sound)) {
         mm_buf b = { 0 };
         quality(&b, source, f);
         r = b.failed ? MM_ENOMEM : mm_rec_set(rec, "quality", b.p, b.len);

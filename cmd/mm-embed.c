@@ -110,19 +110,8 @@ static int text_file(state *s, mm_rec *rec, const char *path, mm_slice *text)
     return 1;
 }
 
-/* Does the file begin like text? What does not, or cannot be read, is left to the decoders, who say what is wrong with it. */
-static int looks_like_text(const char *path)
-{
-    char head[512];
-    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-    ssize_t n = fd < 0 ? -1 : read(fd, head, sizeof head);
-    if (fd >= 0) close(fd);
-    if (n <= 0 || memchr(head, 0, (size_t)n)) return 0;
-    /* a character may be cut at the end */
-    return (size_t)n - mm_utf8_valid(head, (size_t)n) < (n == sizeof head ? 4 : 1) && memcmp(head, "<svg", 4) && memcmp(head, "<?xml", 5);
-}
-
-/* The text of a record: its key "text", or the file that a list of paths names. 1, 0: it has none, or the code of its failure. */
+/* The text of a record: its key "text", or the file that a list of paths names; files are text only for a model that takes nothing else,
+ * or when asked for. 1, 0: it has none, or the code of its failure. */
 static int find_text(state *s, mm_rec *rec, mm_slice *text)
 {
     mm_err err = { 0 };
@@ -132,7 +121,7 @@ static int find_text(state *s, mm_rec *rec, mm_slice *text)
     mm_slice blob;
     if (mm_rec_blob(rec, &blob)) return 0;
     const char *path = mm_rec_path(rec);
-    if (!path || (s->multi && o.modality != MM_TEXT && !looks_like_text(path))) return 0;
+    if (!path || (s->multi && o.modality != MM_TEXT)) return 0;
     return text_file(s, rec, path, text);
 }
 
@@ -401,8 +390,7 @@ static void collect(state *s, window *w)
         if (it->kind != MEDIA) continue;
         mm_workers_wait(s->pool, &it->job);
         if (it->job.code) {
-            if (it->ref.src.path) mm_rec_fail(it->rec, it->job.code, "'%s': %s", it->ref.src.path, it->job.message);
-            else mm_rec_fail(it->rec, it->job.code, "%s", it->job.message);
+            mm_rec_fail(it->rec, it->job.code, "%s", it->job.message);
             continue;
         }
         unsigned source = it->job.spec[it->job.chosen].source;

@@ -137,7 +137,7 @@ static int sound(float *x, const mm_input_spec *s, const mm_media_src *src, cons
     const mm_sound_opts so = { o->max_seconds, o->cut_seconds };
     int r = mm_sound_read(&snd, src, s->mel.rate, &so, &f->info, err);
     if (!r) {
-        f->has_quality = 1; /* cheap beside decoding, and silence is worth being told */
+        f->has_sound = 1; /* cheap beside decoding, and silence is worth being told */
         mm_sound_measure(&f->sound, snd.x, snd.n, snd.rate);
         r = s->sound == MM_SOUND_WHOLE ? mm_mel(x, snd.x, snd.n, &s->mel, err) : s->sound == MM_SOUND_CLIPS ? clips(x, &snd, s, err) : thirds(x, &snd, s, err);
     }
@@ -145,14 +145,17 @@ static int sound(float *x, const mm_input_spec *s, const mm_media_src *src, cons
     return r;
 }
 
-/* The sound track of a video that is measured: none is no error. */
+/* Is anybody speaking in the video? No sound track, or a broken one, is no error. */
 static void track(const mm_media_src *src, const mm_input_opts *o, mm_input_facts *f)
 {
     mm_sound snd = { 0 };
     mm_media_info info = { 0 };
     const mm_sound_opts so = { o->max_seconds, 1 };
     if (!(f->info.has & MM_MEDIA_AUDIO)) return;
-    if (!mm_sound_read(&snd, src, 16000, &so, &info, NULL)) mm_sound_measure(&f->sound, snd.x, snd.n, snd.rate);
+    if (!mm_sound_read(&snd, src, 16000, &so, &info, NULL)) {
+        f->has_sound = 1;
+        mm_sound_measure(&f->sound, snd.x, snd.n, snd.rate);
+    }
     mm_sound_clear(&snd);
 }
 
@@ -168,7 +171,7 @@ int mm_input_make(float *x, const mm_input_spec *s, const mm_media_src *src, con
     if (s->source == MM_MEDIA_AUDIO) return sound(x, s, src, o, facts, err);
     if (s->source == MM_MEDIA_VIDEO) {
         int r = video(x, s, src, o, facts, err);
-        if (!r && o->quality) track(src, o, facts);
+        if (!r) track(src, o, facts);
         return r;
     }
     const mm_image_opts io = { o->no_rotate, o->alpha, o->max_pixels };

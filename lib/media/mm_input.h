@@ -37,7 +37,8 @@ typedef struct mm_input_spec {
 /* What was met on the way. */
 typedef struct mm_input_facts {
     mm_media_info info;
-    int has_quality;
+    int has_quality;        /* `image` and `duplicates` are measured */
+    int has_sound;          /* `sound` is: always where sound was decoded, and for the track of a video */
     mm_image_quality image; /* of the picture before it is resized; of a video its middle frame */
     mm_sound_quality sound;
     float duplicates;       /* of a video: mm_video_duplicates() of the frames used */

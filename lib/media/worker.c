@@ -146,13 +146,14 @@ static void run_job(struct worker *w, mm_job *j)
     }
     if (sent && ready <= 0) {
         stop(w, 1);
-        fail(j, MM_ELONG, "decoding took more than %.0f s and was given up", p->seconds);
+        fail(j, MM_ELONG, "'%s': decoding took more than %.0f s and was given up", path ? path : "the input", p->seconds);
         return;
     }
     if (!sent || worker_recv(w->fd, &a, sizeof a) || a.magic != WORKER_MAGIC) {
         int status = stop(w, 0);
-        if (WIFSIGNALED(status)) fail(j, MM_EDATA, "the decoder crashed on it (%s)", strsignal(WTERMSIG(status)));
-        else fail(j, MM_EDATA, "the decoder ended with status %d on it", WEXITSTATUS(status));
+        const char *what = path ? path : "the input";
+        if (WIFSIGNALED(status)) fail(j, MM_EDATA, "'%s': the decoder crashed on it (%s)", what, strsignal(WTERMSIG(status)));
+        else fail(j, MM_EDATA, "'%s': the decoder ended with status %d on it", what, WEXITSTATUS(status));
         return;
     }
     j->code = a.code;

@@ -26,7 +26,7 @@ static void choose_and_make(uint8_t *map, const worker_request *q, const mm_medi
         if (found.has & q->spec[a->chosen].source) break;
     if (a->chosen == q->n) {
         a->chosen = -1;
-        a->code = mm_fail(err, MM_EUNSUP, "%s: it holds %s%s%s, which is not what is asked for", found.format,
+        a->code = mm_fail(err, MM_EUNSUP, "'%s' (%s) holds %s%s%s, which is not what is asked for", src->path ? src->path : "-", found.format,
                           found.has & MM_MEDIA_IMAGE ? "a picture" : "", found.has & MM_MEDIA_VIDEO ? " video" : "",
                           found.has & MM_MEDIA_AUDIO ? " sound" : "");
         return;
