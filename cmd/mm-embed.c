@@ -18,12 +18,12 @@ enum { EMIT_VECTORS, EMIT_INPUTS };
 
 static struct {
     const char *model, *prompt, *prefix, *append, *errors_to, *labels;
-    int pooling, normalize, overflow, modality, emit;
+    int pooling, normalize, overflow, modality, emit, clean;
     int64_t max_tokens, window, frames, top;
     mm_strv known, templates;
     mm_media_cli media;
     mm_io io;
-} o = { .pooling = -1, .normalize = -1, .modality = -1, .window = 256, .top = 5, .media = MM_MEDIA_CLI_INIT };
+} o = { .clean = 1, .pooling = -1, .normalize = -1, .modality = -1, .window = 256, .top = 5, .media = MM_MEDIA_CLI_INIT };
 
 static const mm_opt opts[] = {
     MM_OPT_GROUP("Embedding"),
@@ -35,6 +35,7 @@ static const mm_opt opts[] = {
     MM_OPT_ENUM(0, "pooling", &o.pooling, "mean|cls|last|max",
                 "how token vectors become one (default: the checkpoint's)"),
     MM_OPT_BOOL(0, "normalize", &o.normalize, "scale vectors to length 1 (default: as the checkpoint says)"),
+    MM_OPT_BOOL(0, "clean", &o.clean, "undo HTML, quotes and wide forms in texts for CLIP, as it was trained (default)"),
     MM_OPT_INT(0, "max-tokens", &o.max_tokens, "N", 3, 1 << 24, "use at most N tokens of each text"),
     MM_OPT_ENUM(0, "overflow", &o.overflow, "cut|split|error",
                 "what to do with longer texts (default: cut and say so)"),
@@ -226,10 +227,6 @@ static int emit_ids(state *s, item *it, const char *text, size_t len)
     mm_text_out res;
     int r = mm_model_text_ids(s->m, (mm_text_in){ text, len }, s->ids, &n, &res, &s->c->err);
     if (r) return r;
-    if (res.code) {
-        mm_rec_fail(it->rec, MM_EEMPTY, "the text has no tokens: there is nothing to embed");
-        return 0;
-    }
     mm_buf_reset(&s->out);
     for (size_t i = 0; i < n; i++) mm_buf_addf(&s->out, "%c%d", i ? ',' : '[', s->ids[i]);
     mm_buf_addc(&s->out, ']');
@@ -476,7 +473,7 @@ static int open_model(state *s)
     if (!name || !name[0]) return mm_fail(&c->err, MM_EARG, "no model: give -m NAME or set MM_MODEL");
     int r = mm_store_resolve(&path, name, &c->err);
     if (r) return r;
-    mm_model_opts mo = { (int)c->threads, o.pooling, o.normalize, o.max_tokens, (int)o.frames };
+    mm_model_opts mo = { (int)c->threads, o.pooling, o.normalize, o.max_tokens, (int)o.frames, !o.clean };
     r = mm_model_open(&s->m, path, &mo, &c->err);
     free(path);
     if (r) return r;

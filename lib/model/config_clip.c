@@ -39,6 +39,7 @@ static int text(mm_model *m, const json_t *j, int siglip, int64_t proj, mm_err *
     c->window = c->positions;
     c->proj = proj;
     c->causal = !siglip;
+    c->clean = !siglip;
     c->pool = siglip ? MM_POOL_LAST : MM_POOL_EOS;
     /* checkpoints written before the library knew the token's id say 2: they pool at the highest id, which is it */
     c->eos = eos == 2 ? -1 : (int32_t)eos;

@@ -38,6 +38,7 @@ static int text(mm_model *m, const json_t *j, int64_t proj, mm_err *err)
     c->causal = 1;
     c->pool = MM_POOL_EOS;
     c->eos = -1;
+    c->clean = 1;
     m->via[MM_TEXT] = &m->tower[MM_TEXT];
     return mm_tower_check(c, err);
 }

@@ -51,6 +51,7 @@ static int text(mm_model *m, const json_t *j, int64_t proj, int quick, mm_err *e
     c->causal = 1;
     c->pool = MM_POOL_EOS;
     c->eos = -1;
+    c->clean = 1;
     c->proj = proj;
     m->via[MM_TEXT] = &m->tower[MM_TEXT];
     return mm_tower_check(c, err);

@@ -40,7 +40,7 @@ typedef struct {
 
 /* Tokenise in[from..to) into p; lengths go to len. Text ends are needed only where something is cut, so spans are
  * asked for in a second pass, which few texts take. */
-static int tokenize(const mm_model *m, const mm_text_in *in, size_t from, size_t to, piece *p, size_t *len,
+static int tokenize(const mm_model *m, const mm_text_in *in, size_t from, size_t to, int keep_empty, piece *p, size_t *len,
                     mm_text_out *res, mm_err *err)
 {
     const mm_tower_config *c = &m->via[MM_TEXT]->cfg;
@@ -52,10 +52,8 @@ static int tokenize(const mm_model *m, const mm_text_in *in, size_t from, size_t
         if (r) return mm_err_prefix(err, "text %zu: ", i), r;
         res[i] = (mm_text_out){ .tokens = (uint32_t)p->out.n, .used_len = in[i].len };
         len[i] = 0;
-        if (p->out.n <= prefix + suffix) {
-            res[i].code = MM_EEMPTY;
-            continue;
-        }
+        if (p->out.n <= prefix + suffix) res[i].code = MM_EEMPTY;
+        if (res[i].code && !keep_empty) continue;
         if (p->n + window > p->cap) {
             size_t cap = 2 * p->cap + window;
             int32_t *q = mm_realloc(p->ids, cap, sizeof *q);
@@ -93,7 +91,7 @@ int mm_model_embed_text(mm_model *m, const mm_text_in *in, size_t n, float *vec,
     }
 #pragma omp parallel for num_threads(threads) schedule(static, 1) if (threads > 1)
     for (int t = 0; t < threads; t++)
-        errs[t].code = tokenize(m, in, n * (size_t)t / (size_t)threads, n * ((size_t)t + 1) / (size_t)threads, &p[t],
+        errs[t].code = tokenize(m, in, n * (size_t)t / (size_t)threads, n * ((size_t)t + 1) / (size_t)threads, 0, &p[t],
                                 len, res, &errs[t]);
     size_t total = 0, live = 0;
     for (int t = 0; t < threads && !r; t++) {
@@ -143,7 +141,7 @@ int mm_model_text_ids(mm_model *m, mm_text_in in, int32_t *ids, size_t *n, mm_te
 {
     piece p = { 0 };
     if (!m->via[MM_TEXT]) return no_text(err);
-    int r = tokenize(m, &in, 0, 1, &p, n, res, err);
+    int r = tokenize(m, &in, 0, 1, 1, &p, n, res, err);
     if (!r && *n) memcpy(ids, p.ids, *n * sizeof *ids);
     mm_tok_out_clear(&p.out);
     free(p.ids);

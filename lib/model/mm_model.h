@@ -61,6 +61,7 @@ typedef struct mm_tower_config {
     int32_t eos;         /* MM_POOL_EOS: pooled is the first of these; -1: the first token of the highest id */
     int64_t pad_to;      /* the model sees every text filled up to so many tokens with `pad` (SigLIP); 0: it does not */
     int32_t pad;
+    int clean;           /* texts are cleaned first, as CLIP's own tokenizer does */
     /* patches */
     int64_t channels, frames, height, width_in; /* of one input */
     int64_t patch_t, patch_h, patch_w, step_h, step_w;
@@ -74,8 +75,9 @@ typedef struct mm_model_opts {
     int normalize;   /* -1: the checkpoint's; 0, 1 */
     int64_t window;  /* 0: the checkpoint's; else smaller or equal to its positions */
     int frames;      /* of a video that a model for pictures sees; 0: 8 */
+    int no_clean;    /* texts go to CLIP's vocabulary as they are: what transformers' fast tokenizer does */
 } mm_model_opts;
-#define MM_MODEL_OPTS_INIT { 0, -1, -1, 0, 0 }
+#define MM_MODEL_OPTS_INIT { 0, -1, -1, 0, 0, 0 }
 
 /* Open the checkpoint at path (see mm_store_resolve for names). opts may be NULL. On failure *out is NULL. Where a model has several towers,
  * the weights of each are read when it is first used; mm_model_load() reads all of them, and finds out what is missing or misshapen. */
@@ -126,8 +128,8 @@ typedef struct mm_text_out {
 MM_API MM_MUST_CHECK int mm_model_embed_text(mm_model *m, const mm_text_in *in, size_t n, float *vec,
                                              mm_text_out *res, mm_err *err);
 
-/* The tokens of one text as the model sees it: cut, filled up where the model wants that. ids [window] is the caller's; *n are set,
- * *pool the one that pooling takes (or 0). Same returns. */
+/* The tokens of one text as the model sees it: cut, filled up where the model wants that. ids [window] is the caller's; *n are set. A
+ * text without tokens of its own (res->code MM_EEMPTY) has the special ones. Same returns. */
 MM_API MM_MUST_CHECK int mm_model_text_ids(mm_model *m, mm_text_in in, int32_t *ids, size_t *n, mm_text_out *res, mm_err *err);
 
 /* Pictures, sound, video: n inputs x[i] [views, frames, channels, height, width] as mm_input_make() gives them (mm_model_input_spec() has

@@ -144,6 +144,7 @@ int mm_tokenizer_load(mm_model *m, mm_err *err)
         r = mm_fail(err, MM_EDATA, "there is neither tokenizer.json nor vocab.txt nor vocab.json with merges.txt");
     }
     mm_tower_config *c = &m->tower[MM_TEXT].cfg;
+    if (!r && c->clean && !m->opts.no_clean) r = mm_tok_clean_web(m->tok, err);
     if (!r && c->pad_to) r = mm_pad_id(m, 1, &c->pad, err);
     if (!r && mm_tok_vocab(m->tok) > (size_t)m->tower[MM_TEXT].cfg.vocab)
         r = mm_fail(err, MM_ESHAPE, "the tokenizer has %zu tokens, the table of embeddings %lld rows",

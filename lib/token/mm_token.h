@@ -40,6 +40,9 @@ typedef struct mm_tok_spec { /* a tokenizer as GGUF metadata or a vocab.txt carr
 MM_API MM_MUST_CHECK int mm_tok_from_spec(mm_tok **out, const mm_tok_spec *spec, mm_err *err);
 /* vocab.txt: one token a line, the line's number is its id; [UNK] must be there. */
 MM_API MM_MUST_CHECK int mm_tok_from_vocab(mm_tok **out, const char *text, size_t len, int lowercase, mm_err *err);
+/* Texts are cleaned before all else, as CLIP's own tokenizer does: HTML's character references, typographic quotes, ligatures, wide forms,
+ * control characters (web.c). Before the first use only. */
+MM_API MM_MUST_CHECK int mm_tok_clean_web(mm_tok *tok, mm_err *err);
 MM_API void mm_tok_free(mm_tok **tok);
 
 enum {

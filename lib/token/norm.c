@@ -237,6 +237,7 @@ static int step(const norm *n, const view *in, txt *out)
     case NORM_ACCENTS: return each(n, in, out);
     case NORM_REPLACE: return replace(n, in, out);
     case NORM_CHARSMAP: return tok_charsmap(n, in, out);
+    case NORM_WEB: return tok_web(in, out);
     case NORM_STRIP: {
         size_t a = n->left ? tok_spaces_after(in->s, 0, in->len) : 0;
         return tok_text_copy(out, in, a, n->right ? tok_spaces_before(in->s, in->len, a) : in->len);

@@ -75,7 +75,7 @@ typedef size_t match_fn(const char *s, size_t i, size_t end);
 
 typedef enum {
     NORM_BERT, NORM_NFC, NORM_NFD, NORM_NFKC, NORM_NFKD, NORM_LOWER, NORM_ACCENTS, NORM_STRIP, NORM_REPLACE, NORM_PREPEND,
-    NORM_CHARSMAP
+    NORM_CHARSMAP, NORM_WEB
 } norm_op;
 
 typedef struct norm {
@@ -214,6 +214,7 @@ int tok_charsmap(const norm *n, const view *in, txt *out); /* charsmap.c */
 int tok_charsmap_open(norm *n, const char *p, size_t len, mm_err *err); /* p lives as long as n */
 
 /* regex.c: NULL: not known */
+int tok_web(const view *in, txt *out);
 match_fn *tok_regex(const char *pattern, size_t len);
 /* "[...]" or "[...]+" of ASCII characters, escaped signs and ranges: 1 and the set of them, *most 1 or SIZE_MAX; 0 for anything else. */
 int tok_regex_set(const char *pattern, size_t len, uint64_t set[2], size_t *most);
