@@ -211,7 +211,7 @@ int tok_web(const view *in, txt *out)
         mm_buf_reset(&to->b);
         if (!(e = unescape(&v, to, level == 0))) v = view_of(to);
     }
-    int sigma = memmem(v.s, v.len, "\xCE\xA3", 2);
+    int sigma = memmem(v.s, v.len, "\xCE\xA3", 2) != NULL;
     txt *to = sigma ? &t[level & 1] : out;
     if (sigma) mm_buf_reset(&to->b);
     if (!e) e = plain(&v, to);
