@@ -223,7 +223,8 @@ int mm_sound_av(sound_out *o, sound_in *in, mm_media_info *info, mm_err *err)
         av_dict_free(&opts);
         if (got == AVERROR(ENOMEM)) r = mm_fail(err, MM_ENOMEM, "out of memory");
         else if (got < 0 && no_index(in)) r = mm_fail(err, MM_ETRUNC, "an MP4 file that ends before its index");
-        else if (got < 0) r = mm_fail(err, MM_EDATA, "%s (%s)", info->format[0] ? "damaged" : "no sound in it", info->format[0] ? info->format : looks_like(in));
+        else if (got < 0 && info->format[0]) r = mm_fail(err, MM_EDATA, "damaged (%s)", info->format);
+        else if (got < 0) r = mm_fail(err, MM_EDATA, "no sound in it (%s)", looks_like(in));
     }
     if (!r) {
         const char *name = t->fmt->iformat->name;
