@@ -141,7 +141,9 @@ typedef struct mm_sound {
 
 /* The sound of src (of a video its sound track) as mono at `rate`: channels are averaged (not ffmpeg's -ac 1, which keeps the power), then
  * resampled (libswresample, 32-tap Kaiser windowed sinc or better, group delay removed): n = round(frames * rate / stored rate), +-1.
- * WAV from a pipe with sizes 0, 0x7ffff... or 0xffffffff is read to its end. */
+ * WAV from a pipe with sizes 0, 0x7ffff... or 0xffffffff is read to its end. Of a cut or damaged file what decodes is used (info->truncated).
+ * Float samples that are no numbers, or beyond +-32768, become 0 and are counted in info->note. Up to 256 channels, 100 Hz to 1536 kHz.
+ * On success out->n > 0. rate: 1000 or more. A path may be a pipe, which is read to its end first. Prints nothing: FFmpeg's log is turned off. */
 MM_API MM_MUST_CHECK int mm_sound_read(mm_sound *out, const mm_media_src *src, int rate, const mm_sound_opts *opts, mm_media_info *info, mm_err *err);
 MM_API void mm_sound_clear(mm_sound *s);
 

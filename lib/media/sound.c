@@ -266,7 +266,7 @@ static int wav(sound_in *in, const uint8_t *head, mm_media_info *info, mm_err *e
         if (got < 8) break;
         uint32_t size = num(h + 4, big, 4);
         if (!memcmp(h, "fmt ", 4)) {
-            if (got < 24) break;
+            if (got < 24) return mm_fail(err, MM_ETRUNC, "a WAV file that ends in its header");
             uint32_t rate = num(h + 12, big, 4);
             if ((r = mm_sound_channels(num(h + 10, big, 2), err))) return r;
             if (rate < SOUND_RATE_MIN || rate > SOUND_RATE_MAX)
@@ -290,6 +290,68 @@ static int wav(sound_in *in, const uint8_t *head, mm_media_info *info, mm_err *e
     }
     if (at + 8 > in->len) return mm_fail(err, MM_ETRUNC, "a WAV file that ends before its data");
     return mm_fail(err, MM_EDATA, "a WAV file with more than 4096 chunks before its data");
+}
+
+/* Whether an Ogg file ends in a whole page that says it is the last. */
+static int ogg_complete(sound_in *in)
+{
+    uint8_t buf[4096];
+    int64_t n = in->len < (int64_t)sizeof buf ? in->len : (int64_t)sizeof buf, back = 0;
+    while (back < 65536 + 512 && n > 27) {
+        int64_t at = in->len - n - back;
+        if (at < 0) at = 0;
+        int64_t got = peek(in, at, buf, n);
+        for (int64_t i = got - 27; i >= 0; i--) {
+            if (memcmp(buf + i, "OggS", 4) || buf[i + 4]) continue;
+            uint8_t lace[255];
+            int64_t size = 27 + buf[i + 26];
+            if (peek(in, at + i + 27, lace, buf[i + 26]) != buf[i + 26]) return 0;
+            for (int k = 0; k < buf[i + 26]; k++) size += lace[k];
+            return (buf[i + 5] & 4) && at + i + size <= in->len;
+        }
+        if (!at) break;
+        back += n - 27;
+    }
+    return 0;
+}
+
+/* Whether the file is shorter than its header says; WAV is looked at above. */
+static int cut_short(sound_in *in)
+{
+    uint8_t h[64] = { 0 };
+    const int64_t n = peek(in, 0, h, sizeof h);
+    uint64_t end = 0;
+    if (!memcmp(h, "OggS", 4)) return !ogg_complete(in);
+    if (!memcmp(h, "FORM", 4)) {
+        end = 8 + (uint64_t)num(h + 4, 1, 4);
+    } else if (!memcmp(h, "RIFF", 4) && !memcmp(h + 8, "AVI ", 4)) {
+        end = 8 + (uint64_t)num(h + 4, 0, 4);
+    } else if (!memcmp(h, "RF64", 4) && !memcmp(h + 12, "ds64", 4)) {
+        end = num(h + 20, 0, 4) | (uint64_t)num(h + 24, 0, 4) << 32;
+    } else if (!memcmp(h, "riff", 4)) {
+        end = num(h + 16, 0, 4) | (uint64_t)num(h + 20, 0, 4) << 32;
+    } else if (!memcmp(h, ".snd", 4)) {
+        end = num(h + 8, 1, 4) == UINT32_MAX ? 0 : (uint64_t)num(h + 4, 1, 4) + num(h + 8, 1, 4);
+    } else if (h[0] == 0x47 && n >= 4) {
+        return in->len > 4 * 188 && peek(in, 188, h, 1) == 1 && h[0] == 0x47 && in->len % 188; /* transport packets */
+    } else if (!memcmp(h, "\x1A\x45\xDF\xA3", 4)) {
+        int64_t at = 4;
+        for (int k = 0; k < 2; k++) { /* the header of EBML, then the segment */
+            int len = 1;
+            if (peek(in, at, h, 9) != 9) return 1;
+            while (len < 9 && !(h[0] & (0x80 >> (len - 1)))) len++;
+            if (len > 8) return 0;
+            uint64_t size = h[0] & (0xFFu >> len), most = ((uint64_t)1 << 7 * len) - 1;
+            for (int i = 1; i < len; i++) size = size << 8 | h[i];
+            if (size == most || size > (uint64_t)INT64_MAX / 2) return 0; /* unknown: a live stream */
+            end = (uint64_t)at + (uint64_t)len + size;
+            if (end > (uint64_t)in->len || k) break;
+            at = (int64_t)end;
+            if (peek(in, at, h, 4) != 4 || memcmp(h, "\x18\x53\x80\x67", 4)) return 0;
+            at += 4;
+        }
+    }
+    return end > (uint64_t)in->len;
 }
 
 /* ---- libsndfile ---- */
@@ -326,42 +388,18 @@ static const char *sndfile_name(int format)
     case SF_FORMAT_CAF: return "caf";
     case SF_FORMAT_FLAC: return "flac";
     case SF_FORMAT_OGG: return "ogg";
-    case SF_FORMAT_MPEG: return "mp3";
     default: return NULL;
     }
 }
 
-/* Files of these beginnings are shown to libsndfile; it guesses from less than a beginning at times. */
+/* Files of these beginnings are shown to libsndfile; it guesses from less than a beginning at times. MP3 is FFmpeg's: the decoder behind
+ * libsndfile prints. */
 static int sndfile_kind(const uint8_t *h, int64_t n)
 {
-    static const char *const magic[] = { "RIFF", "RIFX", "RF64", "riff", "FORM", ".snd", "dns.", "caff", "fLaC", "OggS", "ID3" };
+    static const char *const magic[] = { "RIFF", "RIFX", "RF64", "riff", "FORM", ".snd", "dns.", "caff", "fLaC", "OggS" };
     for (size_t i = 0; i < sizeof magic / sizeof *magic; i++) {
         size_t k = strlen(magic[i]);
         if (n >= (int64_t)k && !memcmp(h, magic[i], k)) return 1;
-    }
-    return n >= 4 && h[0] == 0xFF && (h[1] & 0xE0) == 0xE0 && (h[1] & 6) == 2; /* MPEG layer III */
-}
-
-/* Whether an Ogg file ends in a whole page that says it is the last. */
-static int ogg_complete(sound_in *in)
-{
-    static uint8_t const end = 4;
-    uint8_t buf[4096];
-    int64_t n = in->len < (int64_t)sizeof buf ? in->len : (int64_t)sizeof buf, back = 0;
-    while (back < 65536 + 512 && n > 27) {
-        int64_t at = in->len - n - back;
-        if (at < 0) at = 0;
-        int64_t got = peek(in, at, buf, n);
-        for (int64_t i = got - 27; i >= 0; i--) {
-            if (memcmp(buf + i, "OggS", 4) || buf[i + 4]) continue;
-            uint8_t lace[255];
-            int64_t size = 27 + buf[i + 26];
-            if (peek(in, at + i + 27, lace, buf[i + 26]) != buf[i + 26]) return 0;
-            for (int k = 0; k < buf[i + 26]; k++) size += lace[k];
-            return (buf[i + 5] & end) && at + i + size <= in->len;
-        }
-        if (!at) break;
-        back += n - 27;
     }
     return 0;
 }
@@ -382,8 +420,7 @@ static int read_sndfile(sound_out *o, sound_in *in, mm_media_info *info, mm_err 
     int64_t frames = 0, want = si.frames < FRAMES_MAX ? si.frames : 0;
     int r = mm_sound_channels(si.channels, err);
     if (!r) r = mm_sound_out_rate(o, si.samplerate, err);
-    int estimate = !strcmp(name, "mp3") || !want;
-    if (!r && !estimate) r = mm_sound_out_limit(o, (double)want / si.samplerate, err);
+    if (!r) r = mm_sound_out_limit(o, (double)want / si.samplerate, err);
     if (!r && !(buf = malloc(sizeof *buf * (SOUND_BLOCK + SOUND_CHANNELS)))) r = mm_fail(err, MM_ENOMEM, "out of memory");
     snprintf(info->format, sizeof info->format, "%s", name);
     info->rate = si.samplerate;
@@ -395,10 +432,9 @@ static int read_sndfile(sound_out *o, sound_in *in, mm_media_info *info, mm_err 
         frames += got;
         r = mm_sound_out_add(o, buf, (size_t)got, si.channels, err);
     }
-    if (!r && (sf_error(f) || frames < want - (estimate ? 2 * 1152 : 0))) info->truncated = 1;
+    if (!r && (sf_error(f) || frames < want)) info->truncated = 1;
     sf_close(f);
     free(buf);
-    if (!r && !strcmp(name, "ogg") && !ogg_complete(in)) info->truncated = 1;
     if (r >= 0 && !frames)
         r = info->truncated ? mm_fail(err, MM_ETRUNC, "the file ends or is damaged before its first sample")
                             : mm_fail(err, MM_EEMPTY, "no samples");
@@ -431,7 +467,8 @@ int mm_sound_read(mm_sound *out, const mm_media_src *src, int rate, const mm_sou
         r = wav(&in, head, info, err);
     }
     if (!r) {
-        int cut = info->truncated;
+        int cut = info->truncated | cut_short(&in);
+        info->truncated = cut;
         r = sndfile_kind(head, n) ? read_sndfile(o, &in, info, err) : 2;
         if (r == 2) {
             r = mm_sound_av(o, &in, info, err);

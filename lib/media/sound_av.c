@@ -37,28 +37,38 @@ static int io_refuse(AVFormatContext *s, AVIOContext **pb, const char *url, int 
     return AVERROR(EPERM);
 }
 
-/* What a file is that has no sound in it, as far as a few bytes tell. */
-static const char *looks_like(sound_in *in)
+/* What a file is that FFmpeg does not open, as far as a few bytes tell: a carrier of sound is damaged, others have none. */
+static int refused(sound_in *in, mm_media_info *info, mm_err *err)
 {
     static const struct {
         const char *magic;
-        unsigned char len, at;
-        const char *name;
+        unsigned char len, at, sound;
+        char name[9];
     } known[] = {
-        { "\x89PNG", 4, 0, "png" },          { "\xFF\xD8\xFF", 3, 0, "jpeg" }, { "GIF8", 4, 0, "gif" },
-        { "WEBP", 4, 8, "webp" },            { "BM", 2, 0, "bmp" },            { "II*\0", 4, 0, "tiff" },
-        { "MM\0*", 4, 0, "tiff" },           { "%PDF", 4, 0, "pdf" },          { "PK\x03\x04", 4, 0, "zip" },
-        { "\x1F\x8B", 2, 0, "gzip" },        { "GGUF", 4, 0, "gguf" },         { "ftypavif", 8, 4, "avif" },
-        { "ftypheic", 8, 4, "heic" },        { "MThd", 4, 0, "midi" },         { "\x7F" "ELF", 4, 0, "elf" },
+        { "\x89PNG", 4, 0, 0, "png" },       { "\xFF\xD8\xFF", 3, 0, 0, "jpeg" }, { "GIF8", 4, 0, 0, "gif" },
+        { "WEBP", 4, 8, 0, "webp" },         { "BM", 2, 0, 0, "bmp" },             { "II*\0", 4, 0, 0, "tiff" },
+        { "MM\0*", 4, 0, 0, "tiff" },        { "%PDF", 4, 0, 0, "pdf" },           { "PK\x03\x04", 4, 0, 0, "zip" },
+        { "\x1F\x8B", 2, 0, 0, "gzip" },     { "GGUF", 4, 0, 0, "gguf" },          { "ftypavif", 8, 4, 0, "avif" },
+        { "ftypheic", 8, 4, 0, "heic" },     { "MThd", 4, 0, 0, "midi" },          { "\x7F" "ELF", 4, 0, 0, "elf" },
+        { "OggS", 4, 0, 1, "ogg" },          { "fLaC", 4, 0, 1, "flac" },          { "AVI ", 4, 8, 1, "avi" },
+        { "ID3", 3, 0, 1, "mp3" },           { "FORM", 4, 0, 1, "aiff" },          { ".snd", 4, 0, 1, "au" },
+        { "caff", 4, 0, 1, "caf" },          { "ftyp", 4, 4, 1, "mp4" },           { "\x1A\x45\xDF\xA3", 4, 0, 1, "matroska" },
+        { "WAVE", 4, 8, 1, "wav" },
     };
     uint8_t h[512];
     in->pos = 0;
     int64_t n = mm_sound_in_read(in, h, sizeof h);
     for (size_t i = 0; i < sizeof known / sizeof *known; i++)
-        if (n >= known[i].at + known[i].len && !memcmp(h + known[i].at, known[i].magic, known[i].len)) return known[i].name;
+        if (n >= known[i].at + known[i].len && !memcmp(h + known[i].at, known[i].magic, known[i].len)) {
+            if (!known[i].sound) return mm_fail(err, MM_EDATA, "no sound in it (%s)", known[i].name);
+            snprintf(info->format, sizeof info->format, "%s", known[i].name);
+            return info->truncated ? mm_fail(err, MM_ETRUNC, "the file ends before its first sample (%s)", known[i].name)
+                                   : mm_fail(err, MM_EDATA, "damaged or cut short (%s)", known[i].name);
+        }
     for (int64_t i = 0; i < n; i++)
-        if (h[i] < 32 && h[i] != '\t' && h[i] != '\n' && h[i] != '\r' && h[i] != '\f') return "unknown";
-    return n > 0 ? "text" : "unknown";
+        if (h[i] < 32 && h[i] != '\t' && h[i] != '\n' && h[i] != '\r' && h[i] != '\f')
+            return mm_fail(err, MM_EDATA, "no sound in it (of no known format)");
+    return mm_fail(err, MM_EDATA, "no sound in it (text)");
 }
 
 /* An MP4 that was cut in front of its index. */
@@ -66,6 +76,7 @@ static int no_index(sound_in *in)
 {
     uint8_t h[16];
     int64_t at = 0;
+    int data = 0;
     for (int atoms = 0; atoms < 10000 && at < in->len; atoms++) {
         in->pos = at;
         int64_t n = mm_sound_in_read(in, h, sizeof h);
@@ -81,9 +92,11 @@ static int no_index(sound_in *in)
             for (int i = 8; i < 16; i++) size = size << 8 | h[i];
         }
         if (size < 8 || size > (uint64_t)(in->len - at)) return 1;
+        data |= !memcmp(h + 4, "mdat", 4);
+        if (!memcmp(h + 4, "meta", 4)) return 0; /* a picture */
         at += (int64_t)size;
     }
-    return 1;
+    return data;
 }
 
 static float sample(const AVFrame *f, int planar, enum AVSampleFormat packed, int channels, int c, int i)
@@ -223,7 +236,7 @@ int mm_sound_av(sound_out *o, sound_in *in, mm_media_info *info, mm_err *err)
         av_dict_free(&opts);
         if (got == AVERROR(ENOMEM)) r = mm_fail(err, MM_ENOMEM, "out of memory");
         else if (got < 0 && no_index(in)) r = mm_fail(err, MM_ETRUNC, "an MP4 file that ends before its index");
-        else if (got < 0) r = mm_fail(err, MM_EDATA, "%s (%s)", info->format[0] ? "damaged" : "no sound in it", info->format[0] ? info->format : looks_like(in));
+        else if (got < 0) r = refused(in, info, err);
     }
     if (!r) {
         const char *name = t->fmt->iformat->name;
