@@ -78,7 +78,8 @@ MM_API MM_MUST_CHECK int mm_image_read(mm_image *out, const mm_media_src *src, c
 MM_API void mm_image_clear(mm_image *im); /* frees; {0} is fine */
 
 /* Filters as Pillow's Image.resize defines them: support grows with the reduction (antialias), 8-bit rounding after each
- * pass (horizontal, then vertical), coefficients in fixed point of 22 bits: results are equal byte for byte. */
+ * direction, coefficients in fixed point of 22 bits: results are equal byte for byte to Pillow 13's, whose order of the directions depends on the
+ * sizes (earlier versions always began with the horizontal one: pictures more than twice as high as wide differ by a level or two). */
 typedef enum { MM_RESIZE_NEAREST, MM_RESIZE_BOX, MM_RESIZE_BILINEAR, MM_RESIZE_HAMMING, MM_RESIZE_BICUBIC, MM_RESIZE_LANCZOS } mm_resize_filter;
 MM_API MM_MUST_CHECK int mm_image_resize(mm_image *out, const mm_image *in, int width, int height, mm_resize_filter filter, mm_err *err);
 

@@ -1,9 +1,12 @@
 /* Resampling, the same byte for byte as Pillow's Image.resize on 8-bit RGB. A result is the sum of taps in fixed point, rounded to 8
  * bits after each direction, so the order of the sums does not matter and rows can stream: sixteen source rows are narrowed, then added to
- * those result rows that want them. No buffer grows with the source's height. */
+ * those result rows that want them; or added first and narrowed as they come out. No buffer grows with the source's height. */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
+#if defined(__x86_64__)
+#include <immintrin.h>
+#endif
 #include "media/media_int.h"
 
 #define BITS 22                      /* of a tap's fraction: 32 - 8 bits of sample - 2 of head room */
@@ -34,7 +37,7 @@ static double hamming(double x)
     if (x == 0.0) return 1.0;
     if (x >= 1.0) return 0.0;
     x *= M_PI;
-    return sin(x) / x * (0.54 + 0.46 * cos(x));
+    return sin(x) / x * ((double)0.54f + (double)0.46f * cos(x)); /* the reference's constants are floats */
 }
 
 static double bicubic(double x)
@@ -120,32 +123,40 @@ static int taps_make(taps *t, int in, int64_t out, int64_t from, int n, mm_resiz
 typedef int32_t v8i __attribute__((vector_size(32)));
 typedef uint8_t v8b __attribute__((vector_size(8)));
 
-/* a += w * eight bytes; a macro, for a function that returns so wide a vector changes its convention with the CPU */
-#define ADD(a, p)                                   \
-    do {                                            \
-        v8b bytes;                                  \
-        memcpy(&bytes, (p), sizeof bytes);          \
-        (a) += __builtin_convertvector(bytes, v8i) * w; \
+/* Eight bytes as eight numbers. Macros, for a function that returns so wide a vector changes its convention with the CPU. */
+#define WIDEN_ANY(v, p)                                                                                       \
+    do {                                                                                                      \
+        v8b bytes;                                                                                            \
+        memcpy(&bytes, (p), sizeof bytes);                                                                    \
+        (v) = __builtin_convertvector(bytes, v8i);                                                            \
     } while (0)
+#define WIDEN_AVX2(v, p) ((v) = (v8i)_mm256_cvtepu8_epi32(_mm_loadl_epi64((const void *)(p)))) /* gcc 12 makes 20 instructions of the above */
 
-static inline __attribute__((always_inline)) void add_taps(int32_t *acc, const uint8_t *src, size_t step, const int32_t *k, int n)
-{
-    v8i a[6];
-    memcpy(a, acc, sizeof a);
-    v8i a0 = a[0], a1 = a[1], a2 = a[2], a3 = a[3], a4 = a[4], a5 = a[5];
-    for (int i = 0; i < n; i++, src += step) {
-        int32_t c = k[i];
-        v8i w = { c, c, c, c, c, c, c, c };
-        ADD(a0, src);
-        ADD(a1, src + 8);
-        ADD(a2, src + 16);
-        ADD(a3, src + 24);
-        ADD(a4, src + 32);
-        ADD(a5, src + 40);
+#define ADD_TAPS(name, widen, ...)                                                                            \
+    static inline __VA_ARGS__ void name(int32_t *acc, const uint8_t *src, size_t step, const int32_t *k, int n)\
+    {                                                                                                         \
+        v8i a[6], v;                                                                                          \
+        memcpy(a, acc, sizeof a);                                                                             \
+        v8i a0 = a[0], a1 = a[1], a2 = a[2], a3 = a[3], a4 = a[4], a5 = a[5];                                 \
+        for (int i = 0; i < n; i++, src += step) {                                                            \
+            int32_t c = k[i];                                                                                 \
+            v8i w = { c, c, c, c, c, c, c, c };                                                               \
+            widen(v, src);                                                                                    \
+            a0 += v * w;                                                                                      \
+            widen(v, src + 8);                                                                                \
+            a1 += v * w;                                                                                      \
+            widen(v, src + 16);                                                                               \
+            a2 += v * w;                                                                                      \
+            widen(v, src + 24);                                                                               \
+            a3 += v * w;                                                                                      \
+            widen(v, src + 32);                                                                               \
+            a4 += v * w;                                                                                      \
+            widen(v, src + 40);                                                                               \
+            a5 += v * w;                                                                                      \
+        }                                                                                                     \
+        a[0] = a0, a[1] = a1, a[2] = a2, a[3] = a3, a[4] = a4, a[5] = a5;                                     \
+        memcpy(acc, a, sizeof a);                                                                             \
     }
-    a[0] = a0, a[1] = a1, a[2] = a2, a[3] = a3, a[4] = a4, a[5] = a5;
-    memcpy(acc, a, sizeof a);
-}
 
 static inline __attribute__((always_inline)) void round_lanes(uint8_t *out, const int32_t *acc)
 {
@@ -167,7 +178,10 @@ static const int32_t half[LANES] = {
 };
 
 /* columns of `turned` [.., 3, ROWS] -> the rows of line [ROWS, stride] */
-static inline __attribute__((always_inline)) void narrow(uint8_t *line, size_t stride, const uint8_t *turned, int left, const taps *t)
+typedef void add_taps_fn(int32_t *acc, const uint8_t *src, size_t step, const int32_t *k, int n);
+
+static inline __attribute__((always_inline)) void narrow(uint8_t *line, size_t stride, const uint8_t *turned, int left, const taps *t,
+                                                         add_taps_fn *add_taps)
 {
     for (int x = 0; x < t->n; x++) {
         int32_t acc[LANES];
@@ -180,7 +194,8 @@ static inline __attribute__((always_inline)) void narrow(uint8_t *line, size_t s
     }
 }
 
-static inline __attribute__((always_inline)) void add_rows(int32_t *acc, const uint8_t *line, size_t stride, const int32_t *k, int n)
+static inline __attribute__((always_inline)) void add_rows(int32_t *acc, const uint8_t *line, size_t stride, const int32_t *k, int n,
+                                                           add_taps_fn *add_taps)
 {
     for (size_t at = 0; at < stride; at += LANES) add_taps(acc + at, line + at, stride, k, n);
 }
@@ -188,17 +203,27 @@ static inline __attribute__((always_inline)) void add_rows(int32_t *acc, const u
 typedef void narrow_fn(uint8_t *line, size_t stride, const uint8_t *turned, int left, const taps *t);
 typedef void add_rows_fn(int32_t *acc, const uint8_t *line, size_t stride, const int32_t *k, int n);
 
-static void narrow_any(uint8_t *line, size_t stride, const uint8_t *turned, int left, const taps *t) { narrow(line, stride, turned, left, t); }
-static void add_rows_any(int32_t *acc, const uint8_t *line, size_t stride, const int32_t *k, int n) { add_rows(acc, line, stride, k, n); }
+ADD_TAPS(add_taps_any, WIDEN_ANY, __attribute__((always_inline)))
+
+static void narrow_any(uint8_t *line, size_t stride, const uint8_t *turned, int left, const taps *t)
+{
+    narrow(line, stride, turned, left, t, add_taps_any);
+}
+static void add_rows_any(int32_t *acc, const uint8_t *line, size_t stride, const int32_t *k, int n)
+{
+    add_rows(acc, line, stride, k, n, add_taps_any);
+}
 
 #if defined(__x86_64__)
+ADD_TAPS(add_taps_avx2, WIDEN_AVX2, __attribute__((target("avx2"))))
+
 __attribute__((target("avx2"))) static void narrow_wide(uint8_t *line, size_t stride, const uint8_t *turned, int left, const taps *t)
 {
-    narrow(line, stride, turned, left, t);
+    narrow(line, stride, turned, left, t, add_taps_avx2);
 }
 __attribute__((target("avx2"))) static void add_rows_wide(int32_t *acc, const uint8_t *line, size_t stride, const int32_t *k, int n)
 {
-    add_rows(acc, line, stride, k, n);
+    add_rows(acc, line, stride, k, n, add_taps_avx2);
 }
 static int wide(void) { return __builtin_cpu_supports("avx2"); }
 #else
@@ -214,75 +239,118 @@ typedef struct part { /* of a picture resized to full width x height: the result
     int w, h;
 } part;
 
-/* rows [ROWS] of bytes left*3 .. right*3 -> turned [right - left, 3, ROWS] */
-static void turn(uint8_t *turned, const mm_image *in, int row, int rows, int left, int right)
+typedef struct work {
+    part p;
+    taps h, v;
+    uint8_t *out;
+    size_t out_stride;
+    int rows_first;         /* vertical before horizontal */
+    int left, right;        /* source columns that are needed */
+    size_t used, stride;    /* bytes of a row between the directions, and with room to full LANES */
+    int room;               /* result rows that are open at once */
+    int32_t *ring;          /* [room, stride] their sums */
+    uint8_t *line;          /* [ROWS, stride] what goes into the sums */
+    uint8_t *turned;        /* [right - left, 3, ROWS] */
+    uint8_t *batch;         /* [ROWS, stride] rows_first: what came out of them, until it is narrowed */
+    uint8_t *narrowed;      /* [ROWS, 3 w] rows_first */
+    narrow_fn *narrow;
+    add_rows_fn *add;
+} work;
+
+/* rows <= ROWS rows of n bytes -> turned [n, ROWS]; the last row stands in for those that are missing */
+static void turn(uint8_t *turned, const uint8_t *px, size_t stride, int rows, size_t n)
 {
     const uint8_t *src[ROWS];
-    size_t n = (size_t)(right - left) * 3;
-    for (int r = 0; r < ROWS; r++) {
-        int y = row + (r < rows ? r : rows - 1);
-        src[r] = in->px + ((size_t)y * (size_t)in->width + (size_t)left) * 3;
-    }
+    for (int r = 0; r < ROWS; r++) src[r] = px + (size_t)(r < rows ? r : rows - 1) * stride;
     for (size_t i = 0; i < n; i++)
         for (int r = 0; r < ROWS; r++) turned[i * ROWS + (size_t)r] = src[r][i];
 }
 
+/* result row y is complete */
+static void emit(work *k, int y)
+{
+    const int32_t *sum = k->ring + (size_t)(y % k->room) * k->stride;
+    size_t wide = (size_t)k->p.w * 3;
+    uint8_t last[LANES];
+    if (!k->rows_first) {
+        uint8_t *out = k->out + (size_t)y * k->out_stride;
+        for (size_t i = 0; i < wide; i += LANES) {
+            round_lanes(last, sum + i);
+            memcpy(out + i, last, wide - i < LANES ? wide - i : LANES);
+        }
+        return;
+    }
+    int n = y % ROWS + 1;
+    uint8_t *to = k->batch + (size_t)(n - 1) * k->stride;
+    for (size_t i = 0; i < k->stride; i += LANES) round_lanes(to + i, sum + i);
+    if (n < ROWS && y + 1 < k->p.h) return;
+    turn(k->turned, k->batch, k->stride, n, k->used);
+    k->narrow(k->narrowed, wide, k->turned, k->left, &k->h);
+    for (int i = 0; i < n; i++) memcpy(k->out + (size_t)(y + 1 - n + i) * k->out_stride, k->narrowed + (size_t)i * wide, wide);
+}
+
+static void run(work *k, const mm_image *in, int top, int bottom)
+{
+    const taps *v = &k->v;
+    size_t source = (size_t)in->width * 3;
+    int plain = k->rows_first || k->p.full_w == in->width;
+    for (int a = 0, b = 0, row = top; row < bottom; row += ROWS) {
+        int rows = bottom - row < ROWS ? bottom - row : ROWS, end = row + rows;
+        const uint8_t *px = in->px + (size_t)row * source + (size_t)k->left * 3;
+        if (plain) {
+            for (int i = 0; i < rows; i++) memcpy(k->line + (size_t)i * k->stride, px + (size_t)i * source, k->used);
+        } else {
+            turn(k->turned, px, source, rows, (size_t)(k->right - k->left) * 3);
+            k->narrow(k->line, k->stride, k->turned, k->left, &k->h);
+        }
+        for (; b < k->p.h && v->first[b] < end; b++)
+            for (size_t i = 0; i < k->stride; i += LANES) memcpy(k->ring + (size_t)(b % k->room) * k->stride + i, half, sizeof half);
+        for (int y = a; y < b; y++) {
+            int lo = v->first[y] > row ? v->first[y] : row, hi = v->first[y] + v->count[y];
+            if (hi > end) hi = end;
+            if (lo < hi)
+                k->add(k->ring + (size_t)(y % k->room) * k->stride, k->line + (size_t)(lo - row) * k->stride, k->stride,
+                       v->k + (size_t)y * v->room + (lo - v->first[y]), hi - lo);
+        }
+        for (; a < b && v->first[a] + v->count[a] <= end; a++) emit(k, a);
+    }
+}
+
 static int resample(uint8_t *out, size_t out_stride, const mm_image *in, const part *p, mm_resize_filter filter, mm_err *err)
 {
-    taps h = { 0 }, v = { 0 };
-    int32_t *ring = NULL;
-    uint8_t *turned = NULL, *line = NULL, last[LANES];
-    narrow_fn *narrow_rows = wide() ? narrow_wide : narrow_any;
-    add_rows_fn *add = wide() ? add_rows_wide : add_rows_any;
-    int r = taps_make(&h, in->width, p->full_w, p->x, p->w, filter, err);
-    if (!r) r = taps_make(&v, in->height, p->full_h, p->y, p->h, filter, err);
+    work k = { .p = *p, .out = out, .out_stride = out_stride, .narrow = wide() ? narrow_wide : narrow_any, .add = wide() ? add_rows_wide : add_rows_any };
+    int r = taps_make(&k.h, in->width, p->full_w, p->x, p->w, filter, err);
+    if (!r) r = taps_make(&k.v, in->height, p->full_h, p->y, p->h, filter, err);
     if (r) goto end;
-    int left = h.first[0], right = h.first[p->w - 1] + h.count[p->w - 1], top = v.first[0], bottom = v.first[p->h - 1] + v.count[p->h - 1];
-    int plain = p->full_w == in->width;
-    size_t used = (size_t)p->w * 3, stride = (used + LANES - 1) / LANES * LANES;
-    int room = 0; /* result rows that are open at once */
+    /* Pillow 13 begins with the direction that saves more; rounding in between makes the order part of the result */
+    k.rows_first = p->full_w != in->width && p->full_h < in->height && 2 * (in->width - p->full_w) < in->height - p->full_h;
+    k.left = k.h.first[0];
+    k.right = k.h.first[p->w - 1] + k.h.count[p->w - 1];
+    k.used = (size_t)(k.rows_first ? k.right - k.left : p->w) * 3;
+    k.stride = (k.used + LANES - 1) / LANES * LANES;
+    int top = k.v.first[0], bottom = k.v.first[p->h - 1] + k.v.count[p->h - 1];
     for (int a = 0, b = 0, row = top; row < bottom; row += ROWS) {
-        while (b < p->h && v.first[b] < row + ROWS) b++;
-        if (b - a > room) room = b - a;
-        while (a < b && v.first[a] + v.count[a] <= row + ROWS) a++;
+        while (b < p->h && k.v.first[b] < row + ROWS) b++;
+        if (b - a > k.room) k.room = b - a;
+        while (a < b && k.v.first[a] + k.v.count[a] <= row + ROWS) a++;
     }
-    ring = mm_realloc(NULL, (size_t)room * stride, sizeof *ring);
-    line = calloc(ROWS, stride);
-    if (!plain) turned = mm_realloc(NULL, (size_t)(right - left), LANES);
-    if (!ring || !line || (!plain && !turned)) {
-        r = mm_fail(err, MM_ENOMEM, "out of memory");
-        goto end;
+    k.ring = mm_realloc(NULL, (size_t)k.room * k.stride, sizeof *k.ring);
+    k.line = calloc(ROWS, k.stride);
+    k.turned = mm_realloc(NULL, (size_t)(k.right - k.left), LANES);
+    if (k.rows_first) {
+        k.batch = mm_realloc(NULL, ROWS, k.stride);
+        k.narrowed = mm_realloc(NULL, ROWS, (size_t)p->w * 3);
     }
-    for (int a = 0, b = 0, row = top; row < bottom; row += ROWS) {
-        int rows = bottom - row < ROWS ? bottom - row : ROWS;
-        if (plain) {
-            for (int i = 0; i < rows; i++)
-                memcpy(line + (size_t)i * stride, in->px + ((size_t)(row + i) * (size_t)in->width + (size_t)left) * 3, used);
-        } else {
-            turn(turned, in, row, rows, left, right);
-            narrow_rows(line, stride, turned, left, &h);
-        }
-        for (; b < p->h && v.first[b] < row + rows; b++)
-            for (size_t i = 0; i < stride; i += LANES) memcpy(ring + (size_t)(b % room) * stride + i, half, sizeof half);
-        for (int y = a; y < b; y++) {
-            int lo = v.first[y] > row ? v.first[y] : row, hi = v.first[y] + v.count[y];
-            if (hi > row + rows) hi = row + rows;
-            if (lo < hi)
-                add(ring + (size_t)(y % room) * stride, line + (size_t)(lo - row) * stride, stride,
-                    v.k + (size_t)y * v.room + (lo - v.first[y]), hi - lo);
-        }
-        for (; a < b && v.first[a] + v.count[a] <= row + rows; a++)
-            for (size_t i = 0; i < used; i += LANES) {
-                round_lanes(last, ring + (size_t)(a % room) * stride + i);
-                memcpy(out + (size_t)a * out_stride + i, last, used - i < LANES ? used - i : LANES);
-            }
-    }
+    if (!k.ring || !k.line || !k.turned || (k.rows_first && (!k.batch || !k.narrowed))) r = mm_fail(err, MM_ENOMEM, "out of memory");
+    else run(&k, in, top, bottom);
 end:
-    taps_clear(&h);
-    taps_clear(&v);
-    free(ring);
-    free(turned);
-    free(line);
+    taps_clear(&k.h);
+    taps_clear(&k.v);
+    free(k.ring);
+    free(k.line);
+    free(k.turned);
+    free(k.batch);
+    free(k.narrowed);
     return r;
 }
 
