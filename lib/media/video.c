@@ -7,7 +7,6 @@
 #include <string.h>
 #include <libavcodec/avcodec.h>
 #include <libavformat/avformat.h>
-#include <libavutil/display.h>
 #include <omp.h>
 #include "media/media_int.h"
 
@@ -35,32 +34,6 @@ typedef struct clip {
 } clip;
 
 static double seconds_of(const clip *c, int64_t ts) { return (double)ts * av_q2d(c->st->time_base); }
-
-int media_stream_orientation(const AVStream *s)
-{
-    size_t n;
-    const uint8_t *data = av_stream_get_side_data(s, AV_PKT_DATA_DISPLAYMATRIX, &n);
-    int32_t m[9];
-    if (!data || n < sizeof m) return 1;
-    memcpy(m, data, sizeof m);
-    int64_t a = m[0], b = m[1], c = m[3], d = m[4];
-    if (llabs(a) + llabs(d) >= llabs(b) + llabs(c)) return a >= 0 ? (d >= 0 ? 1 : 4) : d >= 0 ? 2 : 3;
-    return b >= 0 ? (c >= 0 ? 5 : 6) : c >= 0 ? 8 : 7;
-}
-
-void media_moments(double *at, const mm_video_spec *spec, double seconds, double last)
-{
-    int clips = spec->how == MM_FRAMES_CLIPS ? spec->clips : 1, n = spec->frames / clips;
-    for (int i = 0; i < spec->frames; i++) {
-        int k = i / n;
-        double spare = seconds - spec->clip_seconds, part = seconds < spec->clip_seconds ? seconds : spec->clip_seconds;
-        switch (spec->how) {
-        case MM_FRAMES_SPREAD: at[i] = (i + 0.5) / n * seconds; break;
-        case MM_FRAMES_ENDS: at[i] = n > 1 ? last * i / (n - 1) : 0; break;
-        case MM_FRAMES_CLIPS: at[i] = (spare > 0 && clips > 1 ? spare * k / (clips - 1) : 0) + (i % n + 0.5) / n * part; break;
-        }
-    }
-}
 
 /* ---- frames to their moments ---- */
 
@@ -214,7 +187,8 @@ static int next(clip *c)
 
 static int no_frames(const clip *c)
 {
-    return mm_fail(c->j->err, c->j->info->truncated ? MM_ETRUNC : MM_EDATA, "no frame of the %s video can be decoded", avcodec_get_name(c->st->codecpar->codec_id));
+    return mm_fail(c->j->err, c->j->info->truncated ? MM_ETRUNC : MM_EDATA, "no frame of the %s video can be decoded",
+                   avcodec_get_name(c->st->codecpar->codec_id));
 }
 
 static int too_long(const clip *c, double seconds)
