@@ -202,11 +202,12 @@ static int transforms(const heif *h, const box *list, size_t n, media_raw *raw)
 
 int media_heif(const media_job *j, media_raw *raw)
 {
-    heif h = { .j = j, .name = strcmp(j->info->format, "avif") ? "HEIC" : "AVIF", .left = 4 * j->opts.max_pixels };
+    heif h = { .j = j,
+               .name = strcmp(j->info->format, "avif") ? "HEIC" : "AVIF",
+               .left = j->opts.max_pixels < INT64_MAX / 4 ? 4 * j->opts.max_pixels : INT64_MAX };
     box meta, list[MAX_PROPS];
     reader r = { j->p, j->len, 0 };
     int e = 0, found = 0;
-    if (j->opts.max_pixels > INT64_MAX / 4) h.left = INT64_MAX;
     while (!found && heif_next(&r, &meta)) found = meta.type == TYPE('m', 'e', 't', 'a');
     if (!found) return r.bad || r.len ? mm_fail(j->err, MM_ETRUNC, "the %s file ends early", h.name) : heif_broken(&h, "it has no description of a picture");
     if ((e = heif_tables(&h, &meta))) return e;

@@ -6,6 +6,7 @@
 uint64_t heif_get(reader *r, size_t n)
 {
     uint64_t v = 0;
+    if (!n) return 0;
     if (r->len < n) {
         r->bad = 1;
         r->len = 0;
@@ -48,7 +49,7 @@ int heif_next(reader *r, box *b)
 
 static int child(const box *in, size_t skip, uint32_t type, box *out)
 {
-    if (in->len < skip) return 0;
+    if (!in->p || in->len < skip) return *out = (box){ 0 }, 0;
     reader r = { in->p + skip, in->len - skip, 0 };
     while (heif_next(&r, out))
         if (out->type == type) return 1;
@@ -137,6 +138,7 @@ int heif_data(const heif *h, uint32_t id, mm_buf *out)
             heif_get(&r, index_size);
             uint64_t at = heif_get(&r, offset_size), n = heif_get(&r, length_size);
             if (found != id) continue;
+            if (how == 1 && !h->idat.p) return heif_broken(h, "its data box is missing");
             if (how > 1 || reference) return mm_fail(h->j->err, MM_EUNSUP, "%s data in another item or file is not supported", h->name);
             const uint8_t *p = how ? h->idat.p : h->j->p;
             uint64_t len = how ? h->idat.len : h->j->len;

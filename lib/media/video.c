@@ -92,12 +92,11 @@ static int on_frame(clip *c)
 
 /* ---- decoding ---- */
 
-static int stop(clip *c)
+static void stop(clip *c)
 {
     avcodec_free_context(&c->dec);
     if (c->shown) av_frame_unref(c->shown);
     media_demux_close(&c->in);
-    return 0;
 }
 
 static int start(clip *c)
@@ -165,8 +164,8 @@ static int next(clip *c)
         if (!r) return 1;
         if (r == AVERROR_EOF) return 0;
         if (r == AVERROR(ENOMEM)) return media_av_fail(c->j->err, r, "decode the video");
-        if (r != AVERROR(EAGAIN)) c->j->info->truncated = 1;
-        if (r != AVERROR(EAGAIN) && ++bad > WHOLE) return 0;
+        if (r != AVERROR(EAGAIN)) c->j->info->truncated = 1, bad++;
+        if (bad > WHOLE) return 0;
         if ((r = av_read_frame(c->in.fmt, c->packet)) < 0) {
             if (r != AVERROR_EOF) c->j->info->truncated = 1;
             if ((r = avcodec_send_packet(c->dec, NULL)) < 0 && r != AVERROR_EOF) return 0;
@@ -209,15 +208,18 @@ static int decode_all(clip *c)
 /* What the packets say: how many, from when to when. */
 typedef struct extent {
     int64_t packets;
-    double first, last, end;
+    double first, last, end, any_end; /* any_end: of all streams */
 } extent;
 
 static int scan(clip *c, int64_t max, extent *e)
 {
     int r = 0;
-    *e = (extent){ .first = INFINITY, .last = -INFINITY, .end = -INFINITY };
+    *e = (extent){ .first = INFINITY, .last = -INFINITY, .end = -INFINITY, .any_end = -INFINITY };
+    for (unsigned i = 0; i < c->in.fmt->nb_streams; i++) c->in.fmt->streams[i]->discard = AVDISCARD_DEFAULT;
     while (e->packets <= max && (r = av_read_frame(c->in.fmt, c->packet)) >= 0) {
         const AVPacket *k = c->packet;
+        const AVStream *st = c->in.fmt->streams[k->stream_index];
+        if (k->pts != AV_NOPTS_VALUE) e->any_end = fmax(e->any_end, (double)(k->pts + k->duration) * av_q2d(st->time_base));
         if (k->stream_index == c->st->index && !(k->flags & AV_PKT_FLAG_DISCARD)) {
             int64_t ts = k->pts != AV_NOPTS_VALUE ? k->pts : k->dts;
             double t = ts != AV_NOPTS_VALUE ? seconds_of(c, ts) : e->packets ? e->last + c->nominal : 0;
@@ -230,6 +232,10 @@ static int scan(clip *c, int64_t max, extent *e)
         av_packet_unref(c->packet);
     }
     if (r < 0 && r != AVERROR_EOF) c->j->info->truncated = 1;
+    /* a header that states more than there is: the file is cut */
+    if (r < 0 && c->in.fmt->duration > 0 && c->in.fmt->duration_estimation_method == AVFMT_DURATION_FROM_STREAM &&
+        e->any_end + fmax(0.5, 2 * c->nominal) < (double)c->in.fmt->duration / AV_TIME_BASE)
+        c->j->info->truncated = 1;
     if (!e->packets) return no_frames(c);
     return 0;
 }
@@ -342,7 +348,7 @@ static int read_bytes(clip *c)
         head.header_only = 1;
         int r = kind == KIND_GIF ? media_gif(&head, &raw) : media_png(&head, &raw);
         if (r) return r;
-        if (kind == KIND_GIF) j->info->has = MM_MEDIA_IMAGE | MM_MEDIA_VIDEO;
+        j->info->has |= MM_MEDIA_IMAGE | (kind == KIND_GIF ? MM_MEDIA_VIDEO : 0);
     } else if (kind == KIND_HEIF) {
         media_raw raw = { 0 };
         media_job head = *j;
