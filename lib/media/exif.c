@@ -33,6 +33,34 @@ uint32_t media_tiff_tag(const uint8_t *p, size_t len, unsigned tag)
     return 0;
 }
 
+void media_tiff_plain(uint8_t *p, size_t len)
+{
+    static const uint16_t pixels[] = { 254, 256, 257, 258, 259, 262, 266, 273, 277, 278, 279, 284, 292, 293, 317, 320, 322, 323, 324, 325, 339, 347, 530, 532 };
+    tiff t = { p, len, 0 };
+    if (len < 14 || (memcmp(p, "II", 2) && memcmp(p, "MM", 2))) return;
+    t.big = p[0] == 'M';
+    size_t ifd = u32(&t, 4);
+    if (ifd < 8 || ifd > len - 2) return;
+    size_t n = u16(&t, ifd), kept = 0;
+    uint8_t *list = p + ifd + 2, e[12];
+    if (n > (len - ifd - 2) / 12) return;
+    for (size_t k = 0; k < n; k++) {
+        int known = 0;
+        memcpy(e, list + 12 * k, 12);
+        unsigned tag = u16(&t, ifd + 2 + 12 * k);
+        for (size_t i = 0; i < sizeof pixels / sizeof *pixels; i++) known |= tag == pixels[i];
+        size_t at = kept;
+        while (at && u16(&t, ifd + 2 + 12 * (at - 1)) > tag) at--;
+        if (!known || (at && u16(&t, ifd + 2 + 12 * (at - 1)) == tag)) continue;
+        memmove(list + 12 * (at + 1), list + 12 * at, 12 * (kept - at));
+        memcpy(list + 12 * at, e, 12);
+        kept++;
+    }
+    p[ifd + !t.big] = (uint8_t)(kept >> 8);
+    p[ifd + t.big] = (uint8_t)kept;
+    memset(list + 12 * kept, 0, len - ifd - 2 - 12 * kept < 4 ? len - ifd - 2 - 12 * kept : 4); /* no further IFD */
+}
+
 int media_exif_orientation(const uint8_t *p, size_t len)
 {
     if (len > 6 && !memcmp(p, "Exif\0", 6)) p += 6, len -= 6;

@@ -113,6 +113,28 @@ static int largest_icon(const media_job *j, media_packet *k)
     return mm_fail(j->err, MM_EUNSUP, "an icon that is not stored as PNG is not supported");
 }
 
+/* Width and height of a PNM header: numbers between white space and comments, or by name. */
+static void pnm_size(const media_job *j, media_kind kind, int64_t size[2])
+{
+    size_t n = j->len < 1024 ? j->len : 1024;
+    const uint8_t *p = j->p;
+    if (kind == KIND_PAM) {
+        static const char *const names[] = { "\nWIDTH ", "\nHEIGHT " };
+        for (int i = 0; i < 2; i++) {
+            const uint8_t *at = memmem(p, n, names[i], strlen(names[i]));
+            for (at = at ? at + strlen(names[i]) : p + n; at < p + n && *at >= '0' && *at <= '9' && size[i] < INT32_MAX; at++)
+                size[i] = size[i] * 10 + *at - '0';
+        }
+        return;
+    }
+    for (size_t at = 2, i = 0; at < n && i < 2; i++) {
+        for (; at < n && (p[at] < '0' || p[at] > '9'); at++)
+            if (p[at] == '#')
+                while (at + 1 < n && p[at] != '\n') at++;
+        for (; at < n && p[at] >= '0' && p[at] <= '9' && size[i] < INT32_MAX; at++) size[i] = size[i] * 10 + p[at] - '0';
+    }
+}
+
 int media_still(const media_job *j, media_raw *raw, media_kind kind)
 {
     static const struct {
@@ -127,7 +149,7 @@ int media_still(const media_job *j, media_raw *raw, media_kind kind)
     };
     media_packet k = { .p = j->p, .len = j->len };
     AVFrame *f = NULL;
-    int64_t w = 0, h = 0;
+    int64_t w = 0, h = 0, size[2] = { 0, 0 };
     int orientation = 1, r;
     if (kind == KIND_ICO) {
         media_job one = *j;
@@ -140,6 +162,12 @@ int media_still(const media_job *j, media_raw *raw, media_kind kind)
         if (codecs[i].kind == kind) k.codec = codecs[i].codec, k.name = codecs[i].name;
     /* sizes that are easy to find are looked at before the decoder is */
     if (kind == KIND_TIFF) {
+        static const unsigned packings[] = { 0, 1, 2, 3, 4, 5, 8, 32773, 32946, 34925 };
+        unsigned packing = media_tiff_tag(j->p, j->len, 0x103), known = 0;
+        for (size_t i = 0; i < sizeof packings / sizeof *packings; i++) known |= packing == packings[i];
+        if (!known) return mm_fail(j->err, MM_EUNSUP, "TIFF with compression %u%s is not supported", packing, packing == 7 || packing == 6 ? " (JPEG)" : "");
+        if (media_tiff_tag(j->p, j->len, 0x153) == 3) return mm_fail(j->err, MM_EUNSUP, "TIFF of floating-point samples is not supported");
+        if (media_tiff_tag(j->p, j->len, 0x106) == 6) return mm_fail(j->err, MM_EUNSUP, "TIFF of YCbCr colours is not supported");
         w = media_tiff_tag(j->p, j->len, 0x100);
         h = media_tiff_tag(j->p, j->len, 0x101);
         orientation = media_exif_orientation(j->p, j->len);
@@ -148,9 +176,15 @@ int media_still(const media_job *j, media_raw *raw, media_kind kind)
         w = old ? (int32_t)le16(j->p + 18) : (int32_t)le32(j->p + 18);
         h = old ? (int32_t)le16(j->p + 20) : (int32_t)le32(j->p + 22);
         if (h < 0) h = -h;
+    } else if (kind == KIND_JP2 && memmem(j->p, j->len < 4096 ? j->len : 4096, "colr\1\0\0\0\0\0\x0C", 11)) {
+        return mm_fail(j->err, MM_EUNSUP, "JPEG 2000 of CMYK colours is not supported");
     } else if (kind == KIND_QOI && j->len >= 14) {
         w = be32(j->p + 4);
         h = be32(j->p + 8);
+    } else if (kind >= KIND_PBM && kind <= KIND_PAM) {
+        pnm_size(j, kind, size);
+        w = size[0];
+        h = size[1];
     } else if (kind == KIND_PSD && j->len >= 26) {
         h = be32(j->p + 14);
         w = be32(j->p + 18);
@@ -159,7 +193,16 @@ int media_still(const media_job *j, media_raw *raw, media_kind kind)
     *raw = (media_raw){ .width = (int)w, .height = (int)h, .orientation = orientation };
     if (j->header_only) return 0;
     *raw = (media_raw){ 0 };
-    if ((r = media_decode_one(j, &k, &f))) return r;
+    uint8_t *copy = NULL;
+    if (kind == KIND_TIFF) {
+        if (!(copy = malloc(j->len))) return mm_fail(j->err, MM_ENOMEM, "out of memory");
+        memcpy(copy, j->p, j->len);
+        media_tiff_plain(copy, j->len);
+        k.p = copy;
+    }
+    r = media_decode_one(j, &k, &f);
+    free(copy);
+    if (r) return r;
     r = media_pixels(j, raw, f, 1);
     av_frame_free(&f);
     raw->orientation = orientation;

@@ -93,14 +93,22 @@ typedef struct media_packet {
     const uint8_t *p, *extra;
     size_t len, extra_len;
     const char *option, *value; /* of the decoder */
+    int marks; /* not 0: a pattern of this number is put into the last two rows beforehand, see media_unfilled */
 } media_packet;
 MM_MUST_CHECK int media_decode_one(const media_job *j, const media_packet *packet, struct AVFrame **out);
-/* A decoded frame as RGB or RGBA: exactly for gray, palette and RGB formats of any depth, by swscale for YUV. full_range: what a
- * frame that does not say so has. */
-MM_MUST_CHECK int media_pixels(const media_job *j, media_raw *raw, const struct AVFrame *f, int full_range);
+/* Whether one of the last two rows still has the pattern: data that ended early, or, by chance, pixels that look so. */
+int media_unfilled(const struct AVFrame *f, int marks);
+/* A decoded frame as RGB or RGBA: exactly for gray, palette and RGB formats of any depth. YUV of a still picture goes through media_yuv and
+ * has full range unless it says otherwise, that of a video through swscale and has limited range unless it says otherwise. */
+MM_MUST_CHECK int media_pixels(const media_job *j, media_raw *raw, const struct AVFrame *f, int still);
+/* yuv.c: into raw, which has its size, channels and memory. 1, or 0 for a format that is not laid out in planes, or an error. */
+MM_MUST_CHECK int media_yuv(const media_job *j, media_raw *raw, const struct AVFrame *f, int full);
 
 /* A number (BYTE, SHORT or LONG) of the first IFD of TIFF data; 0 when it is not there or anything is broken. */
 uint32_t media_tiff_tag(const uint8_t *p, size_t len, unsigned tag);
+/* p is a copy of a TIFF file: its first IFD is left with the tags that say something about pixels, in order; FFmpeg's decoder, asked to be
+ * strict about damage, is strict about tags too. */
+void media_tiff_plain(uint8_t *p, size_t len);
 /* Orientation 1..8 of EXIF data, with or without "Exif\0\0" in front. */
 int media_exif_orientation(const uint8_t *p, size_t len);
 
@@ -116,12 +124,12 @@ MM_MUST_CHECK int media_resize_part(uint8_t *out, size_t out_stride, const mm_im
 /* webp.c: animated WebP, which FFmpeg does not read. Same contract as mm_video_read. */
 MM_MUST_CHECK int media_webp_frames(mm_image *frames, double *times, const mm_video_spec *spec, const media_job *j, double max_seconds);
 
-/* video.c: the n moments of spec in a clip that is `seconds` long and whose last frame begins at `last`. */
+/* moments.c: the moments of spec in a clip that is `seconds` long and whose last frame begins at `last`. */
 void media_moments(double *at, const mm_video_spec *spec, double seconds, double last);
 
 /* What the demuxer says of the streams, into *info. */
 void media_streams(const media_input *in, mm_media_info *info);
-/* The display matrix as one of EXIF's orientations. */
+/* A stream's display matrix as one of EXIF's orientations. */
 int media_stream_orientation(const struct AVStream *s);
 
 static inline uint32_t be16(const uint8_t *p) { return (uint32_t)p[0] << 8 | p[1]; }

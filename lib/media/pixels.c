@@ -52,8 +52,9 @@ static int from_samples(const media_job *j, media_raw *raw, const AVFrame *f, co
     return 0;
 }
 
-static int from_yuv(const media_job *j, media_raw *raw, const AVFrame *f, int full_range)
+static int from_yuv(const media_job *j, media_raw *raw, const AVFrame *f, int still)
 {
+    int full_range = still;
     int matrix = SWS_CS_ITU601, flags = SWS_BICUBIC | SWS_ACCURATE_RND | SWS_FULL_CHR_H_INT | SWS_FULL_CHR_H_INP | SWS_BITEXACT;
     switch (f->colorspace) {
     case AVCOL_SPC_BT709: matrix = SWS_CS_ITU709; break;
@@ -74,6 +75,10 @@ static int from_yuv(const media_job *j, media_raw *raw, const AVFrame *f, int fu
         if (f->format == old[i][0]) stored = old[i][1], full_range = 1;
     if (f->color_trc == AVCOL_TRC_SMPTE2084 || f->color_trc == AVCOL_TRC_ARIB_STD_B67)
         media_note(j->info, "high dynamic range shown as it is stored");
+    if (still) {
+        int r = media_yuv(j, raw, f, full_range);
+        if (r) return r < 0 ? r : 0;
+    }
     int format = raw->channels == 4 ? AV_PIX_FMT_RGBA : AV_PIX_FMT_RGB24;
     struct SwsContext *sws = sws_getContext(f->width, f->height, stored, f->width, f->height, format, flags, NULL, NULL, NULL);
     if (!sws) {
@@ -98,7 +103,7 @@ static int from_yuv(const media_job *j, media_raw *raw, const AVFrame *f, int fu
     return r;
 }
 
-int media_pixels(const media_job *j, media_raw *raw, const AVFrame *f, int full_range)
+int media_pixels(const media_job *j, media_raw *raw, const AVFrame *f, int still)
 {
     const AVPixFmtDescriptor *d = av_pix_fmt_desc_get(f->format);
     *raw = (media_raw){ .width = f->width, .height = f->height };
@@ -110,14 +115,36 @@ int media_pixels(const media_job *j, media_raw *raw, const AVFrame *f, int full_
     if (!r) r = media_alloc(j, raw);
     if (r) return r;
     if (palette) from_palette(raw, f);
-    else if (d->flags & AV_PIX_FMT_FLAG_RGB || d->nb_components == 2 || (gray && (f->color_range != AVCOL_RANGE_MPEG || full_range)))
+    else if (d->flags & AV_PIX_FMT_FLAG_RGB || d->nb_components == 2 ||
+             (gray && (still ? f->color_range != AVCOL_RANGE_MPEG : f->color_range == AVCOL_RANGE_JPEG)))
         r = from_samples(j, raw, f, d);
-    else r = from_yuv(j, raw, f, full_range);
+    else r = from_yuv(j, raw, f, still);
     if (r) {
         free(raw->px);
         *raw = (media_raw){ 0 };
     }
     return r;
+}
+
+static uint8_t mark(int marks, size_t i) { return (uint8_t)((i * 167 + 13) ^ (i >> 5) ^ (marks == 1 ? 0 : 0xFF)); }
+
+static int marked_buffer(AVCodecContext *c, AVFrame *f, int flags)
+{
+    int r = avcodec_default_get_buffer2(c, f, flags), n = r < 0 ? 0 : av_image_get_linesize(f->format, c->width, 0);
+    for (int y = c->height > 1 ? c->height - 2 : 0; y < c->height && n > 0 && f->height >= c->height; y++)
+        for (int i = 0; i < n; i++) f->data[0][(ptrdiff_t)y * f->linesize[0] + i] = mark(*(int *)c->opaque, (size_t)i);
+    return r;
+}
+
+int media_unfilled(const AVFrame *f, int marks)
+{
+    int n = av_image_get_linesize(f->format, f->width, 0);
+    for (int y = f->height > 1 ? f->height - 2 : 0; y < f->height && n > 0; y++) {
+        int i = 0;
+        while (i < n && f->data[0][(ptrdiff_t)y * f->linesize[0] + i] == mark(marks, (size_t)i)) i++;
+        if (i == n) return 1;
+    }
+    return 0;
 }
 
 int media_decode_one(const media_job *j, const media_packet *k, AVFrame **out)
@@ -131,6 +158,7 @@ int media_decode_one(const media_job *j, const media_packet *k, AVFrame **out)
     AVFrame *f = av_frame_alloc();
     AVDictionary *options = NULL;
     char what[64];
+    int marks = k->marks;
     media_quiet();
     int r = k->len > INT32_MAX / 2 ? AVERROR_INVALIDDATA : c && packet && f ? 0 : AVERROR(ENOMEM);
     snprintf(what, sizeof what, "decode the %s picture", k->name);
@@ -141,11 +169,15 @@ int media_decode_one(const media_job *j, const media_packet *k, AVFrame **out)
         packet->pts = packet->dts = 0;
         c->thread_count = 1;
         c->max_pixels = j->opts.max_pixels;
-        c->err_recognition = AV_EF_BITSTREAM | AV_EF_BUFFER | AV_EF_EXPLODE;
+        c->err_recognition = AV_EF_EXPLODE;
         c->pkt_timebase = (AVRational){ 1, 1000 };
         if (k->extra_len && (c->extradata = av_mallocz(k->extra_len + AV_INPUT_BUFFER_PADDING_SIZE))) {
             memcpy(c->extradata, k->extra, k->extra_len);
             c->extradata_size = (int)k->extra_len;
+        }
+        if (marks) {
+            c->opaque = &marks;
+            c->get_buffer2 = marked_buffer;
         }
         if (k->option) av_dict_set(&options, k->option, k->value, 0);
         r = avcodec_open2(c, codec, &options);

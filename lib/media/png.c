@@ -93,7 +93,14 @@ int media_png(const media_job *j, media_raw *raw)
         k.p = copy;
         k.len = g.end - g.trns_len;
     }
-    r = media_decode_one(j, &k, &f);
+    for (k.marks = 1; k.marks < 3 && !r; k.marks++) { /* twice only when it looks as if there were too few rows */
+        av_frame_free(&f);
+        if ((r = media_decode_one(j, &k, &f)) || !media_unfilled(f, k.marks)) break;
+        if (k.marks == 2) {
+            r = mm_fail(j->err, MM_ETRUNC, "the PNG file ends early: it has too few rows");
+            av_frame_free(&f);
+        }
+    }
     free(copy);
     if (r == MM_EDATA && !g.whole) r = mm_fail(j->err, MM_ETRUNC, "the PNG file ends early");
     if (r) {

@@ -24,6 +24,18 @@ static int picture(const media_job *j, media_kind kind)
     return r;
 }
 
+int media_stream_orientation(const AVStream *s)
+{
+    size_t n;
+    const uint8_t *data = av_stream_get_side_data(s, AV_PKT_DATA_DISPLAYMATRIX, &n);
+    int32_t m[9];
+    if (!data || n < sizeof m) return 1;
+    memcpy(m, data, sizeof m);
+    int64_t a = m[0], b = m[1], c = m[3], d = m[4];
+    if (llabs(a) + llabs(d) >= llabs(b) + llabs(c)) return a >= 0 ? (d >= 0 ? 1 : 4) : d >= 0 ? 2 : 3;
+    return b >= 0 ? (c >= 0 ? 5 : 6) : c >= 0 ? 8 : 7;
+}
+
 void media_streams(const media_input *in, mm_media_info *info)
 {
     const char *name = in->fmt->iformat->name;

@@ -7,7 +7,6 @@
 #include <string.h>
 #include <libavcodec/avcodec.h>
 #include <libavformat/avformat.h>
-#include <libavutil/display.h>
 #include <omp.h>
 #include "media/media_int.h"
 
@@ -35,32 +34,6 @@ typedef struct clip {
 } clip;
 
 static double seconds_of(const clip *c, int64_t ts) { return (double)ts * av_q2d(c->st->time_base); }
-
-int media_stream_orientation(const AVStream *s)
-{
-    size_t n;
-    const uint8_t *data = av_stream_get_side_data(s, AV_PKT_DATA_DISPLAYMATRIX, &n);
-    int32_t m[9];
-    if (!data || n < sizeof m) return 1;
-    memcpy(m, data, sizeof m);
-    int64_t a = m[0], b = m[1], c = m[3], d = m[4];
-    if (llabs(a) + llabs(d) >= llabs(b) + llabs(c)) return a >= 0 ? (d >= 0 ? 1 : 4) : d >= 0 ? 2 : 3;
-    return b >= 0 ? (c >= 0 ? 5 : 6) : c >= 0 ? 8 : 7;
-}
-
-void media_moments(double *at, const mm_video_spec *spec, double seconds, double last)
-{
-    int clips = spec->how == MM_FRAMES_CLIPS ? spec->clips : 1, n = spec->frames / clips;
-    for (int i = 0; i < spec->frames; i++) {
-        int k = i / n;
-        double spare = seconds - spec->clip_seconds, part = seconds < spec->clip_seconds ? seconds : spec->clip_seconds;
-        switch (spec->how) {
-        case MM_FRAMES_SPREAD: at[i] = (i + 0.5) / n * seconds; break;
-        case MM_FRAMES_ENDS: at[i] = n > 1 ? last * i / (n - 1) : 0; break;
-        case MM_FRAMES_CLIPS: at[i] = (spare > 0 && clips > 1 ? spare * k / (clips - 1) : 0) + (i % n + 0.5) / n * part; break;
-        }
-    }
-}
 
 /* ---- frames to their moments ---- */
 
@@ -119,12 +92,11 @@ static int on_frame(clip *c)
 
 /* ---- decoding ---- */
 
-static int stop(clip *c)
+static void stop(clip *c)
 {
     avcodec_free_context(&c->dec);
     if (c->shown) av_frame_unref(c->shown);
     media_demux_close(&c->in);
-    return 0;
 }
 
 static int start(clip *c)
@@ -192,8 +164,8 @@ static int next(clip *c)
         if (!r) return 1;
         if (r == AVERROR_EOF) return 0;
         if (r == AVERROR(ENOMEM)) return media_av_fail(c->j->err, r, "decode the video");
-        if (r != AVERROR(EAGAIN)) c->j->info->truncated = 1;
-        if (r != AVERROR(EAGAIN) && ++bad > WHOLE) return 0;
+        if (r != AVERROR(EAGAIN)) c->j->info->truncated = 1, bad++;
+        if (bad > WHOLE) return 0;
         if ((r = av_read_frame(c->in.fmt, c->packet)) < 0) {
             if (r != AVERROR_EOF) c->j->info->truncated = 1;
             if ((r = avcodec_send_packet(c->dec, NULL)) < 0 && r != AVERROR_EOF) return 0;
@@ -214,7 +186,8 @@ static int next(clip *c)
 
 static int no_frames(const clip *c)
 {
-    return mm_fail(c->j->err, c->j->info->truncated ? MM_ETRUNC : MM_EDATA, "no frame of the %s video can be decoded", avcodec_get_name(c->st->codecpar->codec_id));
+    return mm_fail(c->j->err, c->j->info->truncated ? MM_ETRUNC : MM_EDATA, "no frame of the %s video can be decoded",
+                   avcodec_get_name(c->st->codecpar->codec_id));
 }
 
 static int too_long(const clip *c, double seconds)
@@ -235,15 +208,18 @@ static int decode_all(clip *c)
 /* What the packets say: how many, from when to when. */
 typedef struct extent {
     int64_t packets;
-    double first, last, end;
+    double first, last, end, any_end; /* any_end: of all streams */
 } extent;
 
 static int scan(clip *c, int64_t max, extent *e)
 {
     int r = 0;
-    *e = (extent){ .first = INFINITY, .last = -INFINITY, .end = -INFINITY };
+    *e = (extent){ .first = INFINITY, .last = -INFINITY, .end = -INFINITY, .any_end = -INFINITY };
+    for (unsigned i = 0; i < c->in.fmt->nb_streams; i++) c->in.fmt->streams[i]->discard = AVDISCARD_DEFAULT;
     while (e->packets <= max && (r = av_read_frame(c->in.fmt, c->packet)) >= 0) {
         const AVPacket *k = c->packet;
+        const AVStream *st = c->in.fmt->streams[k->stream_index];
+        if (k->pts != AV_NOPTS_VALUE) e->any_end = fmax(e->any_end, (double)(k->pts + k->duration) * av_q2d(st->time_base));
         if (k->stream_index == c->st->index && !(k->flags & AV_PKT_FLAG_DISCARD)) {
             int64_t ts = k->pts != AV_NOPTS_VALUE ? k->pts : k->dts;
             double t = ts != AV_NOPTS_VALUE ? seconds_of(c, ts) : e->packets ? e->last + c->nominal : 0;
@@ -256,6 +232,10 @@ static int scan(clip *c, int64_t max, extent *e)
         av_packet_unref(c->packet);
     }
     if (r < 0 && r != AVERROR_EOF) c->j->info->truncated = 1;
+    /* a header that states more than there is: the file is cut */
+    if (r < 0 && c->in.fmt->duration > 0 && c->in.fmt->duration_estimation_method == AVFMT_DURATION_FROM_STREAM &&
+        e->any_end + fmax(0.5, 2 * c->nominal) < (double)c->in.fmt->duration / AV_TIME_BASE)
+        c->j->info->truncated = 1;
     if (!e->packets) return no_frames(c);
     return 0;
 }
@@ -368,7 +348,7 @@ static int read_bytes(clip *c)
         head.header_only = 1;
         int r = kind == KIND_GIF ? media_gif(&head, &raw) : media_png(&head, &raw);
         if (r) return r;
-        if (kind == KIND_GIF) j->info->has = MM_MEDIA_IMAGE | MM_MEDIA_VIDEO;
+        j->info->has |= MM_MEDIA_IMAGE | (kind == KIND_GIF ? MM_MEDIA_VIDEO : 0);
     } else if (kind == KIND_HEIF) {
         media_raw raw = { 0 };
         media_job head = *j;
