@@ -114,7 +114,8 @@ typedef struct mm_video_opts {
 typedef struct mm_video_spec {
     enum { MM_FRAMES_SPREAD, /* frames at (i + 1/2) / frames of the length */
            MM_FRAMES_ENDS,   /* frames from the first to the last one, both included, equally spaced in time */
-           MM_FRAMES_CLIPS   /* `clips` clips of clip_seconds each, their starts spread over the length, `frames` / clips frames spread in each */
+           MM_FRAMES_CLIPS   /* `clips` clips of clip_seconds each, their starts spread over the length; in each, frames / clips frames from
+                              * its first to its last, equally spaced */
     } how;
     int frames, clips;
     double clip_seconds;

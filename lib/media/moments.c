@@ -10,7 +10,10 @@ void media_moments(double *at, const mm_video_spec *spec, double seconds, double
         switch (spec->how) {
         case MM_FRAMES_SPREAD: at[i] = (i + 0.5) / n * seconds; break;
         case MM_FRAMES_ENDS: at[i] = n > 1 ? last * i / (n - 1) : 0; break;
-        case MM_FRAMES_CLIPS: at[i] = (spare > 0 && clips > 1 ? spare * k / (clips - 1) : 0) + (i % n + 0.5) / n * part; break;
+        case MM_FRAMES_CLIPS: /* the last frame of a clip is the one on show just before its end */
+            at[i] = spare > 0 && clips > 1 ? spare * k / (clips - 1) : 0;
+            at[i] += n > 1 ? (part - (seconds - last)) * (i % n) / (n - 1) : part / 2;
+            break;
         }
     }
 }

@@ -49,7 +49,8 @@ static size_t number(const char *s, size_t n, int strict, uint32_t *c)
     if (strict && (!semicolon || i - 1 > 24)) return 0;
     *c = v == 0 || v > 0x10FFFF || (v >= 0xD800 && v < 0xE000) ? 0xFFFD : (uint32_t)v;
     if (v >= 0x80 && v < 0xA0) *c = cp1252[v - 0x80] ? cp1252[v - 0x80] : (uint32_t)v;
-    else if ((v > 0 && v < 9) || v == 0xB || (v >= 0xE && v < 0x20) || (v >= 0x7F && v < 0xA0) || (v >= 0xFDD0 && v < 0xFDF0) || ((v & 0xFFFE) == 0xFFFE && v <= 0x10FFFF))
+    else if ((v > 0 && v < 9) || v == 0xB || (v >= 0xE && v < 0x20) || (v >= 0x7F && v < 0xA0) || (v >= 0xFDD0 && v < 0xFDF0) ||
+             ((v & 0xFFFE) == 0xFFFE && v <= 0x10FFFF))
         *c = 0;
     return i + (size_t)semicolon;
 }
