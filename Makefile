@@ -169,8 +169,8 @@ install: all
 	$(INSTALL) -m 755 $(B)/libmm.so $(DESTDIR)$(libdir)/libmm.so.0
 	ln -sf libmm.so.0 $(DESTDIR)$(libdir)/libmm.so
 	for h in $(HEADERS); do d=$${h#lib/}; $(INSTALL) -D -m 644 $$h $(DESTDIR)$(includedir)/mm/$$d || exit 1; done
-	printf 'prefix=%s\nlibdir=%s\nincludedir=%s\n\nName: mm\nDescription: multimodal models as a C library\nVersion: %s\nRequires: jansson\nRequires.private: libutf8proc sndfile libavformat libavcodec libavutil libswscale libswresample libjpeg libwebp libwebpdemux\nLibs: -L$${libdir} -lmm\nLibs.private: -lm -lpthread -ldl -fopenmp\nCflags: -I$${includedir}/mm\n' \
-	  '$(prefix)' '$(libdir)' '$(includedir)' '$(VERSION)' > $(DESTDIR)$(libdir)/pkgconfig/mm.pc
+	printf 'prefix=%s\nlibdir=%s\nincludedir=%s\n\nName: mm\nDescription: multimodal models as a C library\nVersion: %s\nRequires: jansson\nLibs: -L$${libdir} -lmm\nLibs.private: %s -lm -lpthread -ldl -fopenmp\nCflags: -I$${includedir}/mm\n' \
+	  '$(prefix)' '$(libdir)' '$(includedir)' '$(VERSION)' '$(DEPS_LIBS)' > $(DESTDIR)$(libdir)/pkgconfig/mm.pc
 	for n in 1 5 7; do for m in man/*.$$n; do [ ! -e $$m ] || $(INSTALL) -m 644 $$m $(DESTDIR)$(mandir)/man$$n || exit 1; done; done
 	for f in $(FILTERS); do \
 	  sh scripts/completions bash $(B)/bin/$$f > $(DESTDIR)$(datadir)/bash-completion/completions/$$f && \
