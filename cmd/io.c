@@ -23,7 +23,7 @@ int mm_io_open_in(mm_io *io, mm_ctx *c, int argc, char **argv)
     int r = check(io, c);
     if (r) return r;
     mm_reader_opts ro = { io->text ? MM_IN_TEXT : io->from, io->nul, (size_t)io->max_line, (size_t)io->max_header,
-                          (size_t)io->max_dim, 0 };
+                          (size_t)io->max_dim, 0, io->each_operand };
     return mm_reader_open(&io->rd, &ro, argv, (size_t)argc, &c->err);
 }
 

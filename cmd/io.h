@@ -20,6 +20,7 @@ typedef struct mm_io {
     int nul, text, from, binary, json, npy, encoding, strict, unbuffered, force;
     int64_t max_line, max_header, max_dim;
     const char *out;
+    int each_operand; /* set by the filter: see mm_reader_opts */
     /* state */
     mm_ctx *c;
     mm_reader *rd;

@@ -9,7 +9,7 @@ static struct {
     int worker;
     mm_media_cli media;
     mm_io io;
-} o = { .media = MM_MEDIA_CLI_INIT };
+} o = { .media = MM_MEDIA_CLI_INIT, .io = { .each_operand = 1 } };
 
 static const mm_opt opts[] = {
     MM_OPTS_MEDIA(o.media),

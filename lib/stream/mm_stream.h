@@ -109,6 +109,7 @@ typedef struct mm_reader_opts { /* {0}: the defaults */
                         * anything else is a list of paths */
     int nul;           /* list entries (paths, text) end with NUL, not with a line feed */
     size_t max_line, max_header, max_dim, max_media; /* 0: MM_MAX_* */
+    int each_operand;  /* an operand that cannot be opened is an error record, as an entry of a list would be, not the end */
 } mm_reader_opts;
 
 typedef struct mm_reader mm_reader;

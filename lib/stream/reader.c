@@ -9,7 +9,7 @@
 
 #define CHUNK ((size_t)1 << 18)
 
-enum { K_MEDIA = 100 }; /* an input that is itself a media file: an operand is named, a stream is read whole */
+enum { K_MEDIA = 100, K_MISSING }; /* an input that is itself a media file: an operand is named, a stream is read whole */
 
 /* ---- life ---- */
 
@@ -98,7 +98,14 @@ static int open_next(mm_reader *r, mm_err *err)
         return 0;
     }
     int fd = open(file, O_RDONLY | O_CLOEXEC);
-    if (fd < 0) return mm_fail_errno(err, "cannot open '%s'", file);
+    if (fd < 0) {
+        mm_fail_errno(err, "cannot open '%s'", file);
+        if (!r->o.each_operand) return MM_EIO;
+        begin_input(r, file, file);
+        r->fd = -1;
+        r->kind = K_MISSING;
+        return 0;
+    }
     r->fd = fd;
     begin_input(r, file, file);
     return 0;
@@ -305,12 +312,21 @@ static int media_prepare(mm_reader *r, int nowait, mm_err *err)
     if (r->line) return S_END;
     while (r->fd <= 0) {
         int s = reader_want(r, r->end - r->start + 1, nowait, err);
-        if (s == S_END) break;
-        if (s != S_READY) return s;
+        if (s != S_READY && s != S_END) return s;
         if (r->end - r->start > r->o.max_media)
             return mm_fail(err, MM_ELONG, "%s: a medium of more than %zu bytes", r->name, r->o.max_media);
+        if (s == S_END) break;
     }
     return S_READY;
+}
+
+static int missing_take(mm_reader *r, mm_rec *rec, mm_err *err)
+{
+    r->line = 1;
+    rec_place(rec, r->name, 1, r->o.max_dim);
+    if (rec_set_path(rec, r->file, strlen(r->file))) return mm_fail(err, MM_ENOMEM, "%s: out of memory", r->name);
+    mm_rec_fail(rec, MM_EIO, "%s", err->msg);
+    return 0;
 }
 
 static int media_take(mm_reader *r, mm_rec *rec, mm_err *err)
@@ -335,6 +351,7 @@ static int prepare(mm_reader *r, int nowait, mm_err *err)
         }
         if (r->kind == MM_IN_AUTO && (s = sniff(r, nowait, err)) != S_READY) return s;
         switch (r->kind) {
+        case K_MISSING: s = r->line ? S_END : S_READY; break;
         case K_MEDIA: s = media_prepare(r, nowait, err); break;
         case MM_IN_FRAMES: s = frames_prepare(r, nowait, err); break;
         case MM_IN_NPY: s = npy_prepare(r, nowait, err); break;
@@ -381,6 +398,7 @@ int mm_reader_next(mm_reader *r, mm_rec *rec, mm_err *err)
     }
     r->ready = 0;
     switch (r->kind) {
+    case K_MISSING: s = missing_take(r, rec, &r->err); break;
     case K_MEDIA: s = media_take(r, rec, &r->err); break;
     case MM_IN_FRAMES: s = frames_take(r, rec, &r->err); break;
     case MM_IN_NPY: s = npy_take(r, rec, &r->err); break;

@@ -3,10 +3,11 @@
  *   mk_models tinybert DIR     a Hugging Face folder: BERT of width 32, 2 layers, 4 heads, 64 positions, 135 tokens
  *   mk_models oddbert DIR      the same with width 40 and inner width 72, no multiples of a quantised block
  *   mk_models shards DIR       tinybert in two shards with an index
+ *   mk_models tower-NAME DIR   clip-vit-b32, siglip, imagebind ... with small towers: see tests/golden/tower-*.json
  *   mk_models safetensors DIR  good-*.safetensors, and bad-*.safetensors, one for every way to be refused
  *   mk_models gguf DIR         the same for GGUF
  *   mk_models block FILE       one float32 tensor [64, 256] with a zero row 3 and a spike, as .safetensors */
-#include "../unit/tinybert.h"
+#include "../unit/tinytower.h"
 
 /* ---- safetensors, good and bad ---- */
 
@@ -242,6 +243,11 @@ int main(int argc, char **argv)
     else if (!strcmp(what, "safetensors")) safetensors(argv[2]);
     else if (!strcmp(what, "gguf")) gguf(argv[2]);
     else if (!strcmp(what, "block")) block(argv[2]);
-    else return fprintf(stderr, "usage: mk_models tinybert|oddbert|shards|safetensors|gguf|block PATH\n"), 2;
+    else if (!strncmp(what, "tower-", 6)) {
+        json_t *fixture = tower_fixture(what + 6);
+        tower_folder(argv[2], fixture);
+        json_decref(fixture);
+    }
+    else return fprintf(stderr, "usage: mk_models tinybert|oddbert|shards|tower-NAME|safetensors|gguf|block PATH\n"), 2;
     return 0;
 }

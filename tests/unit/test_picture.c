@@ -407,7 +407,7 @@ static void quality(void)
     mm_image_quality sharp, soft, flat;
     for (int i = 0; i < 64 * 64; i++) memset(im.px + 3 * i, (i / 8 + i / 512) % 2 ? 255 : 0, 3);
     mm_image_measure(&sharp, &im);
-    mm_image small, back;
+    mm_image small = { 0 }, back = { 0 };
     ok(!mm_image_resize(&small, &im, 9, 9, MM_RESIZE_BILINEAR, &err) && !mm_image_resize(&back, &small, 64, 64, MM_RESIZE_BICUBIC, &err), "a blurred copy");
     mm_image_measure(&soft, &back);
     ok(sharp.blur < 0.4f && soft.blur > sharp.blur + 0.1f, "blur: %g sharp, %g blurred", (double)sharp.blur, (double)soft.blur);

@@ -55,7 +55,8 @@ static void rotated(void)
     for (int f = 0; f < 3; f++)
         for (int turn = 0; turn < (f ? 1 : 360); turn += 90) { /* FFmpeg 5 writes the matrix to MP4 only */
             if (!ok(!make(&(mf_video_spec){ .w = 96, .h = 64, .frames = 5, .fps = 5, .format = formats[f], .rotate = turn }),
-                        "a %s is made", formats[f])) continue;
+                    "a %s is made", formats[f]))
+                continue;
             int good = !spread(3);
             for (int i = 0; i < 3; i++) good = good && is_scene(&frames[i], 96, 64);
             ok(good && info.frames == 5 && fabs(info.seconds - 1) < 0.01 && !info.truncated && info.width == 96 && info.height == 64,
@@ -66,7 +67,7 @@ static void rotated(void)
     (void)!make(&(mf_video_spec){ .w = 96, .h = 64, .frames = 2, .fps = 5, .format = "mp4", .rotate = 90 });
     ok(!read_spec(&(mm_video_spec){ .frames = 1 }, &(mm_video_opts){ .image = { .no_rotate = 1 } }) && frames[0].width == 64, "no_rotate");
     ok(!make(&(mf_video_spec){ .w = 63, .h = 47, .frames = 3, .fps = 5, .format = "matroska" }) && !spread(2) && frames[1].width == 63 &&
-       frames[1].height == 47,
+           frames[1].height == 47,
        "63 x 47");
 }
 
@@ -106,15 +107,13 @@ static void streams(void)
     const mm_media_src *src;
     (void)!make(&(mf_video_spec){ .w = 32, .h = 32, .frames = 5, .fps = 5, .format = "mp4", .audio = 1 });
     src = &(mm_media_src){ .data = b.p, .len = b.len };
-    ok(!mm_media_probe(src, &info, &err) && info.has == (MM_MEDIA_VIDEO | MM_MEDIA_AUDIO) && info.rate == 16000 && info.channels == 1,
-       "video and sound");
+    ok(!mm_media_probe(src, &info, &err) && info.has == (MM_MEDIA_VIDEO | MM_MEDIA_AUDIO) && info.rate == 16000 && info.channels == 1, "video and sound");
     ok(!spread(2) && info.has == (MM_MEDIA_VIDEO | MM_MEDIA_AUDIO) && info.frames == 5, "... the video is read");
     (void)!make(&(mf_video_spec){ .w = 32, .h = 32, .frames = 5, .fps = 5, .format = "mp4" });
     src = &(mm_media_src){ .data = b.p, .len = b.len };
     ok(!mm_media_probe(src, &info, &err) && info.has == MM_MEDIA_VIDEO, "video without sound");
     mm_image im;
-    ok(mm_image_read(&im, src, NULL, &info, &err) == MM_EDATA && strstr(err.msg, "no picture in it: mp4 video"),
-       "a video is no picture: %s", err.msg);
+    ok(mm_image_read(&im, src, NULL, &info, &err) == MM_EDATA && strstr(err.msg, "no picture in it: mp4 video"), "a video is no picture: %s", err.msg);
     mm_buf_reset(&b), mf_bmp(&b, 8, 8);
     ok(spread(1) == MM_EDATA && strstr(err.msg, "no video in it: bmp picture") && info.has == MM_MEDIA_IMAGE, "a picture is no video: %s", err.msg);
     mm_buf_reset(&b);
@@ -136,8 +135,7 @@ static void damaged(void)
         } else {
             /* a TS may be cut between two frames: nothing shows it */
             ok(!r && info.frames > 10 && info.frames < 35 && info.seconds < 3.6 && (info.truncated || f == 2),
-               "a cut %s: %lld frames, %.1f s%s", formats[f], (long long)info.frames, info.seconds,
-               info.truncated ? ", truncated" : "");
+               "a cut %s: %lld frames, %.1f s%s", formats[f], (long long)info.frames, info.seconds, info.truncated ? ", truncated" : "");
             ok(!r && colour(&frames[0]) >= 0 && times[3] < info.seconds && frames[3].px, "... moments lie in what is there");
         }
         b.len = n;
@@ -153,7 +151,8 @@ static void damaged(void)
     (void)!make(&(mf_video_spec){ .w = 64, .h = 48, .frames = 20, .fps = 2, .format = "mp4" });
     ok(read_spec(&(mm_video_spec){ .frames = 1 }, &(mm_video_opts){ .max_seconds = 5 }) == MM_ELONG && strstr(err.msg, "10 seconds"),
        "max_seconds: %s", err.msg);
-    ok(read_spec(&(mm_video_spec){ .frames = 1 }, &(mm_video_opts){ .image = { .max_pixels = 3000 } }) == MM_ELONG && strstr(err.msg, "64 x 48"),
+    ok(read_spec(&(mm_video_spec){ .frames = 1 }, &(mm_video_opts){ .image = { .max_pixels = 3000 } }) == MM_ELONG &&
+           strstr(err.msg, "64 x 48"),
        "max_pixels: %s", err.msg);
     (void)!make(&(mf_video_spec){ .w = 64, .h = 48, .frames = 1, .fps = 10, .format = "mp4" });
     ok(!spread(3) && info.frames == 1 && frames[2].px && times[2] == 0, "one frame");
@@ -167,15 +166,16 @@ static void animated(void)
         else mf_gif(&b, 16, 8, 4, -1);
         int good = !read_spec(&(mm_video_spec){ .how = MM_FRAMES_ENDS, .frames = 4 }, NULL);
         for (int i = 0; i < 4; i++) good = good && colour(&frames[i]) == i;
-        ok(good && info.frames == 4 && fabs(info.seconds - 0.4) < 0.011 && fabs(times[3] - 0.3) < 0.011,
-           "%s: 4 frames in %.2f s%s%s", info.format, info.seconds, good ? "" : ": ", good ? "" : err.msg);
+        ok(good && info.frames == 4 && fabs(info.seconds - 0.4) < 0.011 && fabs(times[3] - 0.3) < 0.011, "%s: 4 frames in %.2f s%s%s",
+           info.format, info.seconds, good ? "" : ": ", good ? "" : err.msg);
         ok(info.has == (MM_MEDIA_IMAGE | MM_MEDIA_VIDEO), "... picture and video");
     }
     mm_buf_reset(&b), mf_gif(&b, 16, 8, 2, 3);
     ok(!read_spec(&(mm_video_spec){ .how = MM_FRAMES_ENDS, .frames = 2 }, NULL) && !memcmp(frames[0].px + 45, mf_colours[3], 3),
        "GIF: the colour under transparency");
     ok(!read_spec(&(mm_video_spec){ .how = MM_FRAMES_ENDS, .frames = 2 }, &(mm_video_opts){ .image = { .alpha = MM_ALPHA_WHITE } }) &&
-       frames[0].px[45] == 255, "... on white");
+           frames[0].px[45] == 255,
+       "... on white");
     mm_buf_reset(&b), mf_png(&b, &(mf_png_spec){ .w = 16, .h = 8 });
     ok(spread(1) == MM_EDATA && strstr(err.msg, "no video in it: png picture"), "a still PNG: %s", err.msg);
 }

@@ -118,7 +118,7 @@ static void weights(const char *path, int from, int to)
 }
 
 /* shards 1: in two files with an index */
-static void tinybert(const char *dir, int64_t width, int64_t ff, int shards)
+__attribute__((unused)) static void tinybert(const char *dir, int64_t width, int64_t ff, int shards)
 {
     enum { LAYERS = 2, POSITIONS = 64 };
     int vocab;
