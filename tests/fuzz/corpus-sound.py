@@ -18,9 +18,9 @@ def pcm(x, bits, big=False):
 def chunk(name, data, size=None, big=False):
     return name + struct.pack(">I" if big else "<I", len(data) if size is None else size) + data + b"\0" * (len(data) & 1)
 
-def wav(data, format=1, channels=1, rate=16000, bits=16, extra=b"", before=b"", size=None, head=b"RIFF", riff=None, big=False):
+def wav(data, format=1, channels=1, rate=16000, bits=16, extra=b"", before=b"", size=None, head=b"RIFF", riff=None, big=False, align=0):
     o = ">" if big else "<"
-    fmt = struct.pack(o + "HHIIHH", format, channels, rate & 0xFFFFFFFF, rate * channels * bits // 8 & 0xFFFFFFFF, channels * bits // 8 & 0xFFFF, bits)
+    fmt = struct.pack(o + "HHIIHH", format, channels, rate & 0xFFFFFFFF, rate * channels * bits // 8 & 0xFFFFFFFF, align or channels * bits // 8 & 0xFFFF, bits)
     body = b"WAVE" + before + chunk(b"fmt ", fmt + extra, big=big) + chunk(b"data", data, size, big)
     return chunk(head, body, riff, big)
 
@@ -32,10 +32,10 @@ put("f64.wav", wav(struct.pack("<60d", *x), format=3, bits=64))
 put("nan.wav", wav(struct.pack("<4f", math.nan, math.inf, -math.inf, 3e38), format=3, bits=32))
 put("mulaw.wav", wav(bytes(range(256)), format=7, rate=8000, bits=8))
 put("alaw.wav", wav(bytes(range(256)), format=6, rate=8000, bits=8, extra=b"\0\0"))
-put("extensible.wav", wav(pcm(x, 24), format=0xFFFE, channels=2, bits=24, rate=44100, extra=struct.pack("<HHIHH12s", 22, 24, 3, 1, 0, bytes.fromhex("001000800000aa00389b7100")[:12])))
+put("extensible.wav", wav(pcm(x, 24), format=0xFFFE, channels=2, bits=24, rate=44100, extra=struct.pack("<HHIHH12s", 22, 24, 3, 1, 0, bytes.fromhex("00001000800000aa00389b71"))))
 put("odd.wav", wav(pcm(x, 16), before=chunk(b"LIST", b"INFOx"), rate=22050))
-put("adpcm-ima.wav", wav(bytes(range(36)), format=17, bits=4, rate=8000, extra=struct.pack("<HH", 2, 65)))
-put("adpcm-ms.wav", wav(bytes(64), format=2, bits=4, rate=8000, extra=struct.pack("<HHH14h", 32, 116, 7, 256, 0, 512, -256, 0, 0, 192, 64, 240, 0, 460, -208, 392, -232)))
+put("adpcm-ima.wav", wav(bytes(range(36)), format=17, bits=4, rate=8000, align=36, extra=struct.pack("<HH", 2, 65)))
+put("adpcm-ms.wav", wav(bytes(64), format=2, bits=4, rate=8000, align=64, extra=struct.pack("<HHH14h", 32, 116, 7, 256, 0, 512, -256, 0, 0, 192, 64, 240, 0, 460, -208, 392, -232)))
 for size in (0, 0x7FFFF048, 0xFFFFFFFF, 1000): put("size-%x.wav" % size, wav(pcm(x, 16), size=size, riff=size))
 put("big-endian.wav", wav(pcm(x, 16, True), head=b"RIFX", big=True))
 put("rate-0.wav", wav(pcm(x, 16), rate=0))
