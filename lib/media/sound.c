@@ -473,7 +473,8 @@ int mm_sound_read(mm_sound *out, const mm_media_src *src, int rate, const mm_sou
     if (!r) {
         int cut = info->truncated | cut_short(&in);
         info->truncated = cut;
-        r = sndfile_kind(head, n) ? read_sndfile(o, &in, info, err) : 2;
+        int broken_ogg = cut && !memcmp(head, "OggS", 4); /* libsndfile leaks when it gives up on one */
+        r = sndfile_kind(head, n) && !broken_ogg ? read_sndfile(o, &in, info, err) : 2;
         if (r == 2) {
             r = mm_sound_av(o, &in, info, err);
             info->truncated |= cut;
