@@ -12,7 +12,6 @@
 #include <libavutil/channel_layout.h>
 #include <libavutil/opt.h>
 #include <libswresample/swresample.h>
-#include "base/mm_file.h"
 #include "media/sound_int.h"
 
 #define TAPS 64                      /* of the resampler's filter at equal rates: 90 dB, 0.7 kHz from pass to stop at 16 kHz */
@@ -37,10 +36,15 @@ static int in_open(sound_in *in, const mm_media_src *src, mm_err *err)
         in->len = st.st_size;
         return 0;
     }
-    close(in->fd); /* pipes have no end to look at: all of it comes first */
-    in->fd = -1;
-    int r = mm_file_read(&in->held, src->path, PIPE_MAX, err);
-    if (r) return r;
+    for (;;) { /* a pipe has no end to look at: all of it comes first */
+        if (mm_buf_reserve(&in->held, 1 << 16)) return mm_fail(err, MM_ENOMEM, "cannot read '%s': out of memory", src->path);
+        const ssize_t n = read(in->fd, in->held.p + in->held.len, in->held.cap - in->held.len - 1);
+        if (n < 0 && errno == EINTR) continue;
+        if (n < 0) return mm_fail_errno(err, "cannot read '%s'", src->path);
+        if (!n) break;
+        in->held.len += (size_t)n;
+        if (in->held.len > PIPE_MAX) return mm_fail(err, MM_ELONG, "'%s' is larger than the limit of %zu bytes for a pipe", src->path, PIPE_MAX);
+    }
     in->p = (const uint8_t *)in->held.p;
     in->len = (int64_t)in->held.len;
     return 0;
@@ -469,7 +473,8 @@ int mm_sound_read(mm_sound *out, const mm_media_src *src, int rate, const mm_sou
     if (!r) {
         int cut = info->truncated | cut_short(&in);
         info->truncated = cut;
-        r = sndfile_kind(head, n) ? read_sndfile(o, &in, info, err) : 2;
+        int broken_ogg = cut && !memcmp(head, "OggS", 4); /* libsndfile leaks when it gives up on one */
+        r = sndfile_kind(head, n) && !broken_ogg ? read_sndfile(o, &in, info, err) : 2;
         if (r == 2) {
             r = mm_sound_av(o, &in, info, err);
             info->truncated |= cut;
