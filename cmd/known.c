@@ -87,6 +87,7 @@ static int read_records(mm_known *k, const char *name, mm_err *err)
         mm_slice file, id, model;
         stamp s = { 0 };
         mm_err e;
+        if (mm_rec_failed(rec) && !mm_rec_failed_before(rec)) continue; /* a cut line */
         if (!mm_rec_get(rec, "file", &file) || !read_stamp(file.p, file.len, &s) || mm_rec_str(rec, "id", &id, &e) <= 0) continue;
         if (!mm_rec_failed(rec) && (mm_rec_str(rec, "model", &model, &e) <= 0 || model.len != strlen(k->model) || memcmp(model.p, k->model, model.len)))
             continue;
