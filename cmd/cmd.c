@@ -358,6 +358,12 @@ static void catch_signals(void)
     atexit(mm_outfile_unlink_all); /* should a library end us */
 }
 
+void mm_cmd_calm_threads(char **argv)
+{
+    if (getenv("GOMP_SPINCOUNT") || getenv("OMP_WAIT_POLICY") || setenv("GOMP_SPINCOUNT", "10000", 0)) return;
+    execv("/proc/self/exe", argv); /* where that is not possible we go on as we are */
+}
+
 int mm_cmd_main(const mm_cmd *cmd, int argc, char **argv)
 {
     static mm_ctx ctx;

@@ -596,4 +596,8 @@ static int run(mm_ctx *c, int argc, char **argv)
 static const char *const usage[] = { "[-m NAME] [-t0b] [option ...] [file ...]", NULL };
 static const mm_cmd cmd = { "mm-embed", "turn text, pictures, sound and video into vectors", usage, opts, run };
 
-int main(int argc, char **argv) { return mm_cmd_main(&cmd, argc, argv); }
+int main(int argc, char **argv)
+{
+    mm_cmd_calm_threads(argv);
+    return mm_cmd_main(&cmd, argc, argv);
+}

@@ -84,6 +84,13 @@ int mm_fingerprint_make(mm_model *m, const char *path, mm_err *err)
         const int how[] = { (int)m->tower[i].cfg.pool, m->tower[i].cfg.normalize };
         if (m->tower[i].cfg.layers) h = mm_hash64(how, sizeof how, h);
     }
+    /* pictures that are prepared in another way make other vectors; rotation and alpha are the user's choice */
+    const mm_input_spec *p = &m->spec[MM_IMAGE];
+    if (m->via[MM_IMAGE]) {
+        const float numbers[] = { p->image.mean[0], p->image.mean[1], p->image.mean[2], p->image.std[0], p->image.std[1], p->image.std[2] };
+        const int how[] = { (int)p->image.fit, p->image.resize, p->image.height, p->image.width, (int)p->image.filter, p->image.round_crop };
+        h = mm_hash64(how, sizeof how, mm_hash64(numbers, sizeof numbers, h));
+    }
     /* a folder is called by its own name; "." and the like have none */
     size_t len = strlen(path), n;
     if (!name[0]) {
