@@ -8,12 +8,17 @@ mkdir -p www/o/r/resolve/1f/sub www/o/big/resolve/main
 awk 'BEGIN { for (i = 0; i < 900; i++) print "line " i }' > www/o/r/resolve/1f/a.bin
 echo '{"b":1}' > www/o/r/resolve/1f/sub/b.json
 cp www/o/r/resolve/1f/a.bin www/o/big/resolve/main/x.gguf
+mkdir -p www/o/clip/resolve
 a=$(sha256sum < www/o/r/resolve/1f/a.bin | cut -d' ' -f1) b=$(sha256sum < www/o/r/resolve/1f/sub/b.json | cut -d' ' -f1)
 {
     echo '# comment'
     printf 'two\thub\to/r@1f\ntwo\tfile\ta.bin\t%s\ntwo\tfile\tsub/b.json\t%s\n' "$a" "$b"
     printf 'one\thub\to/big\none\tfile\tx.gguf\t%s\n' "$a"
     printf 'both\tpypi\tsome-pkg==1.0:some_pkg/model\nboth\thub\to/r@1f\nboth\tfile\ta.bin\t%s\nboth\tfile\tsub/b.json\t%s\n' "$a" "$b"
+    # a folder with towers, as a hub serves it
+    mk_models tower-clip-vit-b32 www/o/clip/resolve/main > /dev/null || exit 1
+    printf 'clip\thub\to/clip\n'
+    for f in config.json tokenizer.json model.safetensors; do printf 'clip\tfile\t%s\t%s\n' $f "$(sha256sum < www/o/clip/resolve/main/$f | cut -d' ' -f1)"; done
 } > models.tsv
 flaky_httpd www log > port &
 server=$!
@@ -52,6 +57,7 @@ test_ok 'a length that is too long: the bytes decide' 'rm -rf d; get long one; c
 for manner in short wrong html none dead; do
     test_ok "$manner: refused, nothing under the name" 'rm -rf d; expect_code 1 get $manner two; [ ! -e d/two ]; must_fail ls d/two.gguf; grep -q "hub did not give it" err'
 done
+test_ok 'a folder of two towers, from a server that drops: pictures and texts go through it' 'rm -rf d; get drop clip; mk_media png a.png w=20 h=10; MM_MODEL_PATH=$PWD/d mm-embed -m clip a.png > out; test_json out ".[0].embedding | length == 24"; echo "a b" | MM_MODEL_PATH=$PWD/d mm-embed -m clip -t > out; test_json out ".[0].modality == \"text\""'
 test_ok 'wrong bytes are called so' 'rm -rf d; expect_code 1 get wrong one; grep -q "another SHA-256" err; test_lines log 2'
 test_ok 'a plain no is asked once, an error a few times' 'rm -rf d; expect_code 1 get none one; test_lines log 1; grep -q 404 err; expect_code 1 get dead one; test_lines log 4; grep -q 500 err'
 test_ok 'nobody there' 'rm -rf d; HF_ENDPOINT=http://127.0.0.1:1 expect_code 1 sh "$MM_ROOT/scripts/get-model" -d d one 2> err; grep -qi "connect" err'
