@@ -7,6 +7,7 @@ void mm_model_close(mm_model **mp)
     mm_model *m = *mp;
     if (!m) return;
     for (size_t i = 0; i < m->n_packed; i++) free(m->packed[i]);
+    free(m->packed);
     for (int i = 0; m->scratch && i < m->opts.threads; i++) mm_arena_clear(&m->scratch[i]);
     free(m->scratch);
     free(m->prompts);
