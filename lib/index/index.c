@@ -67,7 +67,7 @@ static int load(mm_index *ix, mm_err *err)
         if (!r) r = open_segments(ix, err);
         if (!r) r = log_replay(ix, err);
         int most = ix->mode == MM_INDEX_WRITE ? 0 : r == MM_EIO ? 100 : r == MM_EDATA ? 1 : 0;
-        if (tries == most) return r;
+        if (tries >= most) return r;
         drop_segments(ix);
         mem_reset(ix);
         ix->live = 0;
