@@ -75,7 +75,7 @@ typedef struct mm_cmd {
 int mm_cmd_main(const mm_cmd *cmd, int argc, char **argv);
 /* For filters that compute with several threads, first thing in main(): OpenMP's threads give up waiting for each other sooner. gcc's runtime
  * lets them spin for milliseconds, in which a thread that has no processor cannot get on: with one of two processors busy a single
- * picture took thirty times as long, now twice. The runtime reads its setting before main(), hence one exec of ourselves. */
+ * picture took some twenty times as long, now three. The runtime reads its setting before main(), hence one exec of ourselves. */
 void mm_cmd_calm_threads(char **argv);
 
 /* 1 if the option was given on the command line (by long name, --no- forms included). */
