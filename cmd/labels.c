@@ -1,5 +1,4 @@
 #include "cmd/labels.h"
-#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 #include "base/mm_base.h"
@@ -11,14 +10,6 @@ struct mm_labels {
     float *vec; /* [n, dim], length 1 */
     mm_logits how;
 };
-
-static void unit(float *v, size_t dim)
-{
-    double s = 0;
-    for (size_t i = 0; i < dim; i++) s += (double)v[i] * (double)v[i];
-    if (s > 0)
-        for (size_t i = 0; i < dim; i++) v[i] = (float)((double)v[i] / sqrt(s));
-}
 
 /* One label through every template. */
 static int embed(mm_labels *l, mm_model *m, size_t i, const mm_strv *templates, mm_err *err)
@@ -38,10 +29,10 @@ static int embed(mm_labels *l, mm_model *m, size_t i, const mm_strv *templates, 
         else r = mm_model_embed_text(m, &(mm_text_in){ text.p, text.len }, 1, one, &res, err);
         if (!r && res.code) r = mm_fail(err, MM_EDATA, "label '%s' has no tokens", l->name[i]);
         if (r) break;
-        unit(one, l->dim);
+        mm_kern_get()->l2_normalize(one, 1, l->dim);
         for (size_t k = 0; k < l->dim; k++) sum[k] += one[k];
     }
-    unit(sum, l->dim);
+    mm_kern_get()->l2_normalize(sum, 1, l->dim);
     free(one);
     mm_buf_clear(&text);
     return r;
@@ -92,24 +83,19 @@ static int better(const void *a, const void *b)
 int mm_labels_report(const mm_labels *l, mm_rec *rec, const float *vec, size_t k)
 {
     ranked *s = calloc(l->n, sizeof *s);
+    double *score = calloc(l->n, sizeof *score);
     float *v = mm_aligned(l->dim, sizeof *v);
-    double most = -INFINITY, sum = 0;
     mm_buf b = { 0 };
-    if (!s || !v) {
+    if (!s || !v || !score) {
         free(s);
         free(v);
+        free(score);
         return MM_ENOMEM;
     }
     memcpy(v, vec, l->dim * sizeof *v);
-    unit(v, l->dim);
-    for (size_t i = 0; i < l->n; i++) {
-        double dot = 0;
-        for (size_t d = 0; d < l->dim; d++) dot += (double)v[d] * (double)l->vec[i * l->dim + d];
-        s[i] = (ranked){ (double)l->how.scale * dot + (double)l->how.bias, i };
-        if (s[i].score > most) most = s[i].score;
-    }
-    for (size_t i = 0; i < l->n; i++) sum += exp(s[i].score - most);
-    for (size_t i = 0; i < l->n; i++) s[i].score = l->how.sigmoid ? 1 / (1 + exp(-s[i].score)) : exp(s[i].score - most) / sum;
+    mm_kern_get()->l2_normalize(v, 1, l->dim);
+    mm_logits_scores(l->how, v, l->vec, l->n, l->dim, score);
+    for (size_t i = 0; i < l->n; i++) s[i] = (ranked){ score[i], i };
     qsort(s, l->n, sizeof *s, better);
     mm_buf_addc(&b, '[');
     for (size_t i = 0; i < l->n && i < k; i++) {
@@ -122,6 +108,7 @@ int mm_labels_report(const mm_labels *l, mm_rec *rec, const float *vec, size_t k
     mm_buf_clear(&b);
     free(s);
     free(v);
+    free(score);
     return r;
 }
 

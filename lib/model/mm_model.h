@@ -110,6 +110,8 @@ typedef struct mm_logits {
     int sigmoid;
 } mm_logits;
 MM_API mm_logits mm_model_logits(const mm_model *m);
+/* Those probabilities for one vector [dim] and n candidates [n, dim], all of them of length 1: scores [n], added up in float64. */
+MM_API void mm_logits_scores(mm_logits how, const float *vec, const float *candidates, size_t n, size_t dim, double *scores);
 
 typedef struct mm_text_in {
     const char *p; /* valid UTF-8 */
