@@ -70,6 +70,9 @@ FILTERS := $(patsubst cmd/%.c,%,$(sort $(wildcard cmd/mm-*.c)))
 UNIT := $(patsubst tests/unit/%.c,%,$(sort $(wildcard tests/unit/test_*.c)))
 FUZZ := $(patsubst tests/fuzz/%.c,%,$(sort $(wildcard tests/fuzz/fuzz_*.c)))
 TOOLS := $(patsubst tests/tools/%.c,%,$(sort $(wildcard tests/tools/*.c)))
+F64 := $(patsubst tests/f64/%.c,%,$(sort $(wildcard tests/f64/test_*.c)))
+# what gradient checks compile with float as double (tests/f64/float64.h)
+F64_SRC := $(sort $(wildcard kernels/*.c kernels/ref/*.c))
 KERN_TEST := $(sort $(wildcard tests/kern/*.c))
 HEADERS := $(sort $(wildcard lib/*/mm_*.h) $(wildcard kernels/mm_*.h))
 obj = $(patsubst %.c,$(B)/%.o,$1)
@@ -107,20 +110,27 @@ $(B)/tests/tools/%: $(B)/tests/tools/%.o $(B)/libmm.a
 	$(Q)$(LINK) -o $@ $^ $(LIBS)
 $(B)/tests/fuzz/%: $(B)/tests/fuzz/%.o $(B)/tests/fuzz/replay.o $(B)/libmm.a
 	$(Q)$(LINK) -o $@ $^ $(LIBS)
+$(B)/f64/%.o: %.c
+	@mkdir -p $(@D)
+	$(call say,CC64,$<)
+	$(Q)$(CC) $(BASE) $(CFLAGS) -DMMK_REF_ONLY -include tests/f64/float64.h -MMD -MP -c $< -o $@
+$(B)/tests/f64/%: $(B)/f64/tests/f64/%.o $(patsubst %.c,$(B)/f64/%.o,$(F64_SRC))
+	@mkdir -p $(@D)
+	$(Q)$(LINK) -o $@ $^ $(LIBS)
 $(B)/check_kern: $(call obj,$(KERN_TEST) $(KERN_SRC))
 	$(Q)$(LINK) -o $@ $^ -lm -ldl
-.PRECIOUS: $(B)/%.o
+.PRECIOUS: $(B)/%.o $(B)/f64/%.o
 
 -include $(shell find $(B) -name '*.d' 2>/dev/null)
 
 # ---- tests ----
 TEST_ENV = MM_BUILD='$(CURDIR)/$(B)' MM_ROOT='$(CURDIR)' LC_ALL=C MM_CC='$(CC) $(if $(SANITIZE),-fsanitize=$(SANITIZE))'
 PROVE ?= prove
-test-programs: all $(UNIT:%=$(B)/tests/unit/%) $(TOOLS:%=$(B)/tests/tools/%) $(FUZZ:%=$(B)/tests/fuzz/%) $(B)/check_kern
+test-programs: all $(UNIT:%=$(B)/tests/unit/%) $(TOOLS:%=$(B)/tests/tools/%) $(FUZZ:%=$(B)/tests/fuzz/%) $(F64:%=$(B)/tests/f64/%) $(B)/check_kern
 
 # everything that needs no network, no GPU, no data set
 check: test-programs check-style check-docs check-headers check-symbols
-	$(TEST_ENV) $(PROVE) -j2 $(if $(CI),,--timer) $(UNIT:%=$(B)/tests/unit/%) tests/t[0-9]*.sh
+	$(TEST_ENV) $(PROVE) -j2 $(if $(CI),,--timer) $(UNIT:%=$(B)/tests/unit/%) $(F64:%=$(B)/tests/f64/%) tests/t[0-9]*.sh
 check-quick: $(UNIT:%=$(B)/tests/unit/%)
 	$(TEST_ENV) $(PROVE) -j2 $(UNIT:%=$(B)/tests/unit/%)
 check-kern: $(B)/check_kern

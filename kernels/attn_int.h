@@ -19,6 +19,23 @@ typedef struct mmk_attn_ops {
     void (*head)(const mmk_head *h, void *scratch);
 } mmk_attn_ops;
 
+typedef struct mmk_head_grad { /* gradients of one head of one sequence */
+    float *dq, *dk, *dv; /* written; dk and dv added to where `add` */
+    const float *dout, *out, *q, *k, *v;
+    size_t lddq, lddk, lddv, lddo, ldo, ldq, ldk, ldv;
+    size_t n, d;
+    float scale;
+    int causal, add;
+    const float *bias; /* [n] or NULL */
+    float *dbias;      /* [n] added to, or NULL */
+} mmk_head_grad;
+
+typedef struct mmk_attn_grad_ops {
+    size_t (*scratch)(size_t n, size_t d); /* bytes, 64-byte aligned */
+    void (*head)(const mmk_head_grad *h, void *scratch);
+} mmk_attn_grad_ops;
+
+extern const mmk_attn_grad_ops mmk_attn_grad_ref;
 extern const mmk_attn_ops mmk_attn_ref, mmk_attn_avx2, mmk_attn_avx512, mmk_attn_neon;
 
 #endif

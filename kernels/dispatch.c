@@ -1,14 +1,15 @@
-/* Which kernels this process uses. Only this file knows what a CPU can do; only the fill functions know kernels. */
+/* Which kernels this process uses. Only this file knows what a CPU can do; only the fill functions know kernels.
+ * MMK_REF_ONLY: none but kernels/ref, for builds of it alone (float as double, to check gradients). */
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 #include "kernels/kern_int.h"
 
-#if defined(__x86_64__)
+#if defined(__x86_64__) && !defined(MMK_REF_ONLY)
 #include <cpuid.h>
 #include <sys/syscall.h>
 #include <unistd.h>
-#elif defined(__aarch64__)
+#elif defined(__aarch64__) && !defined(MMK_REF_ONLY)
 #include <sys/auxv.h>
 #endif
 
@@ -17,13 +18,13 @@ static const struct {
     unsigned flag;
 } levels[] = {
     { "ref", 0 },
-#if defined(__x86_64__)
+#if defined(__x86_64__) && !defined(MMK_REF_ONLY)
     { "avx2", MM_CPU_AVX2 },
     { "avx512", MM_CPU_AVX512 },
     { "avx512vnni", MM_CPU_AVX512VNNI },
     { "avx512bf16", MM_CPU_AVX512BF16 },
     { "amx", MM_CPU_AMX },
-#elif defined(__aarch64__)
+#elif defined(__aarch64__) && !defined(MMK_REF_ONLY)
     { "neon", MM_CPU_NEON },
     { "dotprod", MM_CPU_DOTPROD },
     { "i8mm", MM_CPU_I8MM },
@@ -31,7 +32,7 @@ static const struct {
 };
 #define NLEVELS (sizeof levels / sizeof *levels)
 
-#if defined(__x86_64__)
+#if defined(__x86_64__) && !defined(MMK_REF_ONLY)
 
 /* The operating system must save the registers, or they are lost at the next task switch: XCR0 tells (Intel SDM vol. 1,
  * 13.3): bits 1-2 AVX, 5-7 AVX-512, 17-18 AMX tiles. */
@@ -68,7 +69,7 @@ unsigned mm_cpu_flags(void)
     return flags;
 }
 
-#elif defined(__aarch64__)
+#elif defined(__aarch64__) && !defined(MMK_REF_ONLY)
 
 unsigned mm_cpu_flags(void)
 {
@@ -104,9 +105,9 @@ int mm_cpu_level_known(const char *name)
 
 const char *mm_cpu_level_list(void)
 {
-#if defined(__x86_64__)
+#if defined(__x86_64__) && !defined(MMK_REF_ONLY)
     return "ref, avx2, avx512, avx512vnni, avx512bf16, amx";
-#elif defined(__aarch64__)
+#elif defined(__aarch64__) && !defined(MMK_REF_ONLY)
     return "ref, neon, dotprod, i8mm";
 #else
     return "ref";
@@ -119,7 +120,7 @@ void mm_kern_init(mm_kern *k, unsigned flags)
     memset(k, 0, sizeof *k);
     mmk_fill_ref(k); /* every pointer is valid from here on */
     k->flags = flags;
-#if defined(__x86_64__)
+#if defined(__x86_64__) && !defined(MMK_REF_ONLY)
     if (!(flags & MM_CPU_AVX2)) return;
     mmk_fill_avx2(k);
     if (!(flags & MM_CPU_AVX512)) return;
@@ -128,7 +129,7 @@ void mm_kern_init(mm_kern *k, unsigned flags)
     mmk_fill_vnni(k);
     if (!(flags & MM_CPU_AMX)) return;
     mmk_fill_amx(k);
-#elif defined(__aarch64__)
+#elif defined(__aarch64__) && !defined(MMK_REF_ONLY)
     if (!(flags & MM_CPU_NEON)) return;
     mmk_fill_neon(k);
     if (!(flags & MM_CPU_DOTPROD)) return;

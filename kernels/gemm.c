@@ -50,7 +50,7 @@ static const mmk_gemm_ops *find_ops(const struct mm_kern *kern, int dtype, size_
 
 static size_t row_bytes(int dtype, size_t k)
 {
-    return dtype == 0 ? 4 * k : dtype == 8 ? k / 32 * 34 : 2 * k;
+    return dtype == 0 ? sizeof(float) * k : dtype == 8 ? k / 32 * 34 : 2 * k;
 }
 
 static size_t ceil_div(size_t a, size_t b)

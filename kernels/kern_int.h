@@ -5,6 +5,7 @@
 #include "kernels/mm_kern.h"
 
 void mmk_fill_ref(mm_kern *k);
+void mmk_fill_grad_ref(mm_kern *k);
 void mmk_fill_avx2(mm_kern *k);
 void mmk_fill_avx512(mm_kern *k);
 void mmk_fill_vnni(mm_kern *k);

@@ -7,7 +7,7 @@
  * Rules for every kernel: any n (0 too), any alignment, no allocation unless stated, no state; NaN and infinities come out
  * where IEEE arithmetic brings them. A result never depends on threads or on other rows. Results of different levels
  * differ by rounding only; tests/kern/check_kern holds each against ref with the stated bound. Accumulation is in float32
- * unless stated, in double in ref. Matrix products and attention: mm_gemm.h. Vector search: mm_scan.h. */
+ * unless stated, in double in ref. Matrix products and attention: mm_gemm.h. Vector search: mm_scan.h. Training: mm_grad.h. */
 #ifndef MM_KERN_H
 #define MM_KERN_H
 
@@ -34,8 +34,10 @@ enum {
 /* Storage formats that weights and vectors come in (index of arrays in the table). */
 enum { MMK_FMT_F32, MMK_FMT_F16, MMK_FMT_BF16, MMK_FMT_Q8_0, MMK_NFMT };
 
+struct mmk_adamw;
 struct mmk_gemm_ops;
 struct mmk_attn_ops;
+struct mmk_attn_grad_ops;
 struct mmk_scan_ops;
 
 typedef struct mm_kern {
@@ -70,8 +72,39 @@ typedef struct mm_kern {
      * Returns the number of zero rows. x finite. */
     size_t (*l2_normalize)(float *x, size_t rows, size_t d);
 
+    /* ---- training (mm_grad.h). Rows may be split between calls anywhere but where sums over rows are asked for: dgain
+     * and dbias depend on where a caller cuts. ---- */
+
+    /* Of layer_norm without res; dy, x [rows, d]. dx is written and may be dy; dgain and dbias [d] are added to, either may
+     * be NULL. Mean and variance are computed again. */
+    void (*layer_norm_grad)(float *dx, float *dgain, float *dbias, const float *dy, const float *x, const float *gain,
+                            size_t rows, size_t d, float eps);
+    /* dz = dy act'(z), z being what act was given; dz may be dy. Error <= 1e-6 max(1, |z|) |dy|. relu: 0 at 0. */
+    void (*act_grad)(float *dz, const float *dy, const float *z, size_t n, mmk_act act);
+    /* In place, x [rows, heads, head_dim], rows ldx floats apart: the pair (x[i], x[i + head_dim / 2]) of every head is turned
+     * by the angle of row and i, i < head_dim / 2, of which cos and sin [rows, head_dim / 2] are given; back: by the
+     * opposite angle, which is the inverse and the gradient. head_dim even. */
+    void (*rotary)(float *x, const float *cos, const float *sin, size_t rows, size_t heads, size_t head_dim, size_t ldx,
+                   int back);
+    /* Of l2_normalize: y = its result, norm [rows] = the lengths before; dx = (dy - y (y dy)) / norm, zeros where norm is 0.
+     * dx may be dy. */
+    void (*l2_normalize_grad)(float *dx, const float *dy, const float *y, const float *norm, size_t rows, size_t d);
+    /* Rows [rows, n], n > 0: loss[r] = -sum target log softmax(logits), a target of 0 adding nothing whatever the logit;
+     * dlogits = scale (softmax sum(target) - target). target [rows, n] >= 0 need not sum to 1. dlogits may be logits, or
+     * NULL (loss only). */
+    void (*softmax_ce)(float *dlogits, float *loss, const float *logits, const float *target, size_t rows, size_t n,
+                       float scale);
+    /* A step of the optimizer on n weights: w, m, v in place (mm_grad.h) */
+    void (*adamw)(float *w, const float *g, float *m, float *v, size_t n, const struct mmk_adamw *h);
+    /* y += a x */
+    void (*axpy)(float *y, float a, const float *x, size_t n);
+    /* sum x[i]^2 in double; the order of additions depends on the level and on n alone. A norm over parts is reproducible
+     * where the parts are. */
+    double (*sumsq)(const float *x, size_t n);
+
     const struct mmk_gemm_ops *gemm[MMK_NFMT];
     const struct mmk_attn_ops *attn;
+    const struct mmk_attn_grad_ops *attn_grad;
     const struct mmk_scan_ops *scan;
 } mm_kern;
 

@@ -33,3 +33,59 @@ static void head(const mmk_head *h, void *mem)
 }
 
 const mmk_attn_ops mmk_attn_ref = { scratch, head };
+
+/* p and ds: weights of one row, and gradients of its logits; then the sums over rows of dk, dv, dbias */
+static size_t scratch_grad(size_t n, size_t d)
+{
+    return (3 * n + 2 * n * d + 1) * sizeof(double);
+}
+
+static void head_grad(const mmk_head_grad *h, void *mem)
+{
+    size_t n = h->n, d = h->d;
+    double *p = mem, *ds = p + n, *db = ds + n, *dk = db + n, *dv = dk + n * d;
+    for (size_t i = 0; i < n + 2 * n * d; i++) db[i] = 0;
+    for (size_t i = 0; i < n; i++) {
+        size_t keys = h->causal ? i + 1 : n;
+        const float *q = h->q + i * h->ldq, *dout = h->dout + i * h->lddo, *out = h->out + i * h->ldo;
+        double max = -INFINITY, sum = 0, dot = 0;
+        for (size_t j = 0; j < keys; j++) {
+            double s = 0;
+            for (size_t t = 0; t < d; t++) s += (double)q[t] * h->k[j * h->ldk + t];
+            p[j] = s * (double)h->scale + (h->bias ? h->bias[j] : 0);
+            if (p[j] > max || p[j] != p[j]) max = p[j];
+        }
+        for (size_t j = 0; j < keys; j++) {
+            p[j] = max == -INFINITY ? 0 : exp(p[j] - max);
+            sum += p[j];
+        }
+        for (size_t t = 0; t < d; t++) dot += (double)dout[t] * out[t];
+        for (size_t j = 0; j < keys; j++) {
+            double dp = 0;
+            for (size_t t = 0; t < d; t++) dp += (double)dout[t] * h->v[j * h->ldv + t];
+            p[j] = sum == 0 ? 0 : p[j] / sum;
+            ds[j] = p[j] * (dp - dot);
+            db[j] += ds[j];
+        }
+        for (size_t t = 0; t < d; t++) {
+            double dq = 0;
+            for (size_t j = 0; j < keys; j++) dq += ds[j] * h->k[j * h->ldk + t];
+            h->dq[i * h->lddq + t] = (float)(dq * (double)h->scale);
+        }
+        for (size_t j = 0; j < keys; j++)
+            for (size_t t = 0; t < d; t++) {
+                dk[j * d + t] += ds[j] * q[t];
+                dv[j * d + t] += p[j] * dout[t];
+            }
+    }
+    for (size_t j = 0; j < n; j++) {
+        for (size_t t = 0; t < d; t++) {
+            float *gk = h->dk + j * h->lddk + t, *gv = h->dv + j * h->lddv + t;
+            *gk = (float)((h->add ? *gk : 0) + dk[j * d + t] * (double)h->scale);
+            *gv = (float)((h->add ? *gv : 0) + dv[j * d + t]);
+        }
+        if (h->dbias) h->dbias[j] = (float)(h->dbias[j] + db[j]);
+    }
+}
+
+const mmk_attn_grad_ops mmk_attn_grad_ref = { scratch_grad, head_grad };

@@ -8,11 +8,13 @@
 #include <stdint.h>
 #include <string.h>
 
+/* The number that the bits u are as binary32, by arithmetic: right also where float is compiled as double. */
 static inline float num_bits(uint32_t u)
 {
-    float f;
-    memcpy(&f, &u, sizeof f);
-    return f;
+    int exp = (int)(u >> 23 & 255);
+    double f = u & 0x7fffffu;
+    f = exp == 255 ? (f != 0 ? NAN : INFINITY) : ldexp(exp ? f + 0x1p23 : f, (exp ? exp : 1) - 150);
+    return (float)(u >> 31 ? -f : f);
 }
 
 static inline float num_f16(uint16_t h)
@@ -37,7 +39,7 @@ static inline uint16_t num_u16(const void *p, size_t i)
 static inline float num_load_f32(const void *p, size_t i)
 {
     float f;
-    memcpy(&f, (const char *)p + 4 * i, sizeof f);
+    memcpy(&f, (const char *)p + sizeof f * i, sizeof f);
     return f;
 }
 

@@ -213,4 +213,5 @@ void mmk_fill_ref(mm_kern *k)
     k->gemm[MMK_FMT_Q8_0] = &mmk_gemm_q8_0_ref;
     k->attn = &mmk_attn_ref;
     k->scan = &mmk_scan_ref;
+    mmk_fill_grad_ref(k);
 }
