@@ -11,7 +11,10 @@
  * `into` names a tensor that the caller does not need any more (it may be an input where that is said): the result takes
  * its memory, if the shape fits. NULL: fresh memory from the arena.
  * A graph belongs to one thread; several graphs may run at once. A row's result never depends on the other rows of the
- * batch, except through attention within its own sequence, nor on the number of threads. */
+ * batch, except through attention within its own sequence, nor on the number of threads.
+ *
+ * With a tape (mm_tape.h) the same operations also record what their gradients need: weights are then mm_param instead of packed
+ * matrices, `into` is not taken, nothing that was recorded is overwritten. Without one none of that costs anything. */
 #ifndef MM_GRAPH_H
 #define MM_GRAPH_H
 
@@ -26,27 +29,40 @@
 extern "C" {
 #endif
 
+typedef struct mm_tape mm_tape;
+typedef struct mm_var mm_var; /* where a tensor's gradient is collected */
+
 typedef struct mm_graph {
     const mm_kern *kern;
     mm_arena *arena;
     int threads; /* the most that one operation may use */
     int failed;
+    mm_tape *tape; /* NULL: nothing is recorded */
 } mm_graph;
 
 typedef struct mm_tensor {
     float *p;
     size_t rows, cols;
+    mm_var *var; /* NULL: no gradient flows through it */
 } mm_tensor;
 
-/* A linear layer: w packed once [n, k], bias [n] or NULL. Owned by the model. */
+/* A weight that may be trained, in float32. grad: what is added up, NULL: frozen. */
+typedef struct mm_param {
+    float *w, *grad;    /* [rows, cols] */
+    size_t rows, cols;  /* a vector has one row */
+} mm_param;
+
+/* A linear layer, [n, k]: packed once, or (w NULL) a parameter. Bias [n] or NULL; with pb, bias is pb->w. Owned by the model. */
 typedef struct mm_linear {
     const mmk_mat *w;
     const float *bias;
+    mm_param *pw, *pb;
 } mm_linear;
 
-/* Layer norm: gain and bias [cols]; y = (x - mean) / sqrt(var + eps) * gain + bias. */
+/* Layer norm: gain and bias [cols]; y = (x - mean) / sqrt(var + eps) * gain + bias. The parameters as in mm_linear. */
 typedef struct mm_norm {
     const float *gain, *bias;
+    mm_param *pgain, *pbias;
 } mm_norm;
 
 /* Sequences laid end to end without padding: sequence s is rows off[s] .. off[s+1]-1. */
@@ -72,6 +88,15 @@ typedef struct mm_patch_shape {
     size_t step_h, step_w;    /* from one patch to the next */
 } mm_patch_shape;
 
+/* Rows cut into runs, each with weights of its own: run r is rows runs->off[r] .. off[r+1]-1. */
+MM_API mm_tensor mm_op_linear_runs(mm_graph *g, mm_tensor x, const mm_linear *const *l, const mm_ragged *runs, mmk_act act,
+                                   const mm_tensor *residual, const mm_tensor *into);
+MM_API mm_tensor mm_op_norm_runs(mm_graph *g, mm_tensor x, const mm_norm *const *w, const mm_ragged *runs, float eps,
+                                 const mm_tensor *into);
+/* x + gamma * y, gamma [cols] of the row's run. into may be x. */
+MM_API mm_tensor mm_op_add_scaled_runs(mm_graph *g, mm_tensor x, mm_tensor y, mm_param *const *gamma, const mm_ragged *runs,
+                                       const mm_tensor *into);
+
 /* Uninitialised [rows, cols]. */
 MM_API mm_tensor mm_op_new(mm_graph *g, size_t rows, size_t cols);
 /* act(x W^T + bias) + residual; residual may be NULL, else [x.rows, n]. into may be the residual, not x. */
@@ -79,10 +104,15 @@ MM_API mm_tensor mm_op_linear(mm_graph *g, mm_tensor x, const mm_linear *l, mmk_
                               const mm_tensor *into);
 /* into may be x. */
 MM_API mm_tensor mm_op_layer_norm(mm_graph *g, mm_tensor x, const mm_norm *w, float eps, const mm_tensor *into);
-/* qkv [rows, (heads + 2 kv_heads) * head_dim]: q, k and v side by side. Result [rows, heads * head_dim]. */
-MM_API mm_tensor mm_op_attention(mm_graph *g, mm_tensor qkv, const mm_attention *a, const mm_ragged *r);
+/* qkv [rows, (heads + 2 kv_heads) * head_dim]: q, k and v side by side. Result [rows, heads * head_dim]. key_bias [heads, rows]: added
+ * to the logits of a (head, key), or NULL. */
+MM_API mm_tensor mm_op_attention(mm_graph *g, mm_tensor qkv, const mm_attention *a, const mm_ragged *r, const mm_tensor *key_bias);
+/* Rotates the pairs (i, i + head_dim/2) of each of the first `heads` heads of a row by the row's angles: cos, sin [rows, head_dim/2], the
+ * caller's, kept while the tape is. Changes x and returns it. */
+MM_API mm_tensor mm_op_rotary(mm_graph *g, mm_tensor x, const float *cos, const float *sin, size_t heads, size_t head_dim);
 /* Rows ids[0..n) of a table [table_rows, cols] stored as f32, f16, bf16 or q8_0. Ids are below table_rows (checked by the
- * caller: they come from files). */
+ * caller: they come from files). mm_op_lookup: of a parameter. */
+MM_API mm_tensor mm_op_lookup(mm_graph *g, mm_param *table, const int32_t *ids, size_t n);
 MM_API mm_tensor mm_op_gather(mm_graph *g, const void *table, int dtype, size_t cols, const int32_t *ids, size_t n);
 /* x[i] += table[idx[i]], table float32 [table_rows, x.cols]; indices are in range. Changes x and returns it. */
 MM_API mm_tensor mm_op_add_rows(mm_graph *g, mm_tensor x, const float *table, const int32_t *idx);
@@ -96,8 +126,30 @@ MM_API mm_tensor mm_op_rows(mm_graph *g, mm_tensor x, const size_t *idx, size_t 
 MM_API mm_tensor mm_op_query(mm_graph *g, const float *query, mm_tensor kv, const mm_attention *a, const mm_ragged *r);
 /* One row per sequence. Empty sequences give zeros. */
 MM_API mm_tensor mm_op_pool(mm_graph *g, mm_tensor x, const mm_ragged *r, mm_pool how);
-/* Every row scaled to length 1; a zero row stays zero. Changes x and returns it. */
+/* Attention pooling without projections: for every sequence and each of `heads` parts of the columns, softmax(x q) x over its rows; a
+ * query of zeros gives the mean. query [1, cols]. */
+MM_API mm_tensor mm_op_attend(mm_graph *g, mm_tensor x, mm_tensor query, size_t heads, const mm_ragged *r);
+/* Every row scaled to length 1; a zero row stays zero. Changes x (not where a tape records) and returns it. */
 MM_API mm_tensor mm_op_normalize(mm_graph *g, mm_tensor x);
+/* A parameter as a tensor. */
+MM_API mm_tensor mm_op_param(mm_graph *g, mm_param *p);
+/* The same numbers as [rows, cols]: a view, not a copy. */
+MM_API mm_tensor mm_op_reshape(mm_graph *g, mm_tensor x, size_t rows, size_t cols);
+/* x * a + b for every row, a and b [1, cols]; b may be NULL. */
+MM_API mm_tensor mm_op_affine(mm_graph *g, mm_tensor x, mm_tensor a, const mm_tensor *b);
+/* 1 / (1 + exp(-x)) */
+MM_API mm_tensor mm_op_sigmoid(mm_graph *g, mm_tensor x);
+/* The rows of several tensors of the same width, one below the other. */
+MM_API mm_tensor mm_op_concat(mm_graph *g, const mm_tensor *x, size_t n);
+/* sum w[i] x[i], all of one shape. */
+MM_API mm_tensor mm_op_sum(mm_graph *g, const mm_tensor *x, const float *w, size_t n);
+
+/* A place in the graph's memory, and back to it: all tensors made since are forgotten. Nothing happens where a tape records. */
+static inline mm_arena_mark mm_graph_here(const mm_graph *g) { return mm_arena_here(g->arena); }
+static inline void mm_graph_back(mm_graph *g, mm_arena_mark m)
+{
+    if (!g->tape) mm_arena_back(g->arena, m);
+}
 
 #ifdef __cplusplus
 }

@@ -35,7 +35,7 @@ static mm_tensor over_time(mm_graph *g, const mm_tower_config *c, const mm_layer
     for (size_t i = 0; i < y.rows && frames > 1; i++)
         for (size_t k = 0; k < width; k++) y.p[i * width + k] += l->time_embd[i % frames * width + k];
     mm_tensor a = mm_op_layer_norm(g, y, &l->time_norm, c->eps, NULL);
-    a = mm_op_attention(g, mm_op_linear(g, a, &l->time_qkv, MMK_ACT_NONE, NULL, NULL), &at, &(mm_ragged){ off, seqs });
+    a = mm_op_attention(g, mm_op_linear(g, a, &l->time_qkv, MMK_ACT_NONE, NULL, NULL), &at, &(mm_ragged){ off, seqs }, NULL);
     y = mm_op_linear(g, a, &l->time_out, MMK_ACT_NONE, &y, &y);
     if (y.p) swap_frames(x.p, y.p, inputs, frames, places, width, 1);
     return y.p ? x : y;
@@ -44,10 +44,10 @@ static mm_tensor over_time(mm_graph *g, const mm_tower_config *c, const mm_layer
 mm_tensor mm_block(mm_graph *g, const mm_tower_config *c, const mm_layer *l, mm_tensor x, const mm_ragged *r)
 {
     const mm_attention at = shape(c);
-    mm_arena_mark mark = mm_arena_here(g->arena);
+    mm_arena_mark mark = mm_graph_here(g);
     if (c->time_attention) {
         x = over_time(g, c, l, x, r);
-        mm_arena_back(g->arena, mark);
+        mm_graph_back(g, mark);
     }
     mm_tensor a = x, y, up;
     if (c->pre_norm) a = mm_op_layer_norm(g, x, &l->attn_norm, c->eps, NULL);
@@ -60,7 +60,7 @@ mm_tensor mm_block(mm_graph *g, const mm_tower_config *c, const mm_layer *l, mm_
             memcpy(row + 2 * w, l->bias_v, w * sizeof *row);
         }
     }
-    a = mm_op_attention(g, a, &at, r);
+    a = mm_op_attention(g, a, &at, r, NULL);
     y = mm_op_linear(g, a, &l->out, MMK_ACT_NONE, &x, NULL);
     /* x is not needed from here on: the block's result goes where its input was */
     if (c->pre_norm) {
@@ -72,6 +72,6 @@ mm_tensor mm_block(mm_graph *g, const mm_tower_config *c, const mm_layer *l, mm_
         y = mm_op_linear(g, up, &l->down, MMK_ACT_NONE, &y, &x);
         y = mm_op_layer_norm(g, y, &l->ff_norm, c->eps, &y);
     }
-    mm_arena_back(g->arena, mark);
+    mm_graph_back(g, mark);
     return y;
 }

@@ -84,7 +84,7 @@ static int stem_patches(mm_graph *g, const mm_tower_job *j, const uint32_t *orde
     for (size_t i = 0; i < n * groups; i++) s->pick[i] = at[i];
     s->r = (mm_ragged){ at, n * groups };
     for (size_t i = 0; i < n; i++) {
-        mm_arena_mark mark = mm_arena_here(g->arena);
+        mm_arena_mark mark = mm_graph_here(g);
         mm_tensor p = mm_op_linear(g, mm_op_patches(g, j->x[order[i]], &shape), &t->patch, MMK_ACT_NONE, NULL, NULL);
         if (c->patch_norm) p = mm_op_layer_norm(g, p, &t->patch_norm, c->stem_eps, &p);
         if (!p.p) return MM_ENOMEM;
@@ -97,7 +97,7 @@ static int stem_patches(mm_graph *g, const mm_tower_job *j, const uint32_t *orde
             }
             if (c->bias_kv) memset(row, 0, w * sizeof *row);
         }
-        mm_arena_back(g->arena, mark);
+        mm_graph_back(g, mark);
     }
     return 0;
 }
@@ -128,7 +128,7 @@ static int forward(const mm_model *m, const mm_tower_job *j, const uint32_t *ord
 {
     const mm_tower *t = j->t;
     const mm_tower_config *c = &t->cfg;
-    mm_graph g = { m->kern, arena, threads, 0 };
+    mm_graph g = { .kern = m->kern, .arena = arena, .threads = threads };
     seqs s;
     mm_arena_reset(arena);
     if ((j->off ? stem_text : stem_patches)(&g, j, order, n, &s)) return MM_ENOMEM;

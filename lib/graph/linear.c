@@ -1,0 +1,112 @@
+/* Linear layers. A packed weight goes through mmk_gemm(), a parameter through mmk_matmul(). */
+#include <string.h>
+#include "graph/tape_int.h"
+#include "kernels/mm_grad.h"
+
+static const mm_tensor none;
+
+typedef struct {
+    mm_node n;
+    mm_tensor x, res; /* res.p NULL: none */
+    const float *z;   /* before the activation; NULL: there is none */
+    mmk_act act;
+    const mm_linear *const *l;
+    mm_ragged runs;
+} linear_node;
+
+static size_t width_of(const mm_linear *l) { return l->w ? mmk_mat_n(l->w) : l->pw->rows; }
+
+static int forward(const mm_graph *g, float *y, mm_tensor x, const mm_linear *const *l, const mm_ragged *runs, size_t n, mmk_act act,
+                   const float *res)
+{
+    int r = 0;
+    for (size_t i = 0; i < runs->n && !r; i++) {
+        size_t at = runs->off[i], rows = runs->off[i + 1] - at;
+        const float *in = x.p + at * x.cols, *add = res ? res + at * n : NULL;
+        if (l[i]->w)
+            r = mmk_gemm(y + at * n, n, in, x.cols, rows, l[i]->w, l[i]->bias, add, n, act, g->threads);
+        else
+            r = mmk_matmul(g->kern, y + at * n, n, rows, n, x.cols, in, x.cols, 0, l[i]->pw->w, x.cols, 1, l[i]->bias, add, n, act,
+                           g->threads);
+    }
+    return r;
+}
+
+static void backward(mm_graph *g, mm_node *node)
+{
+    linear_node *t = (linear_node *)node;
+    mm_tensor y = node->out, x = t->x;
+    float *dy = y.var->d;
+    size_t n = y.cols, k = x.cols;
+    int fresh, failed = 0;
+    if (t->res.p && t->res.var) mm_tape_give(g, t->res, dy, t->z ? NULL : y.var);
+    if (t->z) {
+        size_t total = y.rows * n, chunk = 16384, chunks = (total + chunk - 1) / chunk;
+#pragma omp parallel for num_threads(mm_threads_for(g, (double)total * 4)) schedule(static)
+        for (size_t c = 0; c < chunks; c++) {
+            size_t at = c * chunk, m = total - at < chunk ? total - at : chunk;
+            g->kern->act_grad(dy + at, dy + at, t->z + at, m, t->act);
+        }
+    }
+    float *dx = mm_tape_into(g, x, &fresh);
+    for (size_t i = 0; i < t->runs.n && !g->failed; i++) {
+        size_t at = t->runs.off[i], rows = t->runs.off[i + 1] - at;
+        const mm_linear *l = t->l[i];
+        const float *d = dy + at * n;
+        if (!rows) continue;
+        if (mm_param_wants(l->pw))
+            failed |= mmk_matmul(g->kern, l->pw->grad, k, n, k, rows, d, n, 1, x.p + at * k, k, 0, NULL, l->pw->grad, k, MMK_ACT_NONE,
+                                 g->threads);
+        if (mm_param_wants(l->pb)) mm_sum_rows(g, l->pb->grad, d, rows, n, n);
+        if (dx)
+            failed |= mmk_matmul(g->kern, dx + at * k, k, rows, k, n, d, n, 0, l->pw->w, k, 0, NULL, fresh ? NULL : dx + at * k, k,
+                                 MMK_ACT_NONE, g->threads);
+    }
+    if (failed) g->failed = 1;
+}
+
+mm_tensor mm_op_linear_runs(mm_graph *g, mm_tensor x, const mm_linear *const *l, const mm_ragged *runs, mmk_act act,
+                            const mm_tensor *residual, const mm_tensor *into)
+{
+    if (!x.p || (residual && !residual->p)) return none;
+    size_t n = width_of(l[0]);
+    int wants = x.var || (residual && residual->var);
+    for (size_t i = 0; g->tape && i < runs->n; i++) wants |= mm_param_wants(l[i]->pw) || mm_param_wants(l[i]->pb);
+    int record = MM_WANTS(g, wants), kept = record && act != MMK_ACT_NONE;
+    mm_tensor y = mm_op_result(g, into, x.rows, n), z = kept ? mm_op_new(g, x.rows, n) : y;
+    if (!y.p || !z.p) return none;
+    if (forward(g, z.p, x, l, runs, n, kept ? MMK_ACT_NONE : act, residual && !kept ? residual->p : NULL)) {
+        g->failed = 1;
+        return none;
+    }
+    if (kept) {
+        size_t total = x.rows * n, chunk = 16384, chunks = (total + chunk - 1) / chunk;
+#pragma omp parallel for num_threads(mm_threads_for(g, (double)total * 4)) schedule(static)
+        for (size_t c = 0; c < chunks; c++) {
+            size_t at = c * chunk, m = total - at < chunk ? total - at : chunk;
+            memcpy(y.p + at, z.p + at, m * sizeof *y.p);
+            g->kern->act(y.p + at, m, act);
+            if (residual) g->kern->axpy(y.p + at, 1, residual->p + at, m);
+        }
+    }
+    if (!record) return y;
+    linear_node *t = mm_tape_add(g, &y, sizeof *t, backward);
+    const mm_linear **own = mm_tape_alloc(g, runs->n, sizeof *own);
+    size_t *off = mm_tape_alloc(g, runs->n + 1, sizeof *off);
+    if (!t || !own || !off) return none;
+    memcpy(own, l, runs->n * sizeof *own);
+    memcpy(off, runs->off, (runs->n + 1) * sizeof *off);
+    t->x = x;
+    t->res = residual ? *residual : none;
+    t->z = kept ? z.p : NULL;
+    t->act = act;
+    t->l = own;
+    t->runs = (mm_ragged){ off, runs->n };
+    return y;
+}
+
+mm_tensor mm_op_linear(mm_graph *g, mm_tensor x, const mm_linear *l, mmk_act act, const mm_tensor *residual, const mm_tensor *into)
+{
+    const size_t off[2] = { 0, x.rows };
+    return mm_op_linear_runs(g, x, &l, &(mm_ragged){ off, 1 }, act, residual, into);
+}

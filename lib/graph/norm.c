@@ -1,0 +1,293 @@
+/* Operations on single rows: norms, gates, sums. */
+#include <math.h>
+#include <string.h>
+#include "graph/tape_int.h"
+#include "kernels/mm_grad.h"
+
+static const mm_tensor none;
+
+/* Rows of a run in pieces of this many: a piece's sums are added up in its order, pieces in theirs, whatever the threads. */
+enum { PIECE = 64 };
+
+typedef struct {
+    mm_node n;
+    mm_tensor x;
+    const mm_norm *const *w;
+    mm_ragged runs;
+    float eps;
+} norm_node;
+
+static void norm_back(mm_graph *g, mm_node *node)
+{
+    norm_node *t = (norm_node *)node;
+    mm_tensor y = node->out, x = t->x;
+    const float *dy = y.var->d;
+    size_t d = x.cols, pieces = (x.rows + PIECE - 1) / PIECE + t->runs.n;
+    int fresh = 1;
+    float *dx = x.var ? mm_tape_into(g, x, &fresh) : NULL, *to = dx && fresh ? dx : mm_tape_scratch(g, x.rows * d);
+    float *sums = mm_tape_scratch(g, pieces * 2 * d);
+    if (!to || !sums) return;
+    for (size_t i = 0; i < t->runs.n; i++) {
+        size_t from = t->runs.off[i], rows = t->runs.off[i + 1] - from, n = (rows + PIECE - 1) / PIECE;
+        const mm_norm *w = t->w[i];
+        memset(sums, 0, n * 2 * d * sizeof *sums);
+#pragma omp parallel for num_threads(mm_threads_for(g, (double)(rows * d) * 8)) schedule(static)
+        for (size_t p = 0; p < n; p++) {
+            size_t at = from + p * PIECE, m = from + rows - at < PIECE ? from + rows - at : PIECE;
+            g->kern->layer_norm_grad(to + at * d, sums + p * 2 * d, sums + p * 2 * d + d, dy + at * d, x.p + at * d, w->gain, m, d, t->eps);
+        }
+        if (mm_param_wants(w->pgain)) mm_sum_rows(g, w->pgain->grad, sums, n, d, 2 * d);
+        if (mm_param_wants(w->pbias)) mm_sum_rows(g, w->pbias->grad, sums + d, n, d, 2 * d);
+    }
+    if (dx && !fresh) mm_tape_give(g, x, to, NULL);
+    if (to != dx) mm_tape_unscratch(g, to);
+    mm_tape_unscratch(g, sums);
+}
+
+mm_tensor mm_op_norm_runs(mm_graph *g, mm_tensor x, const mm_norm *const *w, const mm_ragged *runs, float eps, const mm_tensor *into)
+{
+    if (!x.p) return none;
+    mm_tensor y = mm_op_result(g, into, x.rows, x.cols);
+    int wants = x.var != NULL;
+    for (size_t i = 0; y.p && i < runs->n; i++) {
+        size_t from = runs->off[i], rows = runs->off[i + 1] - from, n = (rows + PIECE - 1) / PIECE;
+        wants |= mm_param_wants(w[i]->pgain) || mm_param_wants(w[i]->pbias);
+#pragma omp parallel for num_threads(mm_threads_for(g, (double)(rows * x.cols) * 4)) schedule(static)
+        for (size_t p = 0; p < n; p++) {
+            size_t at = from + p * PIECE, m = from + rows - at < PIECE ? from + rows - at : PIECE;
+            g->kern->layer_norm(y.p + at * x.cols, x.p + at * x.cols, NULL, w[i]->gain, w[i]->bias, m, x.cols, eps);
+        }
+    }
+    if (!y.p || !MM_WANTS(g, wants)) return y;
+    norm_node *t = mm_tape_add(g, &y, sizeof *t, norm_back);
+    const mm_norm **own = mm_tape_alloc(g, runs->n, sizeof *own);
+    size_t *off = mm_tape_alloc(g, runs->n + 1, sizeof *off);
+    if (!t || !own || !off) return none;
+    memcpy(own, w, runs->n * sizeof *own);
+    memcpy(off, runs->off, (runs->n + 1) * sizeof *off);
+    t->x = x;
+    t->w = own;
+    t->runs = (mm_ragged){ off, runs->n };
+    t->eps = eps;
+    return y;
+}
+
+mm_tensor mm_op_layer_norm(mm_graph *g, mm_tensor x, const mm_norm *w, float eps, const mm_tensor *into)
+{
+    const size_t off[2] = { 0, x.rows };
+    return mm_op_norm_runs(g, x, &w, &(mm_ragged){ off, 1 }, eps, into);
+}
+
+/* ---- x + gamma y ---- */
+
+typedef struct {
+    mm_node n;
+    mm_tensor x, y;
+    mm_param *const *gamma;
+    mm_ragged runs;
+} scaled_node;
+
+static void scaled_back(mm_graph *g, mm_node *node)
+{
+    scaled_node *t = (scaled_node *)node;
+    const float *d = node->out.var->d;
+    size_t cols = node->out.cols;
+    int fresh = 0;
+    float *dy = mm_tape_into(g, t->y, &fresh);
+    for (size_t i = 0; i < t->runs.n && !g->failed; i++) {
+        const mm_param *p = t->gamma[i];
+        size_t from = t->runs.off[i], rows = t->runs.off[i + 1] - from, chunks = (cols + 63) / 64;
+        if (dy) {
+#pragma omp parallel for num_threads(mm_threads_for(g, (double)(rows * cols))) schedule(static)
+            for (size_t r = from; r < from + rows; r++)
+                for (size_t c = 0; c < cols; c++) {
+                    float v = d[r * cols + c] * p->w[c];
+                    dy[r * cols + c] = fresh ? v : dy[r * cols + c] + v;
+                }
+        }
+        if (!p->grad) continue;
+#pragma omp parallel for num_threads(mm_threads_for(g, (double)(rows * cols))) schedule(static)
+        for (size_t k = 0; k < chunks; k++)
+            for (size_t r = from; r < from + rows; r++)
+                for (size_t c = k * 64; c < cols && c < k * 64 + 64; c++) p->grad[c] += d[r * cols + c] * t->y.p[r * cols + c];
+    }
+    mm_tape_give(g, t->x, d, node->out.var);
+}
+
+mm_tensor mm_op_add_scaled_runs(mm_graph *g, mm_tensor x, mm_tensor y, mm_param *const *gamma, const mm_ragged *runs,
+                                const mm_tensor *into)
+{
+    if (!x.p || !y.p) return none;
+    mm_tensor z = mm_op_result(g, into, x.rows, x.cols);
+    if (!z.p) return none;
+    int wants = x.var || y.var;
+    for (size_t i = 0; i < runs->n; i++) {
+        const float *w = gamma[i]->w;
+        wants |= mm_param_wants(gamma[i]);
+#pragma omp parallel for num_threads(mm_threads_for(g, (double)((runs->off[i + 1] - runs->off[i]) * x.cols))) schedule(static)
+        for (size_t r = runs->off[i]; r < runs->off[i + 1]; r++)
+            for (size_t c = 0; c < x.cols; c++) z.p[r * x.cols + c] = x.p[r * x.cols + c] + w[c] * y.p[r * x.cols + c];
+    }
+    if (!MM_WANTS(g, wants)) return z;
+    scaled_node *t = mm_tape_add(g, &z, sizeof *t, scaled_back);
+    mm_param **own = mm_tape_alloc(g, runs->n, sizeof *own);
+    size_t *off = mm_tape_alloc(g, runs->n + 1, sizeof *off);
+    if (!t || !own || !off) return none;
+    memcpy(own, gamma, runs->n * sizeof *own);
+    memcpy(off, runs->off, (runs->n + 1) * sizeof *off);
+    t->x = x;
+    t->y = y;
+    t->gamma = own;
+    t->runs = (mm_ragged){ off, runs->n };
+    return z;
+}
+
+/* ---- x a + b ---- */
+
+typedef struct {
+    mm_node n;
+    mm_tensor x, a, b;
+} affine_node;
+
+static void affine_back(mm_graph *g, mm_node *node)
+{
+    affine_node *t = (affine_node *)node;
+    const float *d = node->out.var->d;
+    size_t cols = node->out.cols, rows = node->out.rows;
+    int fx = 0, fa = 0, fb = 0;
+    float *dx = mm_tape_into(g, t->x, &fx), *da = mm_tape_into(g, t->a, &fa), *db = t->b.p ? mm_tape_into(g, t->b, &fb) : NULL;
+    if (g->failed) return;
+    if (da && fa) memset(da, 0, cols * sizeof *da);
+    if (db && fb) memset(db, 0, cols * sizeof *db);
+    if (db) mm_sum_rows(g, db, d, rows, cols, cols);
+    for (size_t r = 0; r < rows; r++)
+        for (size_t c = 0; c < cols; c++) {
+            if (da) da[c] += d[r * cols + c] * t->x.p[r * cols + c];
+            if (dx) dx[r * cols + c] = d[r * cols + c] * t->a.p[c] + (fx ? 0 : dx[r * cols + c]);
+        }
+}
+
+mm_tensor mm_op_affine(mm_graph *g, mm_tensor x, mm_tensor a, const mm_tensor *b)
+{
+    if (!x.p || !a.p || (b && !b->p)) return none;
+    mm_tensor y = mm_op_new(g, x.rows, x.cols);
+    if (!y.p) return none;
+    for (size_t r = 0; r < x.rows; r++)
+        for (size_t c = 0; c < x.cols; c++) y.p[r * x.cols + c] = x.p[r * x.cols + c] * a.p[c] + (b ? b->p[c] : 0);
+    if (!MM_WANTS(g, x.var || a.var || (b && b->var))) return y;
+    affine_node *t = mm_tape_add(g, &y, sizeof *t, affine_back);
+    if (!t) return none;
+    t->x = x;
+    t->a = a;
+    t->b = b ? *b : none;
+    return y;
+}
+
+/* ---- elementwise, and rows of length 1 ---- */
+
+typedef struct {
+    mm_node n;
+    mm_tensor x;
+    const float *norm;
+} row_node;
+
+static void sigmoid_back(mm_graph *g, mm_node *node)
+{
+    row_node *t = (row_node *)node;
+    const float *d = node->out.var->d, *y = node->out.p;
+    int fresh = 0;
+    float *dx = mm_tape_into(g, t->x, &fresh);
+    for (size_t i = 0; dx && i < t->x.var->n; i++) dx[i] = d[i] * y[i] * (1 - y[i]) + (fresh ? 0 : dx[i]);
+}
+
+mm_tensor mm_op_sigmoid(mm_graph *g, mm_tensor x)
+{
+    if (!x.p) return none;
+    mm_tensor y = mm_op_new(g, x.rows, x.cols);
+    if (!y.p) return none;
+    for (size_t i = 0; i < x.rows * x.cols; i++) y.p[i] = 1 / (1 + expf(-x.p[i]));
+    if (!MM_WANTS(g, x.var)) return y;
+    row_node *t = mm_tape_add(g, &y, sizeof *t, sigmoid_back);
+    if (!t) return none;
+    t->x = x;
+    return y;
+}
+
+static void normalize_back(mm_graph *g, mm_node *node)
+{
+    row_node *t = (row_node *)node;
+    int fresh = 0;
+    mm_tensor y = node->out;
+    float *dx = mm_tape_into(g, t->x, &fresh), *to = fresh ? dx : mm_tape_scratch(g, y.rows * y.cols);
+    if (!dx || !to) return;
+    g->kern->l2_normalize_grad(to, y.var->d, y.p, t->norm, y.rows, y.cols);
+    if (fresh) return;
+    mm_tape_give(g, t->x, to, NULL);
+    mm_tape_unscratch(g, to);
+}
+
+mm_tensor mm_op_normalize(mm_graph *g, mm_tensor x)
+{
+    if (!x.p) return none;
+    if (!MM_WANTS(g, x.var)) {
+        g->kern->l2_normalize(x.p, x.rows, x.cols);
+        return x;
+    }
+    mm_tensor y = mm_op_new(g, x.rows, x.cols);
+    row_node *t = y.p ? mm_tape_add(g, &y, sizeof *t, normalize_back) : NULL;
+    float *norm = mm_tape_alloc(g, x.rows, sizeof *norm);
+    if (!t || !norm) return none;
+    for (size_t r = 0; r < x.rows; r++) norm[r] = (float)sqrt(g->kern->sumsq(x.p + r * x.cols, x.cols));
+    memcpy(y.p, x.p, x.rows * x.cols * sizeof *y.p);
+    g->kern->l2_normalize(y.p, y.rows, y.cols);
+    t->x = x;
+    t->norm = norm;
+    return y;
+}
+
+/* ---- sums of tensors ---- */
+
+typedef struct {
+    mm_node n;
+    const mm_tensor *x;
+    const float *w;
+    size_t count;
+} sum_node;
+
+static void sum_back(mm_graph *g, mm_node *node)
+{
+    sum_node *t = (sum_node *)node;
+    const float *d = node->out.var->d;
+    for (size_t k = 0; k < t->count; k++) {
+        int fresh = 0;
+        float *dx = mm_tape_into(g, t->x[k], &fresh);
+        for (size_t i = 0; dx && i < node->out.var->n; i++) dx[i] = t->w[k] * d[i] + (fresh ? 0 : dx[i]);
+    }
+}
+
+mm_tensor mm_op_sum(mm_graph *g, const mm_tensor *x, const float *w, size_t n)
+{
+    int wants = 0;
+    for (size_t k = 0; k < n; k++) {
+        if (!x[k].p) return none;
+        wants |= x[k].var != NULL;
+    }
+    mm_tensor y = mm_op_new(g, x[0].rows, x[0].cols);
+    if (!y.p) return none;
+    for (size_t i = 0; i < y.rows * y.cols; i++) {
+        float v = 0;
+        for (size_t k = 0; k < n; k++) v += w[k] * x[k].p[i];
+        y.p[i] = v;
+    }
+    if (!MM_WANTS(g, wants)) return y;
+    sum_node *t = mm_tape_add(g, &y, sizeof *t, sum_back);
+    mm_tensor *xs = mm_tape_alloc(g, n, sizeof *xs);
+    float *ws = mm_tape_alloc(g, n, sizeof *ws);
+    if (!t || !xs || !ws) return none;
+    memcpy(xs, x, n * sizeof *xs);
+    memcpy(ws, w, n * sizeof *ws);
+    t->x = xs;
+    t->w = ws;
+    t->count = n;
+    return y;
+}
