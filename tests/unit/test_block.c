@@ -96,7 +96,7 @@ static void one(const char *name, mm_tower_config c, int threads)
         size_t rows = (size_t)dims[i][0], k = (size_t)dims[i][1];
         mmk_rows src = { w[i], rows };
         mem[i] = mm_aligned(mmk_pack_size(kern, MM_F32, rows, k), 1);
-        *lin[i] = (mm_linear){ mmk_pack(kern, mem[i], MM_F32, k, &src, 1, 1), b[i] };
+        *lin[i] = (mm_linear){ .w = mmk_pack(kern, mem[i], MM_F32, k, &src, 1, 1), .bias = b[i] };
     }
     double *xd = malloc(sizeof(double) * (size_t)(ROWS * (n + 2 * q + 4 * d + f)));
     double *qkv = xd + ROWS * d, *at = qkv + ROWS * n, *y = at + ROWS * q, *z = y + ROWS * d, *up = z + ROWS * d, *a = up + ROWS * f;
@@ -115,7 +115,7 @@ static void one(const char *name, mm_tower_config c, int threads)
     if (!c.pre_norm) ref_norm(z, z, b[6], b[7], ROWS, d, c.eps);
 
     mm_arena arena = { 0 };
-    mm_graph g = { kern, &arena, threads, 0 };
+    mm_graph g = { .kern = kern, .arena = &arena, .threads = threads };
     mm_tensor t = mm_op_new(&g, ROWS, (size_t)d);
     memcpy(t.p, x, sizeof(float) * (size_t)(ROWS * d));
     t = mm_block(&g, &c, &l, t, &(mm_ragged){ off, NSEQ });
@@ -153,7 +153,7 @@ int main(void)
     }
 
     mm_arena arena = { 0 };
-    mm_graph g = { mm_kern_get(), &arena, 1, 0 };
+    mm_graph g = { .kern = mm_kern_get(), .arena = &arena, .threads = 1 };
     g.failed = 1;
     mm_tensor t = mm_op_new(&g, 4, 4);
     ok(!t.p && !mm_op_normalize(&g, t).p, "a failure is handed on");
