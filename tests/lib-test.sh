@@ -7,6 +7,7 @@
 #   finish                            prints the plan, exits non-zero if anything failed
 #
 # In scripts: expect_code CODE CMD..., must_fail CMD... (a crash does not count), test_cmp A B, test_glob FILE PATTERN,
+# wait_for 'CONDITION' (a minute at most: time for a machine that is busy), reader_gone (in front of a pipe: until its reader has left),
 # test_lines FILE N, test_json FILE EXPR (jq, over the array of all values), test_golden FILE NAME (equal to tests/golden/NAME).
 # Every file of tests has a scratch folder, which is its HOME too; there is no network but the loopback.
 # Options: -v shows the commands, --run N runs test N only, --regen writes golden files anew. Through prove: prove t.sh :: -v
@@ -57,6 +58,15 @@ test_glob() {
 }
 test_lines() { [ "$(wc -l < "$1")" -eq "$2" ] || { echo "'$1' has $(wc -l < "$1") lines, not $2"; head -5 "$1"; return 1; }; }
 test_json() { jq -e -s "$2" "$1" > /dev/null || { echo "'$1': not true: $2"; head -3 "$1"; return 1; }; }
+wait_for() {
+    test_waited=0
+    until eval "$1"; do
+        test_waited=$((test_waited + 1))
+        [ "$test_waited" -lt 3000 ] || { echo "a minute went by and it is not so: $1" >&3; return 1; }
+        sleep 0.02
+    done
+}
+reader_gone() { (trap '' PIPE; while echo; do sleep 0.02; done) 2> /dev/null || :; }
 test_golden() {
     [ -z "$test_regen" ] || cp "$1" "$MM_ROOT/tests/golden/$2"
     test_cmp "$1" "$MM_ROOT/tests/golden/$2"

@@ -55,9 +55,9 @@ test_ok 'a bad record in the middle: order and ids' 'for i in 1 2 3 4 5; do [ $i
 test_ok 'many bad records: the first ten are told, -v tells all' 'yes x | head -30 | sed "1i {}" > many; expect_code 1 mm-cat many > out 2> err; test_lines out 31; test_lines err 11; expect_code 1 mm-cat -v many > out 2> err; test_lines err 30'
 
 # idle input
-test_ok 'what came is written while the input is idle' 'mkfifo p; mm-cat < p > idle1 & pid=$!; exec 3> p; echo "{\"a\":1}" >&3; n=0; while [ ! -s idle1 ] && [ $n -lt 100 ]; do sleep 0.05; n=$((n + 1)); done; s=$(wc -l < idle1)
+test_ok 'what came is written while the input is idle' 'mkfifo p; mm-cat < p > idle1 & pid=$!; exec 3> p; echo "{\"a\":1}" >&3; wait_for "[ -s idle1 ]"; s=$(wc -l < idle1)
     exec 3>&-; wait $pid; [ "$s" -eq 1 ]'
-test_ok 'frames too' 'mkfifo q; mm-cat -b < q | mm-cat > idle2 & pid=$!; exec 3> q; echo "{\"a\":1}" >&3; n=0; while [ ! -s idle2 ] && [ $n -lt 100 ]; do sleep 0.05; n=$((n + 1)); done; s=$(wc -l < idle2)
+test_ok 'frames too' 'mkfifo q; mm-cat -b < q | mm-cat > idle2 & pid=$!; exec 3> q; echo "{\"a\":1}" >&3; wait_for "[ -s idle2 ]"; s=$(wc -l < idle2)
     exec 3>&-; wait $pid; [ "$s" -eq 1 ]'
 
 # limits

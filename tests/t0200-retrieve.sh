@@ -49,7 +49,7 @@ test_ok '--list gives everything back, and it can be added again' 'mm-retrieve -
 test_ok 'records without an id get one' 'printf "{\"embedding\":[1]}\n{\"embedding\":[2]}\n" | mm-retrieve --add i.idx && mm-retrieve --list i.idx | jq -r .id > out && [ "$(cat out)" = "#1
 #2" ]'
 test_ok 'frames go in and out' 'mm-cat -b v.jsonl -q > f; mm-retrieve -q --add g.idx f || true; mm-retrieve -b -k 1 g.idx q | mm-cat > out && test_json out ".[0].hits[0].id == \"v1\""'
-test_ok 'another writer: refused, or waited for' 'mkfifo p; mm-retrieve --add lock.idx < p & exec 9> p; n=0; while [ ! -e lock.idx/manifest ] && [ $n -lt 200 ]; do sleep 0.05; n=$((n + 1)); done; expect_code 4 mm-retrieve --add lock.idx v.jsonl 2> err; grep -q "another process" err
+test_ok 'another writer: refused, or waited for' 'mkfifo p; mm-retrieve --add lock.idx < p & exec 9> p; wait_for "[ -e lock.idx/manifest ]"; expect_code 4 mm-retrieve --add lock.idx v.jsonl 2> err; grep -q "another process" err
     ( exec 9>&-; mm-retrieve -q --add --wait lock.idx v.jsonl || true; echo done > waited ) & sleep 0.3; [ ! -e waited ]; exec 9>&-; wait; [ -e waited ] && mm-retrieve --info lock.idx > out && test_json out ".[0].records == 3"'
 test_ok 'searching something else' 'expect_code 4 mm-retrieve no.idx q 2> err; mkdir -p e.idx; expect_code 3 mm-retrieve e.idx q 2> err; grep -q "no index" err; mkdir -p mine; echo x > mine/file; expect_code 2 mm-retrieve --add mine v.jsonl 2> err; grep -q "not empty" err'
 test_ok 'usage' 'expect_code 2 mm-retrieve 2> err; expect_code 2 mm-retrieve --add --delete a.idx 2> err; grep -q "together" err; expect_code 2 mm-retrieve -k 0 a.idx; expect_code 2 mm-retrieve --type f8 --add x.idx; expect_code 2 mm-retrieve --info a.idx more'

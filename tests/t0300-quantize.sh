@@ -121,9 +121,9 @@ test_ok 'a full device' '
     expect_code 4 mm-quantize -t f32 -o /dev/full tiny && [ -c /dev/full ] &&
     { mm-quantize --info tiny >/dev/full 2>err && exit 1; [ $? -eq 4 ]; } && has err "No space"'
 test_ok 'killed by a signal: nothing left behind' '
-    { sleep 0.2; mm-quantize -v -t f32 -o killed.gguf tiny 2>&1 >/dev/null || echo $? >status; } | true
+    { reader_gone; mm-quantize -v -t f32 -o killed.gguf tiny 2>&1 >/dev/null || echo $? >status; } | true
     [ "$(cat status)" -eq 141 ] && [ ! -e killed.gguf ] && no_leftovers'
 test_ok 'a reader that leaves ends it' '
-    { sleep 0.2; mm-quantize --info tiny || echo $? >status; } | true
+    { reader_gone; mm-quantize --info tiny || echo $? >status; } | true
     [ "$(cat status)" -eq 141 ]'
 finish

@@ -26,7 +26,7 @@ def dot($x; $y): reduce range($x | length) as $i (0; . + $x[$i] * $y[$i]);
 .[-1] as $p | [.[:-1][] | {(.text | rtrimstr("\r")): (dot(.embedding; $p.embedding) * 12.182494 | exp)}] | add as $e | ([$e[]] | add) as $z
 | all($p.labels[]; $e[.label] / $z - .score | fabs < 1e-3)
 JQ
-test_ok 'as the vectors say: scale times cosine' 'grep . names > t; mm-embed -t t > v; mm-embed --labels names pics/1.png > p; cat v p | timeout 20 jq -s -e -f scores.jq'
+test_ok 'as the vectors say: scale times cosine' 'grep . names > t; mm-embed -t t > v; mm-embed --labels names pics/1.png > p; cat v p | timeout 60 jq -s -e -f scores.jq'
 test_ok 'templates' 'mm-embed --labels names --template "photo of {}" --template "{} again" pics/1.png > a; mm-embed --labels names pics/1.png > b; must_fail cmp -s a b; expect_code 2 mm-embed --labels names --template none pics/1.png 2> err; grep -q "no {}" err; expect_code 4 mm-embed --labels nowhere pics/1.png 2> err; : > none; expect_code 3 mm-embed --labels none pics/1.png 2> err'
 test_ok 'a sigmoid for each where the model says so' 'mk_models tower-siglip siglip; mm-embed -m siglip --labels names pics/1.png > out; test_json out ".[0].labels | length == 3 and all(.[]; .score >= 0 and .score <= 1)"'
 finish

@@ -61,7 +61,8 @@ test_ok 'a folder of two towers, from a server that drops: pictures and texts go
 test_ok 'wrong bytes are called so' 'rm -rf d; expect_code 1 get wrong one; grep -q "another SHA-256" err; test_lines log 2'
 test_ok 'a plain no is asked once, an error a few times' 'rm -rf d; expect_code 1 get none one; test_lines log 1; grep -q 404 err; expect_code 1 get dead one; test_lines log 4; grep -q 500 err'
 test_ok 'nobody there' 'rm -rf d; HF_ENDPOINT=http://127.0.0.1:1 expect_code 1 sh "$MM_ROOT/scripts/get-model" -d d one 2> err; grep -qi "connect" err'
-test_ok 'three at once: one fetches, all are content' 'rm -rf d; (get slow two) & sleep 0.2; (HF_ENDPOINT=$url/slow sh "$MM_ROOT/scripts/get-model" -d d two 2> err2) & HF_ENDPOINT=$url/slow sh "$MM_ROOT/scripts/get-model" -d d two 2> err3
+test_ok 'three at once: one fetches, all are content' 'rm -rf d; : > log; : > hold; (MM_STALL=60; get held two) & wait_for "[ -s log ]"
+    for n in 2 3; do (HF_ENDPOINT=$url/held sh "$MM_ROOT/scripts/get-model" -d d two 2> err$n) & done; wait_for "grep -q waiting err2 && grep -q waiting err3"; rm hold
     wait; whole; grep -q waiting err3; test_lines log 2'
 test_ok 'what is there is not fetched again, but looked at' 'get none two; test_lines log 0; grep -q "two is there" err; echo x >> d/two/a.bin; expect_code 1 get ok two; grep -q damaged err; [ -e d/two ]'
 test_ok 'killed at any moment: no half model' 'for t in 0.05 0.1 0.15 0.2 0.3 0.5 0.8; do rm -rf d

@@ -8,7 +8,7 @@
  *   short      says 100 bytes fewer than there are    busy      503 twice, then ok
  *   stall      sends 5000 bytes, then nothing         limit     429 once, then ok
  *   moved      302 to ok                              rot       wrong the first time, then ok
- *   slow       ok, but takes half a second
+ *   slow       ok, but takes half a second               held      ok, when there is no file "hold" any more
  * LOG gets a line per request: manner, file, range. */
 #include <arpa/inet.h>
 #include <netinet/in.h>
@@ -71,6 +71,8 @@ static void serve(int s, const char *folder, const char *log)
     int drop = !strcmp(manner, "drop") || !strcmp(manner, "norange"), stall = !strcmp(manner, "stall"), wrong = !strcmp(manner, "wrong");
     if (!strcmp(manner, "norange")) from = 0, range = NULL;
     if (!strcmp(manner, "slow")) usleep(500000);
+    if (!strcmp(manner, "held"))
+        while (access("hold", F_OK) == 0) usleep(20000);
     if (!strcmp(manner, "none")) { fail(s, "404 Not Found"); return; }
     if (!strcmp(manner, "dead")) { fail(s, "500 Internal Server Error"); return; }
     if (!strcmp(manner, "busy") && __atomic_fetch_add(&counts[0], 1, __ATOMIC_SEQ_CST) < 2) { fail(s, "503 Service Unavailable"); return; }
