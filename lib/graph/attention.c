@@ -21,8 +21,8 @@ static void attention_back(mm_graph *g, mm_node *node)
     size_t q = a->heads * a->head_dim, kv = a->kv_heads * a->head_dim, ld = x.cols;
     int fresh = 0, fb = 0;
     float *dx = mm_tape_into(g, x, &fresh), *to = fresh ? dx : mm_tape_scratch(g, x.rows * ld);
-    float *db = t->bias.p ? mm_tape_into(g, t->bias, &fb) : NULL;
-    if (!dx || !to) return;
+    float *db = mm_tape_into(g, t->bias, &fb);
+    if (g->failed) return;
     if (db && fb) memset(db, 0, a->heads * x.rows * sizeof *db);
     if (mmk_attention_grad(g->kern, to, ld, to + q, ld, to + q + kv, ld, y.var->d, q, y.p, q, x.p, ld, x.p + q, ld, x.p + q + kv, ld,
                            t->r.off, t->r.n, a->heads, a->kv_heads, a->head_dim, a->scale, a->causal, t->bias.p, db, g->threads))
@@ -43,7 +43,7 @@ mm_tensor mm_op_attention(mm_graph *g, mm_tensor qkv, const mm_attention *a, con
         g->failed = 1;
         return none;
     }
-    if (!MM_WANTS(g, qkv.var)) return y;
+    if (!MM_WANTS(g, qkv.var || (key_bias && key_bias->var))) return y;
     attention_node *t = mm_tape_add(g, &y, sizeof *t, attention_back);
     size_t *off = mm_tape_alloc(g, r->n + 1, sizeof *off);
     if (!t || !off) return none;
@@ -96,7 +96,8 @@ mm_tensor mm_op_rotary(mm_graph *g, mm_tensor x, const float *cos, const float *
 
 mm_tensor mm_op_query(mm_graph *g, const float *query, mm_tensor kv, const mm_attention *a, const mm_ragged *r)
 {
-    if (!kv.p) return none;
+    if (MM_WANTS(g, kv.var)) g->failed = 1;
+    if (!kv.p || g->failed) return none;
     size_t d = a->head_dim, w = a->heads * d, longest = 0;
     mm_tensor y = mm_op_new(g, r->n, w);
     for (size_t s = 0; s < r->n; s++)
@@ -131,11 +132,12 @@ static void attend_back(mm_graph *g, mm_node *node)
     attend_node *t = (attend_node *)node;
     mm_tensor x = t->x, y = node->out;
     size_t d = x.cols / t->heads, rows = x.rows;
-    int fx = 0, fq = 0;
-    float *dx = mm_tape_into(g, x, &fx), *dq = mm_tape_into(g, t->query, &fq), *dots = mm_tape_scratch(g, rows);
+    int fresh = 0;
+    float *dots = mm_tape_scratch(g, rows), *dq = mm_tape_into(g, t->query, &fresh);
+    if (dq && fresh) memset(dq, 0, x.cols * sizeof *dq);
+    float *dx = mm_tape_into(g, x, &fresh);
+    if (dx && fresh) memset(dx, 0, rows * x.cols * sizeof *dx);
     if (g->failed) return;
-    if (dq && fq) memset(dq, 0, x.cols * sizeof *dq);
-    if (dx && fx) memset(dx, 0, rows * x.cols * sizeof *dx);
     for (size_t s = 0; s < t->r.n; s++)
         for (size_t h = 0; h < t->heads; h++) {
             size_t from = t->r.off[s], to = t->r.off[s + 1];

@@ -36,16 +36,19 @@ static void backward(mm_graph *g, mm_node *node)
 {
     linear_node *t = (linear_node *)node;
     mm_tensor y = node->out, x = t->x;
-    float *dy = y.var->d;
+    float *dy = y.var->d, *own = NULL;
     size_t n = y.cols, k = x.cols;
     int fresh, failed = 0;
-    if (t->res.p && t->res.var) mm_tape_give(g, t->res, dy, t->z ? NULL : y.var);
     if (t->z) {
+        const float *from = dy;
         size_t total = y.rows * n, chunk = 16384, chunks = (total + chunk - 1) / chunk;
+        mm_tape_give(g, t->res, dy, y.var);
+        if (!y.var->d) dy = own = mm_tape_scratch(g, total); /* it is the residual's now */
+        if (g->failed) return;
 #pragma omp parallel for num_threads(mm_threads_for(g, (double)total * 4)) schedule(static)
         for (size_t c = 0; c < chunks; c++) {
             size_t at = c * chunk, m = total - at < chunk ? total - at : chunk;
-            g->kern->act_grad(dy + at, dy + at, t->z + at, m, t->act);
+            g->kern->act_grad(dy + at, from + at, t->z + at, m, t->act);
         }
     }
     float *dx = mm_tape_into(g, x, &fresh);
@@ -62,6 +65,8 @@ static void backward(mm_graph *g, mm_node *node)
             failed |= mmk_matmul(g->kern, dx + at * k, k, rows, k, n, d, n, 0, l->pw->w, k, 0, NULL, fresh ? NULL : dx + at * k, k,
                                  MMK_ACT_NONE, g->threads);
     }
+    if (own) mm_tape_unscratch(g, own);
+    if (!t->z) mm_tape_give(g, t->res, dy, y.var); /* last, since x may be the residual too */
     if (failed) g->failed = 1;
 }
 
@@ -73,6 +78,9 @@ mm_tensor mm_op_linear_runs(mm_graph *g, mm_tensor x, const mm_linear *const *l,
     int wants = x.var || (residual && residual->var);
     for (size_t i = 0; g->tape && i < runs->n; i++) wants |= mm_param_wants(l[i]->pw) || mm_param_wants(l[i]->pb);
     int record = MM_WANTS(g, wants), kept = record && act != MMK_ACT_NONE;
+    for (size_t i = 0; g->tape && x.var && i < runs->n; i++)
+        if (l[i]->w) g->failed = 1; /* a packed matrix cannot be gone back through */
+    if (g->failed) return none;
     mm_tensor y = mm_op_result(g, into, x.rows, n), z = kept ? mm_op_new(g, x.rows, n) : y;
     if (!y.p || !z.p) return none;
     if (forward(g, z.p, x, l, runs, n, kept ? MMK_ACT_NONE : act, residual && !kept ? residual->p : NULL)) {

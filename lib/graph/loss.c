@@ -59,12 +59,16 @@ mm_tensor mm_op_class_ce(mm_graph *g, mm_tensor logits, const int32_t *cls)
 #pragma omp parallel for num_threads(mm_threads_for(g, (double)(rows * n) * 8)) schedule(static)
     for (size_t r = 0; r < rows; r++) {
         float *p = d.p + r * n;
-        memset(p, 0, n * sizeof *p);
+        const float *x = logits.p + r * n;
+        size_t best = 0;
         each.p[r] = 0;
+        memset(p, 0, n * sizeof *p);
         if (cls[r] < 0) continue;
-        memcpy(p, logits.p + r * n, n * sizeof *p);
+        memcpy(p, x, n * sizeof *p);
         g->kern->softmax(p, 1, n, n);
-        each.p[r] = -logf(p[cls[r]] > 1e-30f ? p[cls[r]] : 1e-30f);
+        for (size_t c = 1; c < n; c++)
+            if (x[c] > x[best]) best = c;
+        each.p[r] = x[best] - x[cls[r]] - logf(p[best]); /* by way of the largest, which does not underflow */
         p[cls[r]] -= 1;
         for (size_t c = 0; c < n; c++) p[c] /= (float)count;
     }
@@ -84,7 +88,7 @@ mm_tensor mm_op_sigmoid_ce(mm_graph *g, mm_tensor logits, const float *target)
         sum += z > 0 ? z + log1pf(expf(-z)) : log1pf(expf(z));
         d.p[i] = -sign / (1 + expf(-z)) / (float)logits.rows;
     }
-    return d.p ? made(g, logits, sum / (double)logits.rows, d.p) : none;
+    return d.p ? made(g, logits, logits.rows ? sum / (double)logits.rows : 0, d.p) : none;
 }
 
 mm_tensor mm_op_cos_loss(mm_graph *g, mm_tensor x, const float *target, size_t ld, size_t cols)
@@ -101,7 +105,7 @@ mm_tensor mm_op_cos_loss(mm_graph *g, mm_tensor x, const float *target, size_t l
         for (size_t i = 0; i < cols && s > 0; i++) to[i] = (float)((c * a[i] / na - b[i] / s) / (double)x.rows);
         sum += 1 - c;
     }
-    return d.p ? made(g, x, sum / (double)x.rows, d.p) : none;
+    return d.p ? made(g, x, x.rows ? sum / (double)x.rows : 0, d.p) : none;
 }
 
 mm_tensor mm_op_mse(mm_graph *g, mm_tensor x, const float *target, const float *w)
@@ -116,7 +120,7 @@ mm_tensor mm_op_mse(mm_graph *g, mm_tensor x, const float *target, const float *
             sum += k * e * e;
             d.p[i] = (float)(2 * k * e / n);
         }
-    return d.p ? made(g, x, sum / n, d.p) : none;
+    return d.p ? made(g, x, n > 0 ? sum / n : 0, d.p) : none;
 }
 
 /* ---- similarities ---- */

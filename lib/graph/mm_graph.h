@@ -14,7 +14,10 @@
  * batch, except through attention within its own sequence, nor on the number of threads.
  *
  * With a tape (mm_tape.h) the same operations also record what their gradients need: weights are then mm_param instead of packed
- * matrices, `into` is not taken, nothing that was recorded is overwritten. Without one none of that costs anything. */
+ * matrices, `into` is not taken, nothing that was recorded is overwritten but by mm_op_rotary() and mm_op_add_rows(): what they change
+ * must be what an operation gave that does not need its result again (mm_op_linear() without activation, mm_op_layer_norm()), and
+ * weights must not have been applied to it yet. What has no gradient sets g->failed where one would be needed: mm_op_query(), a packed
+ * matrix. Without a tape none of that costs anything. */
 #ifndef MM_GRAPH_H
 #define MM_GRAPH_H
 
@@ -129,7 +132,7 @@ MM_API mm_tensor mm_op_pool(mm_graph *g, mm_tensor x, const mm_ragged *r, mm_poo
 /* Attention pooling without projections: for every sequence and each of `heads` parts of the columns, softmax(x q) x over its rows; a
  * query of zeros gives the mean. query [1, cols]. */
 MM_API mm_tensor mm_op_attend(mm_graph *g, mm_tensor x, mm_tensor query, size_t heads, const mm_ragged *r);
-/* Every row scaled to length 1; a zero row stays zero. Changes x (not where a tape records) and returns it. */
+/* Every row scaled to length 1; a zero row stays zero. Changes x (not where there is a tape) and returns it. */
 MM_API mm_tensor mm_op_normalize(mm_graph *g, mm_tensor x);
 /* A parameter as a tensor. */
 MM_API mm_tensor mm_op_param(mm_graph *g, mm_param *p);

@@ -1,6 +1,6 @@
 /* mm_tape.h - reverse-mode gradients.
  *
- *   mm_tape *tape = mm_tape_new();
+ *   mm_tape *tape = mm_tape_new(MM_KEEP_F32);
  *   mm_graph g = { .kern = mm_kern_get(), .arena = &arena, .threads = 2, .tape = tape };
  *   mm_tensor y = ...operations...;                 computed at once, and recorded
  *   mm_tape_seed(&g, mm_op_softmax_ce(&g, y, target), 1);
@@ -52,7 +52,7 @@ MM_API mm_tensor mm_tape_segment(mm_graph *g, mm_tape_mark from, mm_tensor y);
 /* Largest number of bytes that tensors, kept halves and gradients have taken together since the tape was made. */
 MM_API size_t mm_tape_peak(const mm_tape *t);
 
-/* ---- losses: a [1, 1] tensor, the mean over rows. Targets and weights are the caller's, kept while the tape is ---- */
+/* ---- losses: a [1, 1] tensor, the mean over rows (0 where there is none). Targets and weights are the caller's, kept while the tape is ---- */
 /* -sum target log softmax(logits); target [rows, n]. */
 MM_API mm_tensor mm_op_softmax_ce(mm_graph *g, mm_tensor logits, const float *target);
 /* The same with one class per row; a negative class is no target. */

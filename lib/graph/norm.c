@@ -154,17 +154,18 @@ static void affine_back(mm_graph *g, mm_node *node)
     affine_node *t = (affine_node *)node;
     const float *d = node->out.var->d;
     size_t cols = node->out.cols, rows = node->out.rows;
-    int fx = 0, fa = 0, fb = 0;
-    float *dx = mm_tape_into(g, t->x, &fx), *da = mm_tape_into(g, t->a, &fa), *db = t->b.p ? mm_tape_into(g, t->b, &fb) : NULL;
-    if (g->failed) return;
-    if (da && fa) memset(da, 0, cols * sizeof *da);
-    if (db && fb) memset(db, 0, cols * sizeof *db);
+    int fresh = 0;
+    /* one after the other, since they may be one tensor */
+    float *db = mm_tape_into(g, t->b, &fresh);
+    if (db && fresh) memset(db, 0, cols * sizeof *db);
     if (db) mm_sum_rows(g, db, d, rows, cols, cols);
-    for (size_t r = 0; r < rows; r++)
-        for (size_t c = 0; c < cols; c++) {
-            if (da) da[c] += d[r * cols + c] * t->x.p[r * cols + c];
-            if (dx) dx[r * cols + c] = d[r * cols + c] * t->a.p[c] + (fx ? 0 : dx[r * cols + c]);
-        }
+    float *da = mm_tape_into(g, t->a, &fresh);
+    if (da && fresh) memset(da, 0, cols * sizeof *da);
+    for (size_t r = 0; da && r < rows; r++)
+        for (size_t c = 0; c < cols; c++) da[c] += d[r * cols + c] * t->x.p[r * cols + c];
+    float *dx = mm_tape_into(g, t->x, &fresh);
+    for (size_t r = 0; dx && r < rows; r++)
+        for (size_t c = 0; c < cols; c++) dx[r * cols + c] = d[r * cols + c] * t->a.p[c] + (fresh ? 0 : dx[r * cols + c]);
 }
 
 mm_tensor mm_op_affine(mm_graph *g, mm_tensor x, mm_tensor a, const mm_tensor *b)
@@ -229,17 +230,15 @@ static void normalize_back(mm_graph *g, mm_node *node)
 mm_tensor mm_op_normalize(mm_graph *g, mm_tensor x)
 {
     if (!x.p) return none;
-    if (!MM_WANTS(g, x.var)) {
-        g->kern->l2_normalize(x.p, x.rows, x.cols);
-        return x;
-    }
-    mm_tensor y = mm_op_new(g, x.rows, x.cols);
-    row_node *t = y.p ? mm_tape_add(g, &y, sizeof *t, normalize_back) : NULL;
+    mm_tensor y = g->tape ? mm_op_new(g, x.rows, x.cols) : x;
+    if (!y.p) return none;
+    if (g->tape) memcpy(y.p, x.p, x.rows * x.cols * sizeof *y.p);
+    g->kern->l2_normalize(y.p, y.rows, y.cols);
+    if (!MM_WANTS(g, x.var)) return y;
+    row_node *t = mm_tape_add(g, &y, sizeof *t, normalize_back);
     float *norm = mm_tape_alloc(g, x.rows, sizeof *norm);
     if (!t || !norm) return none;
     for (size_t r = 0; r < x.rows; r++) norm[r] = (float)sqrt(g->kern->sumsq(x.p + r * x.cols, x.cols));
-    memcpy(y.p, x.p, x.rows * x.cols * sizeof *y.p);
-    g->kern->l2_normalize(y.p, y.rows, y.cols);
     t->x = x;
     t->norm = norm;
     return y;

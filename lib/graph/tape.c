@@ -182,7 +182,7 @@ mm_tensor mm_tape_input(mm_graph *g, float *p, size_t rows, size_t cols)
     mm_tensor x = { p, rows, cols, NULL };
     mm_var *v = mm_tape_alloc(g, 1, sizeof *v);
     if (!v) return (mm_tensor){ 0 };
-    *v = (mm_var){ NULL, rows * cols, 0, 0 };
+    *v = (mm_var){ NULL, rows * cols, 0, 1 }; /* the caller made it: its gradient stays */
     x.var = v;
     return x;
 }
