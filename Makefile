@@ -32,7 +32,8 @@ $(call need,libswresample,libswresample-dev)
 $(call need,libjpeg,libjpeg62-turbo-dev)
 $(call need,libwebp,libwebp-dev)
 $(call need,libwebpdemux,libwebp-dev)
-DEPS := jansson libutf8proc sndfile libavformat libavcodec libavutil libswscale libswresample libjpeg libwebp libwebpdemux
+$(call need,zlib,zlib1g-dev)
+DEPS := jansson libutf8proc sndfile libavformat libavcodec libavutil libswscale libswresample libjpeg libwebp libwebpdemux zlib
 DEPS_CFLAGS := $(shell $(PKG_CONFIG) --cflags $(DEPS))
 DEPS_LIBS := $(shell $(PKG_CONFIG) --libs $(DEPS))
 endif

@@ -131,6 +131,14 @@ static int clips(float *x, const mm_sound *snd, const mm_input_spec *s, mm_err *
     return r;
 }
 
+/* Frames of the spectrum that begin inside the sound (WHISPER's frames stand around their place, KALDI's begin there and are whole). */
+static int filled(const mm_mel_spec *m, size_t n)
+{
+    const size_t window = (size_t)m->n_fft, hop = (size_t)m->hop;
+    const size_t have = m->kind == MM_MEL_WHISPER ? (n + hop - 1) / hop : n > window ? 1 + (n - window) / hop : 1;
+    return have < (size_t)m->n_frames ? (int)have : m->n_frames;
+}
+
 static int sound(float *x, const mm_input_spec *s, const mm_media_src *src, const mm_input_opts *o, mm_input_facts *f, mm_err *err)
 {
     mm_sound snd = { 0 };
@@ -139,6 +147,7 @@ static int sound(float *x, const mm_input_spec *s, const mm_media_src *src, cons
     if (!r) {
         f->has_sound = 1; /* cheap beside decoding, and silence is worth being told */
         mm_sound_measure(&f->sound, snd.x, snd.n, snd.rate);
+        if (s->sound == MM_SOUND_WHOLE) f->mel_frames = filled(&s->mel, snd.n);
         r = s->sound == MM_SOUND_WHOLE ? mm_mel(x, snd.x, snd.n, &s->mel, err) : s->sound == MM_SOUND_CLIPS ? clips(x, &snd, s, err) : thirds(x, &snd, s, err);
     }
     mm_sound_clear(&snd);

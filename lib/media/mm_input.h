@@ -42,6 +42,7 @@ typedef struct mm_input_facts {
     mm_image_quality image; /* of the picture before it is resized; of a video its middle frame */
     mm_sound_quality sound;
     float duplicates;       /* of a video: mm_video_duplicates() of the frames used */
+    int mel_frames;         /* MM_SOUND_WHOLE: so many of mel.n_frames hold sound, the rest is padding */
     int n_times;            /* of a video: moments of the first MM_INPUT_TIMES frames used, in seconds */
     float times[MM_INPUT_TIMES];
 } mm_input_facts;
