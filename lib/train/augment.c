@@ -1,5 +1,5 @@
-/* Variations of pictures, clips and log-mel spectra. Everything is drawn from the rng that comes in; pixels are four floats each, so that the compiler
- * keeps one in a register. */
+/* Variations of pictures, clips and log-mel spectra. Everything is drawn from the rng that comes in; pixels are four
+ * floats each, so that the compiler keeps one in a register. */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -8,11 +8,16 @@
 
 typedef float pixel __attribute__((vector_size(16)));
 
-static float clamp(float x, float low, float high) { return x < low ? low : x > high ? high : x; }
+/* one after the other: two instructions without a jump */
+static inline float clamp(float x, float low, float high)
+{
+    x = x > low ? x : low;
+    return x < high ? x : high;
+}
 
 /* ---- pictures ---- */
 
-typedef struct look { /* one variation */
+typedef struct look {    /* one variation */
     float a[2][2], t[2]; /* place in the picture, both from -1 to 1: a (x, y) + t */
     float gray;          /* 1: keeps no colour; saturation otherwise */
     float saturation, contrast, brightness;
@@ -23,7 +28,8 @@ typedef struct look { /* one variation */
 static void draw_look(look *l, const mm_augment *g, mm_rng *r)
 {
     const float k = g->strength;
-    const float scale = sqrtf(mm_rng_range(r, 1 - 0.5f * k, 1 + 0.15f * k)), ratio = expf(0.5f * mm_rng_range(r, -0.25f * k, 0.25f * k));
+    const float scale = sqrtf(mm_rng_range(r, 1 - 0.5f * k, 1 + 0.15f * k)),
+                ratio = expf(0.5f * mm_rng_range(r, -0.25f * k, 0.25f * k));
     const float turn = mm_rng_range(r, -0.2f * k, 0.2f * k), c = cosf(turn), s = sinf(turn);
     const float flip = mm_rng_unit(r) < g->flip ? -1.0f : 1.0f, sx = scale * ratio, sy = scale / ratio;
     const float room[2] = { fmaxf(0, 1 - sx), fmaxf(0, 1 - sy) };
@@ -36,8 +42,8 @@ static void draw_look(look *l, const mm_augment *g, mm_rng *r)
     for (int i = 0; i < 3; i++) l->channel[i] = mm_rng_range(r, 1 - 0.08f * k, 1 + 0.08f * k);
 }
 
-/* [e, 1 - 2e, e] along one direction: what bilinear interpolation lacks when it makes a picture smaller by `shrink`. A triangle as wide as the
- * reduction has variance shrink^2 / 6, interpolation 1 / 6, one such pass 2e. */
+/* [e, 1 - 2e, e] along one direction: what bilinear interpolation lacks when it makes a picture smaller by `shrink`.
+ * A triangle as wide as the reduction has variance shrink^2 / 6, interpolation 1 / 6, one such pass 2e. */
 static void blur(pixel *p, int size, int step, int line, float shrink)
 {
     if (shrink <= 1.02f) return;
@@ -60,17 +66,19 @@ static void blur(pixel *p, int size, int step, int line, float shrink)
 static void sample(pixel *to, int px, const pixel *from, int size, const look *l)
 {
     const float half = 0.5f * (float)size, step = 2.0f / (float)px, top = (float)(size - 1);
-    for (int y = 0; y < px; y++)
+    for (int y = 0; y < px; y++) {
+        const float v = ((float)y + 0.5f) * step - 1, ax = l->a[0][0] * half * step, ay = l->a[1][0] * half * step;
+        const float bx = (l->a[0][1] * v + l->t[0] + 1 + l->a[0][0] * (0.5f * step - 1)) * half - 0.5f;
+        const float by = (l->a[1][1] * v + l->t[1] + 1 + l->a[1][0] * (0.5f * step - 1)) * half - 0.5f;
         for (int x = 0; x < px; x++) {
-            const float u = ((float)x + 0.5f) * step - 1, v = ((float)y + 0.5f) * step - 1;
-            const float fx = clamp((l->a[0][0] * u + l->a[0][1] * v + l->t[0] + 1) * half - 0.5f, 0, top);
-            const float fy = clamp((l->a[1][0] * u + l->a[1][1] * v + l->t[1] + 1) * half - 0.5f, 0, top);
+            const float fx = clamp(bx + ax * (float)x, 0, top), fy = clamp(by + ay * (float)x, 0, top);
             const int x0 = (int)fx, y0 = (int)fy, right = x0 < size - 1, down = y0 < size - 1 ? size : 0;
             const float wx = fx - (float)x0, wy = fy - (float)y0;
-            const pixel *p = from + (size_t)y0 * (size_t)size + (size_t)x0;
-            const pixel a = p[0] + wx * (p[right] - p[0]), b = p[down] + wx * (p[down + right] - p[down]);
-            to[(size_t)y * (size_t)px + (size_t)x] = a + wy * (b - a);
+            const pixel *p = from + (size_t)y0 * (size_t)size + (size_t)x0, *q = p + down;
+            const pixel a = p[0] + wx * (p[right] - p[0]), b = q[0] + wx * (q[right] - q[0]);
+            *to++ = a + wy * (b - a);
         }
+    }
 }
 
 static void colours(pixel *p, size_t n, const look *l)
@@ -89,18 +97,23 @@ static void colours(pixel *p, size_t n, const look *l)
 /* out [3, n] = (p - 0.5) / 0.25, p 0 to 1 */
 static void planes(float *out, const pixel *p, size_t n)
 {
-    for (size_t i = 0; i < n; i++)
-        for (size_t c = 0; c < 3; c++) out[c * n + i] = (clamp(p[i][c], 0, 1) - 0.5f) * 4;
+    for (size_t i = 0; i < n; i++) {
+        const pixel v = (p[i] - 0.5f) * 4;
+        for (size_t c = 0; c < 3; c++) out[c * n + i] = clamp(v[c], -2, 2);
+    }
 }
 
 static void spread(pixel *to, const uint8_t *from, size_t n)
 {
-    for (size_t i = 0; i < n; i++) to[i] = (pixel){ (float)from[3 * i], (float)from[3 * i + 1], (float)from[3 * i + 2], 0 } * (1.0f / 255);
+    for (size_t i = 0; i < n; i++)
+        to[i] = (pixel){ (float)from[3 * i], (float)from[3 * i + 1], (float)from[3 * i + 2], 0 } * (1.0f / 255);
 }
 
 static int plain(float *out, int px, const uint8_t *in, int size, mm_err *err)
 {
-    const mm_image_spec s = { .height = px, .width = px, .mean = { 0.5f, 0.5f, 0.5f }, .std = { 0.25f, 0.25f, 0.25f } };
+    const mm_image_spec s = {
+        .height = px, .width = px, .mean = { 0.5f, 0.5f, 0.5f }, .std = { 0.25f, 0.25f, 0.25f }
+    };
     union {
         const uint8_t *in;
         uint8_t *px;
@@ -117,14 +130,17 @@ static int plain(float *out, int px, const uint8_t *in, int size, mm_err *err)
     return r;
 }
 
-int mm_augment_video(float *out, int px, const uint8_t *in, int size, int frames, const mm_augment *a, mm_rng rng, mm_err *err)
+int mm_augment_video(float *out, int px, const uint8_t *in, int size, int frames, const mm_augment *a, mm_rng rng,
+                     mm_err *err)
 {
     const size_t n = (size_t)px * (size_t)px, all = (size_t)size * (size_t)size;
     look l;
-    if (px < 1 || size < 1 || px > 1 << 14 || size > 1 << 14) return mm_fail(err, MM_EARG, "cannot make pictures of %d pixels from %d", px, size);
+    if (px < 1 || size < 1 || px > 1 << 14 || size > 1 << 14)
+        return mm_fail(err, MM_EARG, "cannot make pictures of %d pixels from %d", px, size);
     if (a->strength <= 0 && a->flip <= 0) {
         int r = 0;
-        for (int f = 0; f < frames && !r; f++) r = plain(out + (size_t)f * 3 * n, px, in + (size_t)f * 3 * all, size, err);
+        for (int f = 0; f < frames && !r; f++)
+            r = plain(out + (size_t)f * 3 * n, px, in + (size_t)f * 3 * all, size, err);
         return r;
     }
     pixel *from = mm_aligned(all + n, sizeof *from), *to = from ? from + all : NULL;
@@ -174,7 +190,8 @@ static void widen(float *to, const uint16_t *from, size_t n)
 }
 
 /* A row between two: pitch moves along the bins, w is the share of the second row. */
-static void row_between(float *to, const uint16_t *a, const uint16_t *b, float w, const int *bin, const float *share, int bins, float *tmp)
+static void row_between(float *to, const uint16_t *a, const uint16_t *b, float w, const int *bin, const float *share,
+                        int bins, float *tmp)
 {
     for (int i = 0; i < bins; i++) {
         const float x = mm_f16_to_f32(a[i]);
@@ -212,7 +229,8 @@ static void mask(float *x, size_t n, int bins, float k, mm_rng *r)
 /* Louder or softer, tilted, a floor of noise, noise. One unit is 4 in natural logarithm of power, about 17 dB. */
 static void levels(float *x, size_t n, int bins, float k, mm_rng *r)
 {
-    const float gain = k * 0.7f * mm_rng_normal(r), tilt = k * 0.2f * mm_rng_normal(r), noise = mm_rng_range(r, 0, 0.15f * k);
+    const float gain = k * 0.7f * mm_rng_normal(r), tilt = k * 0.2f * mm_rng_normal(r),
+                noise = mm_rng_range(r, 0, 0.15f * k);
     const int hiss = mm_rng_unit(r) < 0.5f * k;
     const float loudness = mm_rng_range(r, -3.2f, -1.2f);
     float add[1024], top = x[0];
@@ -226,7 +244,8 @@ static void levels(float *x, size_t n, int bins, float k, mm_rng *r)
         }
 }
 
-size_t mm_augment_mel(float *out, const uint16_t *in, size_t n, int bins, size_t max_frames, const mm_augment *a, mm_rng rng)
+size_t mm_augment_mel(float *out, const uint16_t *in, size_t n, int bins, size_t max_frames, const mm_augment *a,
+                      mm_rng rng)
 {
     const float k = a->strength;
     if (bins < 1 || bins > 1023) return 0;
@@ -235,7 +254,8 @@ size_t mm_augment_mel(float *out, const uint16_t *in, size_t n, int bins, size_t
         widen(out, in, n * (size_t)bins);
         return n;
     }
-    const float tempo = mm_rng_range(&rng, fastest(k), 1 + 0.2f * k), pitch = mm_rng_range(&rng, 1 - 0.1f * k, 1 + 0.12f * k);
+    const float tempo = mm_rng_range(&rng, fastest(k), 1 + 0.2f * k),
+                pitch = mm_rng_range(&rng, 1 - 0.1f * k, 1 + 0.12f * k);
     const float moved = mm_rng_range(&rng, -2 * k, 2 * k) * (float)bins / 64;
     size_t m = stretched(n, tempo), from = 0;
     const size_t before = mm_rng_below(&rng, PAD_BEFORE), after = mm_rng_below(&rng, PAD_AFTER);

@@ -1,5 +1,5 @@
-/* Which examples a step sees, and the arrays made of them. A batch is a function of (seed, step): pools and weights are fixed when the batches are
- * opened, every choice comes from mm_rng_at() or mm_rng_permute(). */
+/* Which examples a step sees, and the arrays made of them. A batch is a function of (seed, step): pools and weights
+ * are fixed when the batches are opened, every choice comes from mm_rng_at() or mm_rng_permute(). */
 #include <math.h>
 #include <pthread.h>
 #include <stdlib.h>
@@ -9,7 +9,14 @@
 
 #define BUCKETS 12
 
-enum { STREAM_SET = 1, STREAM_PASS, STREAM_CAPTION, STREAM_AUGMENT, STREAM_ORDER, STREAM_TRACK }; /* of the rng; 16 apart by modality */
+enum {
+    STREAM_SET = 1,
+    STREAM_PASS,
+    STREAM_CAPTION,
+    STREAM_AUGMENT,
+    STREAM_ORDER,
+    STREAM_TRACK
+}; /* of the rng; 16 apart by modality */
 
 typedef struct part { /* of a pool: the examples of one set */
     uint32_t first, n;
@@ -22,8 +29,8 @@ typedef struct pool {
     size_t n;
     part *part;
     size_t parts;
-    int window;     /* steps whose draws are bucketed together */
-    size_t draws;   /* of one window */
+    int window;      /* steps whose draws are bucketed together */
+    size_t draws;    /* of one window */
     size_t expected; /* items of one step */
 } pool;
 
@@ -90,7 +97,8 @@ static int make_pool(mm_batches *b, int m, size_t sets, mm_err *err)
     for (size_t i = 0; i < all; i++) { /* examples of a set lie together */
         e = mm_dataset_example(b->d, i);
         if (!member(b, e, m)) continue;
-        if (!p->parts || p->part[p->parts - 1].set != e->set) p->part[p->parts++] = (part){ .first = (uint32_t)p->n, .set = e->set };
+        if (!p->parts || p->part[p->parts - 1].set != e->set)
+            p->part[p->parts++] = (part){ .first = (uint32_t)p->n, .set = e->set };
         p->part[p->parts - 1].n++;
         p->example[p->n++] = (uint32_t)i;
     }
@@ -177,7 +185,8 @@ static size_t cost(const mm_batches *b, int m, const draw *d)
     return m == MM_AUDIO ? mm_augment_mel_room(d->length, b->opts.max_frames, &b->opts.augment[m]) : d->length;
 }
 
-/* Cut the sorted draws into the window's batches and find that of the step: by number, or by equal shares of the sum of lengths. */
+/* Cut the sorted draws into the window's batches and find that of the step: by number, or by equal shares of the sum
+ * of lengths. */
 static void cut(const mm_batches *b, int m, const draw *d, uint64_t which, size_t *first, size_t *last)
 {
     const pool *p = &b->pool[m];
@@ -207,7 +216,10 @@ static const draw *draws_of(const mm_batches *b, int m, uint64_t step, mm_arena 
     }
     const uint64_t window = step / (uint64_t)p->window;
     draw_window(b, m, window, d);
-    cut(b, m, d, mm_rng_permute(step % (uint64_t)p->window, (uint64_t)p->window, mm_rng_at(b->opts.seed, stream(STREAM_ORDER, m), window, 0).s), &first, &last);
+    cut(b, m, d,
+        mm_rng_permute(step % (uint64_t)p->window, (uint64_t)p->window,
+                       mm_rng_at(b->opts.seed, stream(STREAM_ORDER, m), window, 0).s),
+        &first, &last);
     for (n = 0; first + n < last; n++) {
         const size_t c = cost(b, m, &d[first + n]);
         if (b->opts.budget[m] && sum + c > b->opts.budget[m]) break;
@@ -250,23 +262,28 @@ static int images(const mm_batches *b, const draw *d, mm_arena *a, mm_batch *out
         const mm_example *e = mm_dataset_example(b->d, d[i].example);
         const mm_item *it = mm_dataset_item(b->d, (size_t)e->item[MM_IMAGE]);
         const mm_augment g = augment_of(b, MM_IMAGE, e);
-        r = mm_augment_image(out->image + (size_t)i * each, px, it->px, it->width, &g, rng_of(b, STREAM_AUGMENT, MM_IMAGE, out->step, &d[i]), err);
+        r = mm_augment_image(out->image + (size_t)i * each, px, it->px, it->width, &g,
+                             rng_of(b, STREAM_AUGMENT, MM_IMAGE, out->step, &d[i]), err);
     }
     return r;
 }
 
 /* Sounds behind each other: items[i] may be NULL. */
-static int sounds(const mm_batches *b, const mm_item *const *items, const mm_rng *rng, int n, const mm_augment *g, float **mel, size_t **at, mm_arena *a, mm_err *err)
+static int sounds(const mm_batches *b, const mm_item *const *items, const mm_rng *rng, int n, const mm_augment *g,
+                  float **mel, size_t **at, mm_arena *a, mm_err *err)
 {
     size_t rows = 0, top = 0;
     const int bins = mm_dataset_prep(b->d)->audio.mel.bins;
-    for (int i = 0; i < n; i++) rows += items[i] ? mm_augment_mel_room((size_t)items[i]->n, b->opts.max_frames, g) : 0;
+    for (int i = 0; i < n; i++)
+        rows += items[i] ? mm_augment_mel_room((size_t)items[i]->n, b->opts.max_frames, g) : 0;
     *at = mm_arena_alloc(a, (size_t)n + 1, sizeof **at);
     *mel = mm_arena_alloc(a, rows + 1, (size_t)bins * sizeof **mel);
     if (!*at || !*mel) return mm_fail(err, MM_ENOMEM, "out of memory");
     for (int i = 0; i < n; i++) {
         (*at)[i] = top;
-        if (items[i]) top += mm_augment_mel(*mel + top * (size_t)bins, items[i]->mel, (size_t)items[i]->n, bins, b->opts.max_frames, g, rng[i]);
+        if (items[i])
+            top += mm_augment_mel(*mel + top * (size_t)bins, items[i]->mel, (size_t)items[i]->n, bins,
+                                  b->opts.max_frames, g, rng[i]);
     }
     (*at)[n] = top;
     return 0;
@@ -300,7 +317,8 @@ static int videos(const mm_batches *b, const draw *d, mm_arena *a, mm_batch *out
         const mm_item *it = mm_dataset_item(b->d, (size_t)e->item[MM_VIDEO]);
         const mm_augment g = augment_of(b, MM_VIDEO, e);
         memcpy(out->times + (size_t)i * (size_t)frames, it->times, (size_t)frames * sizeof(float));
-        r = mm_augment_video(out->video + (size_t)i * each, px, it->px, it->width, frames, &g, rng_of(b, STREAM_AUGMENT, MM_VIDEO, out->step, &d[i]), err);
+        r = mm_augment_video(out->video + (size_t)i * each, px, it->px, it->width, frames, &g,
+                             rng_of(b, STREAM_AUGMENT, MM_VIDEO, out->step, &d[i]), err);
         tracks[i] = it->track >= 0 ? mm_dataset_item(b->d, (size_t)it->track) : NULL;
         rng[i] = rng_of(b, STREAM_TRACK, MM_VIDEO, out->step, &d[i]);
     }
@@ -327,7 +345,9 @@ int mm_batches_make(const mm_batches *b, uint64_t step, mm_arena *a, mm_batch *o
 
 void mm_batch_defaults(mm_batch_opts *o)
 {
-    *o = (mm_batch_opts){ .split = MM_TRAIN, .px = 64, .video_px = 64, .power = 0.7f, .caption = { 0.6f, 0.3f, 0.3f, 0.1f, 0 } };
+    *o = (mm_batch_opts){
+        .split = MM_TRAIN, .px = 64, .video_px = 64, .power = 0.7f, .caption = { 0.6f, 0.3f, 0.3f, 0.1f, 0 }
+    };
     const int count[] = { [MM_TEXT] = 64, [MM_IMAGE] = 64, [MM_AUDIO] = 32, [MM_VIDEO] = 8 };
     for (int m = 0; m < MM_MODALITIES; m++) {
         o->count[m] = count[m];
@@ -341,17 +361,21 @@ static uint64_t fingerprint(const mm_batches *b)
     const mm_batch_opts *o = &b->opts;
     mm_buf t = { 0 };
     uint64_t h = 0;
-    mm_buf_addf(&t, "%d %d %d %zu %a %s %d", o->split, o->px, o->video_px, o->max_frames, (double)o->power, o->langs ? o->langs : "*", o->bare);
+    mm_buf_addf(&t, "%d %d %d %zu %a %s %d", o->split, o->px, o->video_px, o->max_frames, (double)o->power,
+                o->langs ? o->langs : "*", o->bare);
     for (int i = 0; i < 5; i++) mm_buf_addf(&t, " %a", (double)o->caption[i]);
     for (int m = 0; m < MM_MODALITIES; m++) {
         const pool *p = &b->pool[m];
-        mm_buf_addf(&t, " %d %zu %a %a %zu %d", o->count[m], o->budget[m], (double)o->augment[m].strength, (double)o->augment[m].flip, p->draws, p->window);
+        mm_buf_addf(&t, " %d %zu %a %a %zu %d", o->count[m], o->budget[m], (double)o->augment[m].strength,
+                    (double)o->augment[m].flip, p->draws, p->window);
         for (size_t i = 0; i < p->parts; i++) mm_buf_addf(&t, " %u %a", p->part[i].n, p->part[i].upto);
         for (size_t i = 0; i < p->n; i++) {
             const mm_example *e = mm_dataset_example(b->d, p->example[i]);
             const mm_item *it = m == MM_TEXT ? NULL : mm_dataset_item(b->d, (size_t)e->item[m]);
             h = mm_hash64(e->id, strlen(e->id), h);
-            for (uint32_t k = 0; k < e->n_captions; k++) h = mm_hash64(mm_dataset_caption(b->d, e->caption + k)->p, mm_dataset_caption(b->d, e->caption + k)->len, h);
+            for (uint32_t k = 0; k < e->n_captions; k++)
+                h = mm_hash64(mm_dataset_caption(b->d, e->caption + k)->p,
+                              mm_dataset_caption(b->d, e->caption + k)->len, h);
             if (it) h = mm_hash64(&it->n, sizeof it->n, h);
             if (it) h = mm_hash64(&it->checksum, sizeof it->checksum, h);
         }
@@ -386,7 +410,8 @@ static void plan(mm_batches *b, int m)
         if (!count) count = 1;
     }
     p->window = 1;
-    if (count && (m == MM_TEXT || m == MM_AUDIO)) p->window = p->n / count > BUCKETS ? BUCKETS : p->n / count ? (int)(p->n / count) : 1;
+    if (count && (m == MM_TEXT || m == MM_AUDIO))
+        p->window = p->n / count > BUCKETS ? BUCKETS : p->n / count ? (int)(p->n / count) : 1;
     p->draws = count * (size_t)p->window;
     p->expected = count;
 }
@@ -402,7 +427,8 @@ static int text_lengths(mm_batches *b, mm_err *err)
         const mm_example *e = mm_dataset_example(b->d, b->pool[MM_TEXT].example[i]);
         for (uint32_t k = e->caption; k < e->caption + e->n_captions; k++) {
             c = mm_dataset_caption(b->d, k);
-            b->length[k] = (uint32_t)(b->opts.text_len ? b->opts.text_len(b->opts.arg, c->p, c->len) : c->len / 4 + 1);
+            b->length[k] =
+                (uint32_t)(b->opts.text_len ? b->opts.text_len(b->opts.arg, c->p, c->len) : c->len / 4 + 1);
         }
     }
     return 0;
@@ -432,7 +458,8 @@ int mm_batches_open(mm_batches **out, const mm_dataset *d, const mm_batch_opts *
     size_t langs = 0, sets = 0, any = 0;
     int r = 0;
     *out = NULL;
-    if (opts->px < 1 || opts->video_px < 1) return mm_fail(err, MM_EARG, "pictures of %d and %d pixels", opts->px, opts->video_px);
+    if (opts->px < 1 || opts->video_px < 1)
+        return mm_fail(err, MM_EARG, "pictures of %d and %d pixels", opts->px, opts->video_px);
     mm_batches *b = calloc(1, sizeof *b);
     if (!b) return mm_fail(err, MM_ENOMEM, "out of memory");
     b->d = d;
@@ -525,12 +552,16 @@ int mm_batches_next(mm_batches *b, const mm_batch **out, mm_err *err)
     return 0;
 }
 
-void mm_batches_state(const mm_batches *b, mm_batch_state *s) { *s = (mm_batch_state){ b->opts.seed, b->step, b->fingerprint }; }
+void mm_batches_state(const mm_batches *b, mm_batch_state *s)
+{
+    *s = (mm_batch_state){ b->opts.seed, b->step, b->fingerprint };
+}
 
 int mm_batches_seek(mm_batches *b, const mm_batch_state *s, mm_err *err)
 {
     if (s->fingerprint != b->fingerprint)
-        return mm_fail(err, MM_ESHAPE, "the data or the way they are drawn are not those of the run that is to go on");
+        return mm_fail(err, MM_ESHAPE,
+                       "the data or the way they are drawn are not those of the run that is to go on");
     if (b->threaded) {
         pthread_mutex_lock(&b->lock);
         while (b->busy) pthread_cond_wait(&b->done, &b->lock);

@@ -1,5 +1,6 @@
-/* The file of decoded media: see dataset_int.h for its two forms. A reader maps FILE and keeps that version; a writer appends to FILE.part
- * under a lock and puts a new FILE together at the end, so that a kill at any moment costs at most the entry being written. */
+/* The file of decoded media: see dataset_int.h for its two forms. A reader maps FILE and keeps that version; a writer
+ * appends to FILE.part under a lock and puts a new FILE together at the end, so that a kill at any moment costs at
+ * most the entry being written. */
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
@@ -37,8 +38,8 @@ static int read_file(cache *c, mm_err *err)
     const uint64_t len = c->map.len;
     if (len >= sizeof h) memcpy(&h, c->map.p, sizeof h);
     if (len < sizeof h || memcmp(h.magic, MAGIC, 8) || h.order != 0x01020304 || h.entry != sizeof(cache_entry) ||
-        h.check != mm_crc32c(0, &h, offsetof(cache_head, check)) || h.at % ALIGN || h.at > len || h.n > (len - h.at) / sizeof(cache_entry) ||
-        h.crc != mm_crc32c(0, c->map.p + h.at, h.n * sizeof(cache_entry)))
+        h.check != mm_crc32c(0, &h, offsetof(cache_head, check)) || h.at % ALIGN || h.at > len ||
+        h.n > (len - h.at) / sizeof(cache_entry) || h.crc != mm_crc32c(0, c->map.p + h.at, h.n * sizeof(cache_entry)))
         goto damaged;
     const cache_entry *e = (const cache_entry *)(const void *)(c->map.p + h.at);
     for (size_t i = 0; i < h.n; i++)
@@ -65,8 +66,8 @@ static int read_part(cache *c, mm_err *err)
     const uint64_t len = c->part.len, head = align_up(sizeof e);
     for (uint64_t at = 0; len - at >= head; at += head + align_up(e.bytes)) {
         memcpy(&e, c->part.p + at, sizeof e);
-        if (e.check != entry_check(&e) || e.at != at + head || e.bytes > len - e.at || align_up(e.bytes) > len - e.at ||
-            e.crc != mm_crc32c(0, c->part.p + e.at, e.bytes))
+        if (e.check != entry_check(&e) || e.at != at + head || e.bytes > len - e.at ||
+            align_up(e.bytes) > len - e.at || e.crc != mm_crc32c(0, c->part.p + e.at, e.bytes))
             break;
         if ((r = dataset_room(&c->fresh, &c->cap_fresh, c->n_fresh, sizeof *c->fresh, err))) return r;
         c->fresh[c->n_fresh++] = e;
@@ -144,10 +145,13 @@ int cache_begin(cache *c, mm_err *err)
             int busy = errno == EWOULDBLOCK;
             close(c->fd);
             c->fd = -1;
-            return busy ? mm_fail(err, MM_ELOCK, "'%s' is being filled by another process", c->path) : mm_fail_errno(err, "cannot lock '%s'", c->part_path);
+            return busy ? mm_fail(err, MM_ELOCK, "'%s' is being filled by another process", c->path)
+                        : mm_fail_errno(err, "cannot lock '%s'", c->part_path);
         }
         /* who held it before may have finished and removed the name */
-        if (!fstat(c->fd, &held) && !stat(c->part_path, &named) && held.st_ino == named.st_ino && held.st_dev == named.st_dev) break;
+        if (!fstat(c->fd, &held) && !stat(c->part_path, &named) && held.st_ino == named.st_ino &&
+            held.st_dev == named.st_dev)
+            break;
         close(c->fd);
     }
     mm_map_close(&c->map);
@@ -213,7 +217,8 @@ int cache_commit(cache *c, mm_err *err)
     int r = live ? 0 : mm_fail(err, MM_ENOMEM, "out of memory");
     mm_map_close(&c->part);
     if (!r && c->n_fresh) r = mm_map_open(&c->part, c->part_path, err);
-    if (!r && c->n_fresh && c->part.len < c->part_len) r = mm_fail(err, MM_EIO, "'%s' was cut by somebody else", c->part_path);
+    if (!r && c->n_fresh && c->part.len < c->part_len)
+        r = mm_fail(err, MM_EIO, "'%s' was cut by somebody else", c->part_path);
     if (r) {
         free(live);
         return r;

@@ -26,7 +26,8 @@ int dataset_bad(const mm_dataset *d, int code, const char *message, mm_err *err)
 void dataset_id(uint64_t id[2], const mm_dataset *d, unsigned kind, const void *name, size_t len, int by_bytes)
 {
     const int modality = kind == MM_MEDIA_IMAGE ? MM_IMAGE : kind == MM_MEDIA_AUDIO ? MM_AUDIO : MM_VIDEO;
-    for (int i = 0; i < 2; i++) id[i] = mm_hash64(name, len, d->prep_id[modality] + (uint64_t)(8 * modality + 4 * by_bytes + i));
+    for (int i = 0; i < 2; i++)
+        id[i] = mm_hash64(name, len, d->prep_id[modality] + (uint64_t)(8 * modality + 4 * by_bytes + i));
 }
 
 static size_t request_slot(const mm_dataset *d, const uint64_t id[2])
@@ -117,8 +118,17 @@ static void show_item(const mm_dataset *d, mm_item *it, const request *q)
 {
     const cache_entry *e = q->e;
     const uint8_t *p = cache_data(&d->cache, e);
-    *it = (mm_item){ .kind = e->kind, .n = e->n, .width = e->width, .height = e->height, .seconds = e->seconds, .track = -1,
-                     .truncated = !!(e->flags & ENTRY_TRUNCATED), .image = e->image, .sound = e->sound, .duplicates = e->duplicates, .checksum = e->crc };
+    *it = (mm_item){ .kind = e->kind,
+                     .n = e->n,
+                     .width = e->width,
+                     .height = e->height,
+                     .seconds = e->seconds,
+                     .track = -1,
+                     .truncated = !!(e->flags & ENTRY_TRUNCATED),
+                     .image = e->image,
+                     .sound = e->sound,
+                     .duplicates = e->duplicates,
+                     .checksum = e->crc };
     if (e->kind == MM_MEDIA_AUDIO) it->mel = (const uint16_t *)(const void *)p;
     else if (e->kind == MM_MEDIA_IMAGE) it->px = p;
     else it->times = (const float *)(const void *)p, it->px = p + ((size_t)e->n * sizeof(float) + 63) / 64 * 64;
@@ -128,7 +138,8 @@ static void show_item(const mm_dataset *d, mm_item *it, const request *q)
 int mm_dataset_load(mm_dataset *d, mm_err *err)
 {
     if (d->loaded) return mm_fail(err, MM_EARG, "the data set is loaded already");
-    if (d->n_request && !d->cache_path) return mm_fail(err, MM_EARG, "there are media, but no file for their decoded form");
+    if (d->n_request && !d->cache_path)
+        return mm_fail(err, MM_EARG, "there are media, but no file for their decoded form");
     d->decoded = 0;
     int r = d->n_request ? dataset_fill(d, err) : 0;
     if (r) return r;
@@ -153,7 +164,8 @@ void mm_dataset_close(mm_dataset **p)
     cache_close(&d->cache);
     for (size_t i = 0; i < d->n_set; i++) free(d->set[i].name), free(d->set[i].manifest);
     for (size_t i = 0; i < d->n_request; i++) free(d->request[i].data);
-    free(d->set), free(d->example), free(d->caption), free(d->lang), free(d->request), free(d->item), free(d->request_table), free(d->cache_path);
+    free(d->set), free(d->example), free(d->caption), free(d->lang), free(d->request), free(d->item),
+        free(d->request_table), free(d->cache_path);
     mm_arena_clear(&d->names);
     free(d);
 }
@@ -162,12 +174,22 @@ void mm_dataset_facts_get(const mm_dataset *d, mm_dataset_facts *f)
 {
     size_t items = 0;
     for (size_t i = 0; i < d->n_request; i++) items += d->request[i].e != NULL;
-    *f = (mm_dataset_facts){ d->n_set, d->n_example, d->n_caption, items, d->bad, d->bad_media, d->decoded, d->cache.map.len };
+    *f = (mm_dataset_facts){ d->n_set, d->n_example, d->n_caption, items,
+                             d->bad,   d->bad_media, d->decoded,   d->cache.map.len };
 }
 
 const mm_prep *mm_dataset_prep(const mm_dataset *d) { return &d->prep; }
-const mm_example *mm_dataset_example(const mm_dataset *d, size_t i) { return i < d->n_example ? &d->example[i] : NULL; }
-const mm_caption *mm_dataset_caption(const mm_dataset *d, size_t i) { return i < d->n_caption ? &d->caption[i] : NULL; }
-const mm_item *mm_dataset_item(const mm_dataset *d, size_t i) { return d->loaded && i < d->n_request && d->item[i].kind ? &d->item[i] : NULL; }
+const mm_example *mm_dataset_example(const mm_dataset *d, size_t i)
+{
+    return i < d->n_example ? &d->example[i] : NULL;
+}
+const mm_caption *mm_dataset_caption(const mm_dataset *d, size_t i)
+{
+    return i < d->n_caption ? &d->caption[i] : NULL;
+}
+const mm_item *mm_dataset_item(const mm_dataset *d, size_t i)
+{
+    return d->loaded && i < d->n_request && d->item[i].kind ? &d->item[i] : NULL;
+}
 const char *mm_dataset_set(const mm_dataset *d, size_t set) { return set < d->n_set ? d->set[set].name : NULL; }
 const char *mm_dataset_lang(const mm_dataset *d, size_t lang) { return lang < d->n_lang ? d->lang[lang] : NULL; }

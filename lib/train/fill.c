@@ -1,4 +1,5 @@
-/* Decoding of what the cache lacks: jobs go to worker processes, results come back in order, each is written down at once. */
+/* Decoding of what the cache lacks: jobs go to worker processes, results come back in order, each is written down at
+ * once. */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -15,7 +16,7 @@ typedef struct filling {
     uint32_t of[AHEAD]; /* which request */
     uint32_t *todo;     /* requests to decode; grows by sound tracks as videos are met */
     size_t n, cap, sent, done;
-    uint8_t *out;       /* the stored form of one medium */
+    uint8_t *out; /* the stored form of one medium */
     size_t cap_out;
 } filling;
 
@@ -88,8 +89,17 @@ static int store(filling *f, const request *q, const mm_job *j, mm_err *err)
 {
     const mm_input_spec *s = spec_of(f->d, q->kind);
     const mm_input_facts *a = &j->facts;
-    cache_entry e = { .id = { q->id[0], q->id[1] }, .size = q->size, .mtime = q->mtime, .kind = q->kind, .seconds = (float)a->info.seconds,
-                      .duplicates = a->duplicates, .image = a->image, .sound = a->sound, .n = 1, .width = s->width, .height = s->height };
+    cache_entry e = { .id = { q->id[0], q->id[1] },
+                      .size = q->size,
+                      .mtime = q->mtime,
+                      .kind = q->kind,
+                      .seconds = (float)a->info.seconds,
+                      .duplicates = a->duplicates,
+                      .image = a->image,
+                      .sound = a->sound,
+                      .n = 1,
+                      .width = s->width,
+                      .height = s->height };
     const size_t plane = (size_t)s->width * (size_t)s->height;
     int r;
     if (a->info.truncated) e.flags |= ENTRY_TRUNCATED;
@@ -101,9 +111,11 @@ static int store(filling *f, const request *q, const mm_job *j, mm_err *err)
         e.bytes = n * bins * 2;
         if ((r = room(f, e.bytes, err))) return r;
         for (size_t b = 0; b < bins; b++)
-            for (size_t t = 0; t < n; t++) ((uint16_t *)(void *)f->out)[t * bins + b] = mm_f32_to_f16(j->x[b * (size_t)s->mel.n_frames + t]);
+            for (size_t t = 0; t < n; t++)
+                ((uint16_t *)(void *)f->out)[t * bins + b] = mm_f32_to_f16(j->x[b * (size_t)s->mel.n_frames + t]);
     } else {
-        const size_t n = q->kind == MM_MEDIA_VIDEO ? (size_t)s->frames : 1, head = q->kind == MM_MEDIA_VIDEO ? (n * sizeof(float) + 63) / 64 * 64 : 0;
+        const size_t n = q->kind == MM_MEDIA_VIDEO ? (size_t)s->frames : 1,
+                     head = q->kind == MM_MEDIA_VIDEO ? (n * sizeof(float) + 63) / 64 * 64 : 0;
         if (q->kind == MM_MEDIA_VIDEO && a->info.has & MM_MEDIA_AUDIO) e.flags |= ENTRY_TRACK;
         e.n = (int32_t)n;
         e.bytes = head + n * plane * 3;
@@ -123,10 +135,16 @@ static int submit(filling *f, mm_err *err)
     mm_job *j = &f->job[at];
     const request *q = &f->d->request[f->of[at] = f->todo[f->sent]];
     const int sound = q->kind == MM_MEDIA_AUDIO;
-    *j = (mm_job){ .n = 1, .spec = { *spec_of(f->d, q->kind) }, .src = { q->path, q->data, q->path ? 0 : q->len },
-                   .opts = { .alpha = f->d->prep.alpha, .quality = 1, .max_seconds = sound ? f->d->prep.max_seconds : 0, .cut_seconds = 1 } };
+    *j = (mm_job){ .n = 1,
+                   .spec = { *spec_of(f->d, q->kind) },
+                   .src = { q->path, q->data, q->path ? 0 : q->len },
+                   .opts = { .alpha = f->d->prep.alpha,
+                             .quality = 1,
+                             .max_seconds = sound ? f->d->prep.max_seconds : 0,
+                             .cut_seconds = 1 } };
     if (!sound)
-        for (int c = 0; c < 3; c++) j->spec[0].image.mean[c] = 0, j->spec[0].image.std[c] = 1; /* the samples themselves */
+        for (int c = 0; c < 3; c++)
+            j->spec[0].image.mean[c] = 0, j->spec[0].image.std[c] = 1; /* the samples themselves */
     f->sent++;
     return mm_workers_submit(f->pool, j, err);
 }
@@ -136,7 +154,9 @@ static int finish_one(filling *f, mm_err *err)
     const size_t at = f->done % AHEAD;
     mm_dataset *d = f->d;
     mm_job *j = &f->job[at];
-    static const char *const keys[] = { [MM_MEDIA_IMAGE] = "image", [MM_MEDIA_AUDIO] = "audio", [MM_MEDIA_VIDEO] = "video" };
+    static const char *const keys[] = {
+        [MM_MEDIA_IMAGE] = "image", [MM_MEDIA_AUDIO] = "audio", [MM_MEDIA_VIDEO] = "video"
+    };
     int r = 0;
     mm_workers_wait(f->pool, j);
     const request *q = &d->request[f->of[at]];
@@ -150,7 +170,8 @@ static int finish_one(filling *f, mm_err *err)
     } else {
         r = store(f, q, j, err);
         d->decoded += !r;
-        if (!r && q->kind == MM_MEDIA_VIDEO && j->facts.info.has & MM_MEDIA_AUDIO && !(r = want_track(d, f->of[at], err)))
+        if (!r && q->kind == MM_MEDIA_VIDEO && j->facts.info.has & MM_MEDIA_AUDIO &&
+            !(r = want_track(d, f->of[at], err)))
             r = enlist(f, (uint32_t)d->request[f->of[at]].track, err);
     }
     mm_workers_release(f->pool, j);
@@ -159,7 +180,8 @@ static int finish_one(filling *f, mm_err *err)
     return r;
 }
 
-/* What is to be decoded: media without an entry, and the sound of videos that have one. Requests may be added on the way. */
+/* What is to be decoded: media without an entry, and the sound of videos that have one. Requests may be added on the
+ * way. */
 static int list(filling *f, mm_err *err)
 {
     mm_dataset *d = f->d;

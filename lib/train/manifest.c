@@ -82,13 +82,20 @@ static int language(mm_dataset *d, const char *s, size_t len, uint16_t *out, mm_
 
 /* ---- captions ---- */
 
-static int english(const char *lang) { return !lang[0] || (lang[0] == 'e' && lang[1] == 'n' && (!lang[2] || strchr("-_g@", lang[2]))); }
+static int english(const char *lang)
+{
+    return !lang[0] || (lang[0] == 'e' && lang[1] == 'n' && (!lang[2] || strchr("-_g@", lang[2])));
+}
 
 /* Would a mirror image need other words? */
 static int handed(const char *s, size_t len)
 {
-    static const char *const words[] = { "left",  "right",  "leftward", "rightward", "leftwards", "rightwards", "clockwise", "anticlockwise", "counterclockwise",
-                                         "letter", "number", "digit",    "keycap",    "text",      "word",       "sign" };
+    static const char *const words[] = { "left",      "right",         "leftward",
+                                         "rightward", "leftwards",     "rightwards",
+                                         "clockwise", "anticlockwise", "counterclockwise",
+                                         "letter",    "number",        "digit",
+                                         "keycap",    "text",          "word",
+                                         "sign" };
     if (len == 1) return 1;
     for (size_t i = 0, j; i < len; i = j + 1) {
         for (j = i; j < len && ((s[j] | 32) >= 'a' && (s[j] | 32) <= 'z'); j++) {}
@@ -110,9 +117,12 @@ static int caption(manifest *m, int role, uint16_t lang, mm_err *err)
     if (len > UINT32_MAX / 2) return mm_fail(err, MM_EDATA, "a text of %zu bytes", len);
     for (uint32_t i = 0; i < m->ex.n_captions; i++) {
         const mm_caption *c = &d->caption[m->ex.caption + i];
-        if (c->len == len && !memcmp(c->p, p, len) && (c->lang == lang || role == MM_CAPTION_LABEL || role == MM_CAPTION_KEYWORD)) return 0;
+        if (c->len == len && !memcmp(c->p, p, len) &&
+            (c->lang == lang || role == MM_CAPTION_LABEL || role == MM_CAPTION_KEYWORD))
+            return 0;
     }
-    if (m->ex.n_captions == MAX_CAPTIONS) return mm_fail(err, MM_EDATA, "more than %d texts in one record", MAX_CAPTIONS);
+    if (m->ex.n_captions == MAX_CAPTIONS)
+        return mm_fail(err, MM_EDATA, "more than %d texts in one record", MAX_CAPTIONS);
     int r = dataset_room(&d->caption, &d->cap_caption, d->n_caption, sizeof *d->caption, err);
     const char *s = r ? NULL : keep(d, p, len, err);
     if (!s) return MM_ENOMEM;
@@ -149,7 +159,9 @@ static int translations(manifest *m, mm_err *err)
     if (raw.p[0] != '{') return mm_fail(err, MM_EDATA, "'texts' is neither an object nor a list");
     if ((r = mm_json_begin(&it, raw.p, raw.len, err))) return r;
     while ((r = mm_json_next(&it, &key, &v, err)) > 0)
-        if ((r = language(m->d, key.p, key.len, &lang, err)) || (r = captions(m, "texts", v, MM_CAPTION_TEXTS, lang, err))) return r;
+        if ((r = language(m->d, key.p, key.len, &lang, err)) ||
+            (r = captions(m, "texts", v, MM_CAPTION_TEXTS, lang, err)))
+            return r;
     return r;
 }
 
@@ -170,7 +182,8 @@ static int texts(manifest *m, mm_err *err)
     if (!r) r = member(m, "label", &m->ex.label, err);
     if (!r && m->ex.label[0]) {
         mm_buf_reset(&m->tmp);
-        r = mm_buf_adds(&m->tmp, m->ex.label) ? mm_fail(err, MM_ENOMEM, "out of memory") : caption(m, MM_CAPTION_LABEL, m->ex.lang, err);
+        r = mm_buf_adds(&m->tmp, m->ex.label) ? mm_fail(err, MM_ENOMEM, "out of memory")
+                                              : caption(m, MM_CAPTION_LABEL, m->ex.lang, err);
     }
     return r;
 }
@@ -187,7 +200,8 @@ static int from_bytes(manifest *m, const char *key, mm_slice raw, request *q, mm
         r = 0;
         if (k.len != 3 || memcmp(k.p, "b64", 3)) continue;
         found = 1;
-        if (!(r = string(m, key, v, err)) && (r = mm_base64_decode(&b, m->tmp.p ? m->tmp.p : "", m->tmp.len))) mm_fail(err, r, "'%s' is not base64", key);
+        if (!(r = string(m, key, v, err)) && (r = mm_base64_decode(&b, m->tmp.p ? m->tmp.p : "", m->tmp.len)))
+            mm_fail(err, r, "'%s' is not base64", key);
     }
     if (!r && !found) r = mm_fail(err, MM_EDATA, "'%s' is an object without \"b64\"", key);
     if (!r && !b.len) r = mm_fail(err, MM_EDATA, "'%s' is empty", key);
@@ -232,7 +246,9 @@ static const struct {
     int modality;
     const char *key;
     unsigned kind;
-} media_keys[] = { { MM_IMAGE, "image", MM_MEDIA_IMAGE }, { MM_AUDIO, "audio", MM_MEDIA_AUDIO }, { MM_VIDEO, "video", MM_MEDIA_VIDEO } };
+} media_keys[] = { { MM_IMAGE, "image", MM_MEDIA_IMAGE },
+                   { MM_AUDIO, "audio", MM_MEDIA_AUDIO },
+                   { MM_VIDEO, "video", MM_MEDIA_VIDEO } };
 
 static int split(manifest *m, mm_err *err)
 {
@@ -294,8 +310,14 @@ static int line(manifest *m, const char *s, size_t len, mm_err *err)
     mm_dataset *d = m->d;
     mm_err e = { 0 };
     int any = 0, media_bad = 0;
-    m->ex = (mm_example){ .id = "", .label = "", .concept = "", .line = m->line, .set = m->set, .caption = (uint32_t)d->n_caption,
-                          .item = { -1, -1, -1, -1 }, .score = NAN };
+    m->ex = (mm_example){ .id = "",
+                          .label = "",
+                          .concept = "",
+                          .line = m->line,
+                          .set = m->set,
+                          .caption = (uint32_t)d->n_caption,
+                          .item = { -1, -1, -1, -1 },
+                          .score = NAN };
     memset(m->media, 0, sizeof m->media);
     int r = parse(m, s, len, &e);
     for (size_t i = 0; i < sizeof media_keys / sizeof *media_keys && !r; i++) {
@@ -310,7 +332,8 @@ static int line(manifest *m, const char *s, size_t len, mm_err *err)
         mm_err_prefix(&e, "%s:%u: ", m->path, m->line);
         if ((r = dataset_bad(d, e.code, e.msg, err))) return r;
     }
-    if (!r && !any && !media_bad && !m->ex.n_captions) r = mm_fail(&e, MM_EDATA, "the record has neither text nor image, audio or video");
+    if (!r && !any && !media_bad && !m->ex.n_captions)
+        r = mm_fail(&e, MM_EDATA, "the record has neither text nor image, audio or video");
     if (!r && !any && media_bad) return 0; /* nothing but its caption is left: reported above */
     if (!r) return put(m, s, len, err);
     for (int i = 0; i < MM_MODALITIES; i++) free(m->media[i].data);
@@ -332,13 +355,16 @@ static int read_all(mm_buf *b, const char *path, mm_err *err)
         if (mm_buf_reserve(b, 1 << 16)) r = mm_fail(err, MM_ENOMEM, "out of memory");
         else if ((n = gzread(f, b->p + b->len, 1 << 16)) < 0) {
             const char *what = gzerror(f, &n);
-            r = n == Z_ERRNO ? mm_fail_errno(err, "cannot read '%s'", path) : mm_fail(err, MM_EDATA, "'%s': %s", path, what);
+            r = n == Z_ERRNO ? mm_fail_errno(err, "cannot read '%s'", path)
+                             : mm_fail(err, MM_EDATA, "'%s': %s", path, what);
         } else {
             b->len += (size_t)n;
-            if (b->len > MAX_MANIFEST) r = mm_fail(err, MM_EDATA, "'%s' unpacks to more than %zu bytes", path, MAX_MANIFEST);
+            if (b->len > MAX_MANIFEST)
+                r = mm_fail(err, MM_EDATA, "'%s' unpacks to more than %zu bytes", path, MAX_MANIFEST);
         }
     } while (!r && n > 0);
-    if (!r && gzclose_r(f) == Z_BUF_ERROR) return mm_fail(err, MM_ETRUNC, "'%s' ends within its compressed data", path);
+    if (!r && gzclose_r(f) == Z_BUF_ERROR)
+        return mm_fail(err, MM_ETRUNC, "'%s' ends within its compressed data", path);
     if (r) gzclose_r(f);
     return r;
 }
@@ -390,7 +416,8 @@ int dataset_read_manifest(mm_dataset *d, const char *path, mm_err *err)
     manifest m = { .d = d, .path = path, .rec = mm_rec_new() };
     int r = read_all(&b, path, err);
     if (slash) *slash = 0;
-    if (!r && !(dir = realpath(!slash ? "." : slash == given ? "/" : given, NULL))) r = mm_fail_errno(err, "cannot open the folder of '%s'", path);
+    if (!r && !(dir = realpath(!slash ? "." : slash == given ? "/" : given, NULL)))
+        r = mm_fail_errno(err, "cannot open the folder of '%s'", path);
     if (!r && !m.rec) r = mm_fail(err, MM_ENOMEM, "out of memory");
     if (!r) r = add_set(d, path, dir, err);
     m.dir = dir;

@@ -1,10 +1,11 @@
 /* dataset - builds and inspects a cache of training data, and shows what a batch looks like.
  *
  *   dataset [KEY=VALUE...] CACHE MANIFEST...
- * Keys: stored (pixels of the pictures that are kept, 80), fit (crop, stretch, pad), workers, split (train val test), seed, step, px, strength
- * (of augmentation, 0 to 1), budget (frames of the sounds of a step), sheet (a PNG of the step's pictures, clips and spectra is written there),
- * captions (1: print those of the step), bench (so many steps are made and timed), stats (1: mean and deviation of the spectra), raw (1: with
- * stats, spectra before they are normalised), quiet. */
+ * Keys: stored (pixels of the pictures that are kept, 80), fit (crop, stretch, pad), workers, split (train val test),
+ * seed, step, px, strength (of augmentation, 0 to 1), budget (frames of the sounds of a step), sheet (a PNG of the
+ * step's pictures, clips and spectra is written there), captions (1: print those of the step), bench (so many steps
+ * are made and timed), stats (1: mean and deviation of the spectra), raw (1: with stats, spectra before they are
+ * normalised), quiet. */
 #include <math.h>
 #include <time.h>
 #include <unistd.h>
@@ -12,9 +13,10 @@
 #include "train/mm_batch.h"
 #include "../unit/media_files.h"
 
-static const char *keys[][2] = { { "stored", "80" }, { "fit", "stretch" }, { "workers", "2" }, { "split", "train" }, { "seed", "1" }, { "step", "0" },
-                                 { "px", "64" }, { "strength", "0.5" }, { "budget", "0" }, { "sheet", "" }, { "captions", "0" }, { "bench", "0" },
-                                 { "stats", "0" }, { "raw", "0" }, { "quiet", "0" } };
+static const char *keys[][2] = { { "stored", "80" }, { "fit", "stretch" }, { "workers", "2" }, { "split", "train" },
+                                 { "seed", "1" },    { "step", "0" },      { "px", "64" },     { "strength", "0.5" },
+                                 { "budget", "0" },  { "videos", "8" },    { "sheet", "" },    { "captions", "0" },
+                                 { "bench", "0" },   { "stats", "0" },     { "raw", "0" },     { "quiet", "0" } };
 static const char *get(const char *name)
 {
     for (size_t i = 0; i < sizeof keys / sizeof *keys; i++)
@@ -35,10 +37,10 @@ static int set(char *arg)
     return 0;
 }
 
-static double now(void)
+static double clock_of(clockid_t c)
 {
     struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
+    clock_gettime(c, &t);
     return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 
@@ -69,7 +71,10 @@ static void tile(sheet *s, int x0, int y0, const float *p, int px)
         for (int x = 0; x < px && x0 + x < s->width; x++)
             for (size_t c = 0; c < 3; c++) {
                 const float v = (p[c * n + (size_t)y * (size_t)px + (size_t)x] * 0.25f + 0.5f) * 255;
-                s->px[((size_t)(y0 + y) * (size_t)s->width + (size_t)(x0 + x)) * 3 + c] = (uint8_t)(v < 0 ? 0 : v > 255 ? 255 : lrintf(v));
+                s->px[((size_t)(y0 + y) * (size_t)s->width + (size_t)(x0 + x)) * 3 + c] =
+                    (uint8_t)(v < 0     ? 0
+                              : v > 255 ? 255
+                                        : lrintf(v));
             }
 }
 
@@ -78,24 +83,35 @@ static void spectrum(sheet *s, int x0, int y0, const float *p, size_t n, int bin
     for (size_t t = 0; t < n && (size_t)x0 + t < (size_t)s->width; t++)
         for (int b = 0; b < bins; b++) {
             float v = (p[t * (size_t)bins + (size_t)b] + 2.5f) * 50;
-            uint8_t g = (uint8_t)(v < 0 ? 0 : v > 255 ? 255 : v), *q = &s->px[((size_t)(y0 + bins - 1 - b) * (size_t)s->width + (size_t)x0 + t) * 3];
+            uint8_t g = (uint8_t)(v < 0     ? 0
+                                  : v > 255 ? 255
+                                            : v),
+                    *q = &s->px[((size_t)(y0 + bins - 1 - b) * (size_t)s->width + (size_t)x0 + t) * 3];
             q[0] = q[1] = q[2] = g;
         }
 }
 
 static int draw_sheet(const mm_batch *x, const mm_dataset *d, const char *path, mm_err *err)
 {
-    const int px = (int)number("px"), step = px + 2, bins = mm_dataset_prep(d)->audio.mel.bins, frames = mm_dataset_prep(d)->video.frames;
-    const int rows = (x->n[MM_IMAGE] + 15) / 16, down = rows * step + x->n[MM_VIDEO] * step + (x->n[MM_AUDIO] + 3) / 4 * (bins + 2);
+    const int px = (int)number("px"), step = px + 2, bins = mm_dataset_prep(d)->audio.mel.bins,
+              frames = mm_dataset_prep(d)->video.frames;
+    const int rows = (x->n[MM_IMAGE] + 15) / 16,
+              down = rows * step + x->n[MM_VIDEO] * step + (x->n[MM_AUDIO] + 3) / 4 * (bins + 2);
     sheet s = { calloc((size_t)(16 * step) * (size_t)down, 3), 16 * step, down };
     mm_buf b = { 0 };
     mm_outfile f;
-    for (int i = 0; i < x->n[MM_IMAGE]; i++) tile(&s, i % 16 * step, i / 16 * step, x->image + (size_t)i * 3 * (size_t)px * (size_t)px, px);
+    for (int i = 0; i < x->n[MM_IMAGE]; i++)
+        tile(&s, i % 16 * step, i / 16 * step, x->image + (size_t)i * 3 * (size_t)px * (size_t)px, px);
     for (int i = 0; i < x->n[MM_VIDEO]; i++)
-        for (int k = 0; k < frames; k++) tile(&s, k * step, (rows + i) * step, x->video + (size_t)(i * frames + k) * 3 * (size_t)px * (size_t)px, px);
+        for (int k = 0; k < frames; k++)
+            tile(&s, k * step, (rows + i) * step, x->video + (size_t)(i * frames + k) * 3 * (size_t)px * (size_t)px,
+                 px);
     for (int i = 0; i < x->n[MM_AUDIO]; i++)
-        spectrum(&s, i % 4 * (4 * step), (rows + x->n[MM_VIDEO]) * step + i / 4 * (bins + 2), x->mel + x->mel_at[i] * (size_t)bins,
-                 x->mel_at[i + 1] - x->mel_at[i] < (size_t)(4 * step - 2) ? x->mel_at[i + 1] - x->mel_at[i] : (size_t)(4 * step - 2), bins);
+        spectrum(&s, i % 4 * (4 * step), (rows + x->n[MM_VIDEO]) * step + i / 4 * (bins + 2),
+                 x->mel + x->mel_at[i] * (size_t)bins,
+                 x->mel_at[i + 1] - x->mel_at[i] < (size_t)(4 * step - 2) ? x->mel_at[i + 1] - x->mel_at[i]
+                                                                          : (size_t)(4 * step - 2),
+                 bins);
     mf_png(&b, &(mf_png_spec){ .w = s.width, .h = s.height, .samples = s.px });
     free(s.px);
     int r = mm_outfile_open(&f, path, err);
@@ -114,14 +130,17 @@ static void tell(const mm_dataset *d)
     mm_dataset_facts_get(d, &f);
     const mm_example *e;
     for (size_t i = 0; (e = mm_dataset_example(d, i)); i++)
-        for (int m = 0; m < MM_MODALITIES && e->set < 64; m++) n[e->set][e->split][m] += m == MM_TEXT ? e->n_captions > 0 : e->item[m] >= 0;
-    printf("%zu sets, %zu examples, %zu captions, %zu media (%llu bytes), %zu decoded now, %zu bad records, %zu bad media\n", f.sets, f.examples, f.captions,
-           f.items, (unsigned long long)f.cache_bytes, f.decoded, f.bad, f.bad_media);
+        for (int m = 0; m < MM_MODALITIES && e->set < 64; m++)
+            n[e->set][e->split][m] += m == MM_TEXT ? e->n_captions > 0 : e->item[m] >= 0;
+    printf("%zu sets, %zu examples, %zu captions, %zu media (%llu bytes), %zu decoded now, %zu bad records, %zu bad "
+           "media\n",
+           f.sets, f.examples, f.captions, f.items, (unsigned long long)f.cache_bytes, f.decoded, f.bad, f.bad_media);
     for (size_t s = 0; s < f.sets && s < 64; s++)
         for (int k = 0; k < 3; k++)
             if (n[s][k][0] + n[s][k][1] + n[s][k][2] + n[s][k][3])
-                printf("  %-14s %-5s text %6zu image %6zu audio %6zu video %6zu\n", mm_dataset_set(d, s), (const char *[]){ "train", "val", "test" }[k],
-                       n[s][k][MM_TEXT], n[s][k][MM_IMAGE], n[s][k][MM_AUDIO], n[s][k][MM_VIDEO]);
+                printf("  %-14s %-5s text %6zu image %6zu audio %6zu video %6zu\n", mm_dataset_set(d, s),
+                       (const char *[]){ "train", "val", "test" }[k], n[s][k][MM_TEXT], n[s][k][MM_IMAGE],
+                       n[s][k][MM_AUDIO], n[s][k][MM_VIDEO]);
 }
 
 static void stats(const mm_dataset *d)
@@ -129,7 +148,8 @@ static void stats(const mm_dataset *d)
     const mm_example *e;
     double sum[64] = { 0 }, square[64] = { 0 }, all = 0, all2 = 0, count[64] = { 0 }, total = 0, seconds = 0;
     for (size_t i = 0; (e = mm_dataset_example(d, i)); i++) {
-        const mm_item *it = e->item[MM_AUDIO] >= 0 && e->split == MM_TRAIN ? mm_dataset_item(d, (size_t)e->item[MM_AUDIO]) : NULL;
+        const mm_item *it =
+            e->item[MM_AUDIO] >= 0 && e->split == MM_TRAIN ? mm_dataset_item(d, (size_t)e->item[MM_AUDIO]) : NULL;
         if (!it || e->set >= 64) continue;
         for (size_t k = 0; k < (size_t)it->n * (size_t)it->width; k++) {
             const double v = mm_f16_to_f32(it->mel[k]);
@@ -139,10 +159,14 @@ static void stats(const mm_dataset *d)
         seconds += it->n * 0.01;
     }
     for (size_t s = 0; s < 64; s++) {
-        if (count[s] > 0) printf("  %-14s mean %.3f deviation %.3f, %.0f s\n", mm_dataset_set(d, s), sum[s] / count[s], sqrt(square[s] / count[s] - pow(sum[s] / count[s], 2)), count[s] / 6400);
+        if (count[s] > 0)
+            printf("  %-14s mean %.3f deviation %.3f, %.0f s\n", mm_dataset_set(d, s), sum[s] / count[s],
+                   sqrt(square[s] / count[s] - pow(sum[s] / count[s], 2)), count[s] / 6400);
         all += sum[s], all2 += square[s], total += count[s];
     }
-    if (total > 0) printf("  all            mean %.3f deviation %.3f, %.0f s\n", all / total, sqrt(all2 / total - pow(all / total, 2)), seconds);
+    if (total > 0)
+        printf("  all            mean %.3f deviation %.3f, %.0f s\n", all / total,
+               sqrt(all2 / total - pow(all / total, 2)), seconds);
 }
 
 static int batch(const mm_dataset *d, mm_err *err)
@@ -155,6 +179,7 @@ static int batch(const mm_dataset *d, mm_err *err)
     o.split = !strcmp(get("split"), "val") ? MM_VAL : !strcmp(get("split"), "test") ? MM_TEST : MM_TRAIN;
     o.px = o.video_px = (int)number("px");
     o.budget[MM_AUDIO] = (size_t)number("budget");
+    o.count[MM_VIDEO] = (int)number("videos");
     o.no_thread = 1;
     o.langs = "en";
     for (int m = 0; m < MM_MODALITIES; m++) {
@@ -173,14 +198,21 @@ static int batch(const mm_dataset *d, mm_err *err)
         for (int m = 0; m < MM_MODALITIES; m++)
             for (int i = 0; i < x->n[m]; i++) {
                 const mm_example *e = mm_dataset_example(d, x->pick[m][i].example);
-                printf("%s %d: %s | %s\n", (const char *[]){ "text", "image", "audio", "video" }[m], i, e->id, x->pick[m][i].caption >= 0 ? mm_dataset_caption(d, (size_t)x->pick[m][i].caption)->p : "-");
+                printf("%s %d: %s | %s\n", (const char *[]){ "text", "image", "audio", "video" }[m], i, e->id,
+                       x->pick[m][i].caption >= 0 ? mm_dataset_caption(d, (size_t)x->pick[m][i].caption)->p : "-");
             }
-    if (!r) printf("step %llu: %d texts, %d pictures, %d sounds of %zu frames (%d dropped), %d videos; an epoch is %llu steps\n", (unsigned long long)x->step, x->n[MM_TEXT],
-                   x->n[MM_IMAGE], x->n[MM_AUDIO], x->n[MM_AUDIO] ? x->mel_at[x->n[MM_AUDIO]] : 0, x->dropped[MM_AUDIO], x->n[MM_VIDEO], (unsigned long long)mm_batches_epoch(b));
+    if (!r)
+        printf("step %llu: %d texts, %d pictures, %d sounds of %zu frames (%d dropped), %d videos; an epoch is %llu "
+               "steps\n",
+               (unsigned long long)x->step, x->n[MM_TEXT], x->n[MM_IMAGE], x->n[MM_AUDIO],
+               x->n[MM_AUDIO] ? x->mel_at[x->n[MM_AUDIO]] : 0, x->dropped[MM_AUDIO], x->n[MM_VIDEO],
+               (unsigned long long)mm_batches_epoch(b));
     const int n = (int)number("bench");
-    double start = now();
+    double start = clock_of(CLOCK_MONOTONIC), cpu = clock_of(CLOCK_PROCESS_CPUTIME_ID);
     for (int i = 0; i < n && !r; i++) r = mm_batches_next(b, &x, err);
-    if (n && !r) printf("%.2f ms a step\n", (now() - start) * 1000 / n);
+    if (n && !r)
+        printf("%.2f ms a step, %.2f ms of CPU time\n", (clock_of(CLOCK_MONOTONIC) - start) * 1000 / n,
+               (clock_of(CLOCK_PROCESS_CPUTIME_ID) - cpu) * 1000 / n);
     mm_batches_close(&b);
     return r;
 }
@@ -198,13 +230,19 @@ int main(int argc, char **argv)
     }
     mm_prep_init(&prep, (int)number("stored"));
     if (number("raw") > 0) prep.audio.mel.std = 0;
-    prep.image.image.fit = prep.video.image.fit = !strcmp(get("fit"), "pad") ? MM_FIT_PAD : !strcmp(get("fit"), "crop") ? MM_FIT_CROP : MM_FIT_STRETCH;
-    double start = now();
-    int r = mm_dataset_open(&d, &(mm_dataset_opts){ .prep = &prep, .cache = argv[at], .workers = (int)number("workers"), .bad = bad, .progress = progress }, &err);
+    prep.image.image.fit = prep.video.image.fit = !strcmp(get("fit"), "pad")    ? MM_FIT_PAD
+                                                  : !strcmp(get("fit"), "crop") ? MM_FIT_CROP
+                                                                                : MM_FIT_STRETCH;
+    double start = clock_of(CLOCK_MONOTONIC);
+    int r = mm_dataset_open(
+        &d,
+        &(mm_dataset_opts){
+            .prep = &prep, .cache = argv[at], .workers = (int)number("workers"), .bad = bad, .progress = progress },
+        &err);
     for (int i = at + 1; i < argc && !r; i++) r = mm_dataset_add(d, argv[i], &err);
-    if (!r) printf("manifests: %.2f s\n", now() - start);
+    if (!r) printf("manifests: %.2f s\n", clock_of(CLOCK_MONOTONIC) - start);
     if (!r) r = mm_dataset_load(d, &err);
-    if (!r) printf("loaded: %.2f s\n", now() - start);
+    if (!r) printf("loaded: %.2f s\n", clock_of(CLOCK_MONOTONIC) - start);
     if (!r) tell(d);
     if (!r && number("stats") > 0) stats(d);
     if (!r && (get("sheet")[0] || number("bench") > 0 || number("captions") > 0)) r = batch(d, &err);
