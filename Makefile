@@ -1,7 +1,7 @@
 # mm - build, test, install. `make help` lists the targets.
 #
-# Variables a packager may set: CC CFLAGS LDFLAGS prefix DESTDIR, SANITIZE=address,undefined, DEVELOPER=1 (warnings are
-# errors). Objects live in build/<hash of compiler and flags>/, so that builds with other flags never mix; build/bin
+# Variables a packager may set: CC CFLAGS LDFLAGS prefix DESTDIR, DEFAULT_MODEL=FILE (linked in; empty: none), SANITIZE=address,undefined,
+# DEVELOPER=1 (warnings are errors). Objects live in build/<hash of compiler and flags>/, so that builds with other flags never mix; build/bin
 # points to the programs built last.
 
 VERSION := 0.1
@@ -14,6 +14,9 @@ libdir ?= $(prefix)/lib
 includedir ?= $(prefix)/include
 mandir ?= $(prefix)/share/man
 datadir ?= $(prefix)/share
+
+# the model that is linked into the library and used without -m; none where there is no such file
+DEFAULT_MODEL ?= $(wildcard lib/model/default.gguf)
 
 MACHINE := $(shell $(CC) -dumpmachine)
 ARCH := $(if $(findstring x86_64,$(MACHINE)),x86,$(if $(findstring aarch64,$(MACHINE)),arm,none))
@@ -59,6 +62,7 @@ file_flags = $(if $(filter kernels/ref/%,$1),-ffp-contract=off -fno-tree-vectori
 	$(if $(filter lib/media/%,$1),-ffp-contract=off,) $(if $(filter %_avx2.c,$1),$(AVX2),) $(if $(filter %_avx512.c,$1),$(AVX512),) \
 	$(if $(filter %_vnni.c,$1),$(AVX512) -mavx512vnni,) \
 	$(if $(filter %_amx.c,$1),$(AVX512) -mavx512vnni -mavx512bf16 -mamx-tile -mamx-bf16 -mamx-int8,) \
+	$(if $(filter lib/store/builtin.c,$1),$(if $(DEFAULT_MODEL),-DMM_DEFAULT_GGUF='"$(DEFAULT_MODEL)"')) \
 	$(if $(filter %_dotprod.c,$1),-march=armv8.2-a+dotprod+fp16,) $(if $(filter %_i8mm.c,$1),-march=armv8.2-a+i8mm+dotprod,)
 
 HASH := $(shell printf '%s' '$(subst ','"'"',$(CC) $(CFLAGS) $(BASE) $(LDFLAGS) $(AVX512))' | cksum | cut -d' ' -f1)
@@ -93,6 +97,13 @@ $(B)/%.o: %.c
 	$(call say,CC,$<)
 	$(Q)$(CC) $(BASE) $(CFLAGS) $(call file_flags,$<) -MMD -MP -c $< -o $@
 
+$(B)/lib/store/builtin.o: $(B)/default $(DEFAULT_MODEL)
+$(B)/default: FORCE
+	@mkdir -p $(@D) && echo '$(DEFAULT_MODEL)' | cmp -s - $@ || echo '$(DEFAULT_MODEL)' > $@
+# test programs are many and name their models: no copy of the default in each
+$(B)/no_default.o: lib/store/builtin.c
+	@mkdir -p $(@D)
+	$(Q)$(CC) $(BASE) $(CFLAGS) -c $< -o $@
 $(B)/libmm.a: $(call obj,$(LIB_SRC))
 	@rm -f $@
 	$(Q)$(AR) rcs $@ $^
@@ -105,11 +116,11 @@ $(B)/libcmd.a: $(call obj,$(CMD_COMMON))
 $(B)/bin/%: $(B)/cmd/%.o $(B)/libcmd.a $(B)/libmm.a
 	@mkdir -p $(@D)
 	$(Q)$(LINK) -o $@ $^ $(LIBS)
-$(B)/tests/unit/%: $(B)/tests/unit/%.o $(B)/libmm.a
+$(B)/tests/unit/%: $(B)/tests/unit/%.o $(B)/no_default.o $(B)/libmm.a
 	$(Q)$(LINK) -o $@ $^ $(LIBS)
-$(B)/tests/tools/%: $(B)/tests/tools/%.o $(B)/libmm.a
+$(B)/tests/tools/%: $(B)/tests/tools/%.o $(B)/no_default.o $(B)/libmm.a
 	$(Q)$(LINK) -o $@ $^ $(LIBS)
-$(B)/tests/fuzz/%: $(B)/tests/fuzz/%.o $(B)/tests/fuzz/replay.o $(B)/libmm.a
+$(B)/tests/fuzz/%: $(B)/tests/fuzz/%.o $(B)/tests/fuzz/replay.o $(B)/no_default.o $(B)/libmm.a
 	$(Q)$(LINK) -o $@ $^ $(LIBS)
 $(B)/f64/%.o: %.c
 	@mkdir -p $(@D)
@@ -168,6 +179,8 @@ cov:
 	  find lib -name '*.gcda' | sed 's/gcda$$/o/' | xargs gcov -n 2>/dev/null | grep -A1 "^File 'lib" | grep -v '^--'
 print-build:
 	@echo $(B)
+print-libs:
+	@echo '$(LDFLAGS) $(LIBS)'
 # libFuzzer wants clang: make fuzz FUZZ_SECONDS=600
 FUZZ_SECONDS ?= 60
 fuzz:
@@ -216,5 +229,6 @@ help:
 	@echo 'install uninstall   prefix=/usr/local DESTDIR='
 	@echo 'dist clean'
 
+FORCE:
 .PHONY: all links test-programs check check-quick check-kern bench check-headers check-symbols check-docs check-style \
-	check-arm64 asan ubsan tsan cov print-build fuzz install uninstall dist clean help
+	check-arm64 asan ubsan tsan cov print-build print-libs fuzz install uninstall dist clean help

@@ -27,7 +27,7 @@ static struct {
 
 static const mm_opt opts[] = {
     MM_OPT_GROUP("Embedding"),
-    MM_OPT_STR('m', "model", &o.model, "NAME", "model: a name, a folder or a file (default: $MM_MODEL)"),
+    MM_OPT_STR('m', "model", &o.model, "NAME", "model: a name, a folder or a file (default: $MM_MODEL, or the built-in one)"),
     MM_OPT_ENUM(0, "modality", &o.modality, "text|image|audio|video", "which part of a record to embed (default: video, image, audio, text)"),
     MM_OPT_ENUM(0, "emit", &o.emit, "vectors|inputs", "write vectors (default), or what the model would see"),
     MM_OPT_STR(0, "prompt", &o.prompt, "NAME", "put the checkpoint's prompt of this name before each text"),
@@ -468,9 +468,8 @@ static int stream(state *s, int argc, char **argv)
 static int open_model(state *s)
 {
     mm_ctx *c = s->c;
-    const char *name = o.model ? o.model : getenv("MM_MODEL");
+    const char *name = o.model ? o.model : mm_store_default_name();
     char *path;
-    if (!name || !name[0]) return mm_fail(&c->err, MM_EARG, "no model: give -m NAME or set MM_MODEL");
     int r = mm_store_resolve(&path, name, &c->err);
     if (r) return r;
     mm_model_opts mo = { (int)c->threads, o.pooling, o.normalize, o.max_tokens, (int)o.frames, !o.clean };

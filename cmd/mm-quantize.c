@@ -305,7 +305,7 @@ static int run(mm_ctx *c, int argc, char **argv)
 {
     char *path;
     int r;
-    if (argc != 1) return mm_fail(&c->err, MM_EARG, argc ? "one model at a time" : "no model given");
+    if (argc > 1 || (!argc && !o.info)) return mm_fail(&c->err, MM_EARG, argc ? "one model at a time" : "no model given");
     if ((r = mm_opt_exclusive(c, "info", "type", NULL)) || (r = mm_opt_exclusive(c, "info", "output", NULL)))
         return r;
     if (!o.info && (o.json || o.check >= 0))
@@ -314,13 +314,13 @@ static int run(mm_ctx *c, int argc, char **argv)
     if (!o.info && !o.out) return mm_fail(&c->err, MM_EARG, "option '--output' is needed");
     if (!o.info && !strcmp(o.out, "-"))
         return mm_fail(&c->err, MM_EARG, "GGUF is written to a file, not to standard output");
-    if ((r = mm_store_resolve(&path, argv[0], &c->err))) return r;
+    if ((r = mm_store_resolve(&path, argc ? argv[0] : NULL, &c->err))) return r;
     r = o.info ? info(c, path) : convert(c, path);
     free(path);
     return r;
 }
 
-static const char *const usage[] = { "-t TYPE -o FILE [-v] MODEL", "--info [--json] [--check] MODEL", NULL };
+static const char *const usage[] = { "-t TYPE -o FILE [-v] MODEL", "--info [--json] [--check] [MODEL]", NULL };
 static const mm_cmd cmd = { "mm-quantize", "look into model files, and store them smaller", usage,
                             opts, run };
 

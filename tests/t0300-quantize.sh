@@ -67,7 +67,7 @@ test_ok 'a name in MM_MODEL_PATH' '
 
 # ---- usage ----
 test_ok 'usage errors' '
-    expect_code 2 mm-quantize && expect_code 2 mm-quantize --info && expect_code 2 mm-quantize --info tiny tiny &&
+    expect_code 2 mm-quantize && expect_code 2 mm-quantize --info tiny tiny &&
     expect_code 2 mm-quantize tiny && expect_code 2 mm-quantize -t q8_0 tiny && expect_code 2 mm-quantize -o x tiny &&
     expect_code 2 mm-quantize -t q9 -o x tiny && has err "f32|f16|bf16|q8_0" &&
     expect_code 2 mm-quantize -t f32 -o - tiny && expect_code 2 mm-quantize --info -t f32 tiny && has err "--info" &&

@@ -42,15 +42,22 @@ typedef struct mm_store_tensor {
     uint32_t part; /* which mapped file */
 } mm_store_tensor;
 
-/* Open a folder or file. On failure *out is NULL and nothing is left open. */
+/* Open a folder, a file, or MM_STORE_DEFAULT: the built-in model. On failure *out is NULL and nothing is left open. */
 MM_API MM_MUST_CHECK int mm_store_open(mm_store **out, const char *path, mm_err *err);
 MM_API void mm_store_close(mm_store **st);
 
 /* Find a model by name: an existing path as it is; otherwise NAME and NAME.gguf in each folder of
  * MM_MODEL_PATH (colon separated; default $XDG_DATA_HOME/mm/models or ~/.local/share/mm/models, then
- * /usr/local/share/mm/models and /usr/share/mm/models). *out is malloc'ed. MM_EIO: err lists what was
- * tried. */
+ * /usr/local/share/mm/models and /usr/share/mm/models). The name MM_STORE_DEFAULT is searched in those folders
+ * only (a folder ./default is a path with a slash) and is the built-in model when none has it. NULL stands for
+ * mm_store_default_name(). *out is malloc'ed. MM_EIO: err lists what was tried. */
 MM_API MM_MUST_CHECK int mm_store_resolve(char **out, const char *name, mm_err *err);
+
+#define MM_STORE_DEFAULT "default"
+/* The model to use where none is named: the value of MM_MODEL, or MM_STORE_DEFAULT. */
+MM_API const char *mm_store_default_name(void);
+/* The bytes of the model that is linked into the library, a GGUF; NULL if this build has none. */
+MM_API const void *mm_store_builtin(size_t *len);
 
 MM_API int mm_store_is_gguf(const mm_store *st);
 MM_API size_t mm_store_count(const mm_store *st);

@@ -305,14 +305,24 @@ static int open_folder(mm_store *st, const char *path, mm_err *err)
     return mm_fail(err, MM_EDATA, "'%s' has no model.safetensors", path);
 }
 
+static int open_builtin(mm_store *st, mm_err *err)
+{
+    size_t len;
+    const void *p = mm_store_builtin(&len);
+    if (!p) return mm_fail(err, MM_EIO, "this build has no default model");
+    int r = add_part(st, (mm_map){ p, len }, 0, err);
+    return r ? r : parse(st, MM_STORE_DEFAULT, p, len, err);
+}
+
 int mm_store_open(mm_store **out, const char *path, mm_err *err)
 {
     struct stat sb;
+    int own = !strcmp(path, MM_STORE_DEFAULT);
     *out = NULL;
-    if (stat(path, &sb)) return mm_fail_errno(err, "cannot open '%s'", path);
+    if (!own && stat(path, &sb)) return mm_fail_errno(err, "cannot open '%s'", path);
     mm_store *st = calloc(1, sizeof *st);
     if (!st) return mm_fail(err, MM_ENOMEM, "out of memory");
-    int r = S_ISDIR(sb.st_mode) ? open_folder(st, path, err) : open_file(st, path, err);
+    int r = own ? open_builtin(st, err) : S_ISDIR(sb.st_mode) ? open_folder(st, path, err) : open_file(st, path, err);
     if (!r && st->gguf) {
         const char *p;
         size_t len;
@@ -343,12 +353,21 @@ static int try(char **out, const char *dir, size_t len, const char *name, mm_buf
     return 0;
 }
 
+const char *mm_store_default_name(void)
+{
+    const char *name = getenv("MM_MODEL");
+    return name && name[0] ? name : MM_STORE_DEFAULT;
+}
+
 int mm_store_resolve(char **out, const char *name, mm_err *err)
 {
     struct stat sb;
+    size_t len;
     *out = NULL;
+    if (!name) name = mm_store_default_name();
     if (!name[0]) return mm_fail(err, MM_EARG, "the model's name is empty");
-    if (!stat(name, &sb)) return (*out = strdup(name)) ? 0 : mm_fail(err, MM_ENOMEM, "out of memory");
+    int own = !strcmp(name, MM_STORE_DEFAULT);
+    if (!own && !stat(name, &sb)) return (*out = strdup(name)) ? 0 : mm_fail(err, MM_ENOMEM, "out of memory");
     if (strchr(name, '/')) return mm_fail_errno(err, "cannot open model '%s'", name);
     const char *path = getenv("MM_MODEL_PATH"), *data = getenv("XDG_DATA_HOME"), *home = getenv("HOME");
     mm_buf dirs = { 0 }, tried = { 0 };
@@ -362,12 +381,15 @@ int mm_store_resolve(char **out, const char *name, mm_err *err)
         end = p + strcspn(p, ":");
         if (end > p) try(out, p, (size_t)(end - p), name, &tried);
     }
-    if (!*out)
-        mm_fail(err, MM_EIO,
-                "there is no model '%s' (searched %s; MM_MODEL_PATH says where; scripts/get-model fetches "
-                "known ones)",
-                name, tried.p ? tried.p : "nothing");
+    int r = 0;
+    if (!*out && own && mm_store_builtin(&len)) *out = strdup(name), r = *out ? 0 : mm_fail(err, MM_ENOMEM, "out of memory");
+    else if (!*out && own)
+        r = mm_fail(err, MM_EIO, "this build has no default model, and none of that name is in %s: name one with -m or MM_MODEL",
+                    tried.p ? tried.p : "MM_MODEL_PATH");
+    else if (!*out)
+        r = mm_fail(err, MM_EIO, "there is no model '%s' (searched %s; MM_MODEL_PATH says where; scripts/get-model fetches known ones)", name,
+                    tried.p ? tried.p : "nothing");
     mm_buf_clear(&dirs);
     mm_buf_clear(&tried);
-    return *out ? 0 : MM_EIO;
+    return r;
 }

@@ -316,6 +316,21 @@ static void names(void)
        "an unknown name: %s", err.msg);
     ok(mm_store_resolve(&path, "./absent", &err) == MM_EIO && !path, "an unknown path: %s", err.msg);
     is_int(mm_store_resolve(&path, "", &err), MM_EARG, "an empty name");
+    /* unit tests are linked without a default */
+    size_t len = 1;
+    mm_store *st;
+    ok(!mm_store_builtin(&len) && len == 0, "no built-in model");
+    unsetenv("MM_MODEL");
+    ok(!strcmp(mm_store_default_name(), MM_STORE_DEFAULT), "the default's name");
+    ok(mm_store_resolve(&path, NULL, &err) == MM_EIO && !path && strstr(err.msg, "no default model") && strstr(err.msg, dir), "no default: %s", err.msg);
+    is_int(mm_store_resolve(&path, MM_STORE_DEFAULT, NULL), MM_EIO, "... without a message");
+    ok(mm_store_open(&st, MM_STORE_DEFAULT, &err) == MM_EIO && !st && strstr(err.msg, "no default model"), "... nor opened");
+    setenv("MM_MODEL", "tiny", 1);
+    ok(!mm_store_resolve(&path, NULL, &err) && !strcmp(path, at("tiny")), "MM_MODEL is the default");
+    free(path);
+    setenv("MM_MODEL", "", 1);
+    ok(!strcmp(mm_store_default_name(), MM_STORE_DEFAULT), "an empty one is none");
+    unsetenv("MM_MODEL");
     unsetenv("MM_MODEL_PATH");
     setenv("XDG_DATA_HOME", "/nowhere", 1);
     ok(mm_store_resolve(&path, "absent", &err) == MM_EIO && strstr(err.msg, "/nowhere/mm/models") &&
