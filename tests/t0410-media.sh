@@ -68,7 +68,7 @@ chmod +x crash hang
 test_ok 'a crash costs one record' 'rm -f once; expect_code 1 env MM_MEDIA=./crash mm-embed --workers 1 up.png o1.jpg o2.jpg > out 2> err; test_json out "[.[] | has(\"embedding\")] == [false,true,true] and (.[0].error.message | test(\"crashed\"))"'
 test_ok 'a hang too, after --timeout' 'rm -f once; expect_code 1 env MM_MEDIA=./hang mm-embed --workers 1 --timeout 3 up.png o1.jpg > out 2> err; test_json out "[.[] | has(\"embedding\")] == [false,true] and (.[0].error.message | test(\"more than\"))"'
 test_ok 'no decoder at all is said at once' 'expect_code 4 env MM_MEDIA=./nowhere mm-embed up.png 2> err; grep -q MM_MEDIA err'
-test_ok 'a killed mm-embed leaves no decoders behind' 'mkfifo fifo; mm-embed < fifo > log & pid=$!; exec 9> fifo; echo up.png >&9
+test_ok 'a killed mm-embed leaves no decoders behind' 'rm -f log; mkfifo fifo; mm-embed < fifo > log & pid=$!; exec 9> fifo; echo up.png >&9
     wait_for "[ -s log ]"; kids=$(cat /proc/[0-9]*/stat 2> err | awk -v p=$pid "\$4 == p { print \$1 }"); [ -n "$kids" ]; kill -9 $pid; exec 9>&-
     for i in $(seq 600); do left=; for k in $kids; do [ ! -e /proc/$k/exe ] || ! readlink /proc/$k/exe > exe || left=$k; done; [ -n "$left" ] || break; sleep 0.1; done; [ -z "$left" ]'
 test_ok 'usage' 'expect_code 2 mm-embed --template x up.png 2> err; expect_code 2 mm-embed --append a -o b up.png 2> err; expect_code 2 mm-embed --alpha pink up.png 2> err; expect_code 2 mm-embed --frames 0 up.png 2> err; expect_code 2 mm-media --nonsense 2> err; expect_code 1 mm-media words.png > out 2> err; expect_code 4 mm-embed up.png > /dev/full 2> err'
