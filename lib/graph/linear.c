@@ -32,6 +32,25 @@ static int forward(const mm_graph *g, float *y, mm_tensor x, const mm_linear *co
     return r;
 }
 
+/* y = act(z) + residual */
+static void activate(const mm_graph *g, float *y, const float *z, size_t total, mmk_act act, const float *res)
+{
+    size_t chunk = 4096, chunks = (total + chunk - 1) / chunk; /* is in the first cache for all three */
+#pragma omp parallel for num_threads(mm_threads_for(g, (double)total * 4)) schedule(static)
+    for (size_t c = 0; c < chunks; c++) {
+        size_t at = c * chunk, m = total - at < chunk ? total - at : chunk;
+        memcpy(y + at, z + at, m * sizeof *y);
+        g->kern->act(y + at, m, act);
+        if (res) g->kern->axpy(y + at, 1, res + at, m);
+    }
+}
+
+static void again(mm_graph *g, mm_node *node)
+{
+    linear_node *t = (linear_node *)node;
+    activate(g, node->out.p, t->z, node->out.rows * node->out.cols, t->act, t->res.p);
+}
+
 static void backward(mm_graph *g, mm_node *node)
 {
     linear_node *t = (linear_node *)node;
@@ -87,16 +106,7 @@ mm_tensor mm_op_linear_runs(mm_graph *g, mm_tensor x, const mm_linear *const *l,
         g->failed = 1;
         return none;
     }
-    if (kept) {
-        size_t total = x.rows * n, chunk = 16384, chunks = (total + chunk - 1) / chunk;
-#pragma omp parallel for num_threads(mm_threads_for(g, (double)total * 4)) schedule(static)
-        for (size_t c = 0; c < chunks; c++) {
-            size_t at = c * chunk, m = total - at < chunk ? total - at : chunk;
-            memcpy(y.p + at, z.p + at, m * sizeof *y.p);
-            g->kern->act(y.p + at, m, act);
-            if (residual) g->kern->axpy(y.p + at, 1, residual->p + at, m);
-        }
-    }
+    if (kept) activate(g, y.p, z.p, x.rows * n, act, residual ? residual->p : NULL);
     if (!record) return y;
     linear_node *t = mm_tape_add(g, &y, sizeof *t, backward);
     const mm_linear **own = mm_tape_alloc(g, runs->n, sizeof *own);
@@ -107,6 +117,7 @@ mm_tensor mm_op_linear_runs(mm_graph *g, mm_tensor x, const mm_linear *const *l,
     t->x = x;
     t->res = residual ? *residual : none;
     t->z = kept ? z.p : NULL;
+    if (kept) t->n.again = again;
     t->act = act;
     t->l = own;
     t->runs = (mm_ragged){ off, runs->n };

@@ -17,6 +17,24 @@ typedef struct {
     float eps;
 } norm_node;
 
+static void norm(const mm_graph *g, float *y, mm_tensor x, const mm_norm *const *w, const mm_ragged *runs, float eps)
+{
+    for (size_t i = 0; i < runs->n; i++) {
+        size_t from = runs->off[i], rows = runs->off[i + 1] - from, n = (rows + PIECE - 1) / PIECE;
+#pragma omp parallel for num_threads(mm_threads_for(g, (double)(rows * x.cols) * 4)) schedule(static)
+        for (size_t p = 0; p < n; p++) {
+            size_t at = from + p * PIECE, m = from + rows - at < PIECE ? from + rows - at : PIECE;
+            g->kern->layer_norm(y + at * x.cols, x.p + at * x.cols, NULL, w[i]->gain, w[i]->bias, m, x.cols, eps);
+        }
+    }
+}
+
+static void norm_again(mm_graph *g, mm_node *node)
+{
+    norm_node *t = (norm_node *)node;
+    norm(g, node->out.p, t->x, t->w, &t->runs, t->eps);
+}
+
 static void norm_back(mm_graph *g, mm_node *node)
 {
     norm_node *t = (norm_node *)node;
@@ -49,16 +67,10 @@ mm_tensor mm_op_norm_runs(mm_graph *g, mm_tensor x, const mm_norm *const *w, con
     if (!x.p) return none;
     mm_tensor y = mm_op_result(g, into, x.rows, x.cols);
     int wants = x.var != NULL;
-    for (size_t i = 0; y.p && i < runs->n; i++) {
-        size_t from = runs->off[i], rows = runs->off[i + 1] - from, n = (rows + PIECE - 1) / PIECE;
-        wants |= mm_param_wants(w[i]->pgain) || mm_param_wants(w[i]->pbias);
-#pragma omp parallel for num_threads(mm_threads_for(g, (double)(rows * x.cols) * 4)) schedule(static)
-        for (size_t p = 0; p < n; p++) {
-            size_t at = from + p * PIECE, m = from + rows - at < PIECE ? from + rows - at : PIECE;
-            g->kern->layer_norm(y.p + at * x.cols, x.p + at * x.cols, NULL, w[i]->gain, w[i]->bias, m, x.cols, eps);
-        }
-    }
-    if (!y.p || !MM_WANTS(g, wants)) return y;
+    if (!y.p) return none;
+    norm(g, y.p, x, w, runs, eps);
+    for (size_t i = 0; i < runs->n; i++) wants |= mm_param_wants(w[i]->pgain) || mm_param_wants(w[i]->pbias);
+    if (!MM_WANTS(g, wants)) return y;
     norm_node *t = mm_tape_add(g, &y, sizeof *t, norm_back);
     const mm_norm **own = mm_tape_alloc(g, runs->n, sizeof *own);
     size_t *off = mm_tape_alloc(g, runs->n + 1, sizeof *off);
@@ -69,6 +81,7 @@ mm_tensor mm_op_norm_runs(mm_graph *g, mm_tensor x, const mm_norm *const *w, con
     t->w = own;
     t->runs = (mm_ragged){ off, runs->n };
     t->eps = eps;
+    t->n.again = norm_again;
     return y;
 }
 
@@ -86,6 +99,22 @@ typedef struct {
     mm_param *const *gamma;
     mm_ragged runs;
 } scaled_node;
+
+static void scaled(const mm_graph *g, float *z, mm_tensor x, mm_tensor y, mm_param *const *gamma, const mm_ragged *runs)
+{
+    for (size_t i = 0; i < runs->n; i++) {
+        const float *w = gamma[i]->w;
+#pragma omp parallel for num_threads(mm_threads_for(g, (double)((runs->off[i + 1] - runs->off[i]) * x.cols))) schedule(static)
+        for (size_t r = runs->off[i]; r < runs->off[i + 1]; r++)
+            for (size_t c = 0; c < x.cols; c++) z[r * x.cols + c] = x.p[r * x.cols + c] + w[c] * y.p[r * x.cols + c];
+    }
+}
+
+static void scaled_again(mm_graph *g, mm_node *node)
+{
+    scaled_node *t = (scaled_node *)node;
+    scaled(g, node->out.p, t->x, t->y, t->gamma, &t->runs);
+}
 
 static void scaled_back(mm_graph *g, mm_node *node)
 {
@@ -121,13 +150,8 @@ mm_tensor mm_op_add_scaled_runs(mm_graph *g, mm_tensor x, mm_tensor y, mm_param 
     mm_tensor z = mm_op_result(g, into, x.rows, x.cols);
     if (!z.p) return none;
     int wants = x.var || y.var;
-    for (size_t i = 0; i < runs->n; i++) {
-        const float *w = gamma[i]->w;
-        wants |= mm_param_wants(gamma[i]);
-#pragma omp parallel for num_threads(mm_threads_for(g, (double)((runs->off[i + 1] - runs->off[i]) * x.cols))) schedule(static)
-        for (size_t r = runs->off[i]; r < runs->off[i + 1]; r++)
-            for (size_t c = 0; c < x.cols; c++) z.p[r * x.cols + c] = x.p[r * x.cols + c] + w[c] * y.p[r * x.cols + c];
-    }
+    scaled(g, z.p, x, y, gamma, runs);
+    for (size_t i = 0; i < runs->n; i++) wants |= mm_param_wants(gamma[i]);
     if (!MM_WANTS(g, wants)) return z;
     scaled_node *t = mm_tape_add(g, &z, sizeof *t, scaled_back);
     mm_param **own = mm_tape_alloc(g, runs->n, sizeof *own);
@@ -139,6 +163,7 @@ mm_tensor mm_op_add_scaled_runs(mm_graph *g, mm_tensor x, mm_tensor y, mm_param 
     t->y = y;
     t->gamma = own;
     t->runs = (mm_ragged){ off, runs->n };
+    t->n.again = scaled_again;
     return z;
 }
 

@@ -23,7 +23,7 @@ mm_tensor mm_op_param(mm_graph *g, mm_param *p)
     if (!MM_WANTS(g, p->grad)) return x;
     mm_var *v = mm_tape_alloc(g, 1, sizeof *v);
     if (!v) return none;
-    *v = (mm_var){ p->grad, p->rows * p->cols, 1, 0 };
+    *v = (mm_var){ .d = p->grad, .n = p->rows * p->cols, .kept = 1 };
     x.var = v;
     return x;
 }
@@ -85,6 +85,7 @@ mm_tensor mm_op_lookup(mm_graph *g, mm_param *table, const int32_t *ids, size_t 
 mm_tensor mm_op_add_rows(mm_graph *g, mm_tensor x, const float *table, const int32_t *idx)
 {
     (void)g;
+    if (x.var) x.var->changed = 1;
     for (size_t i = 0; x.p && i < x.rows; i++) {
         float *row = x.p + i * x.cols;
         const float *t = table + (size_t)idx[i] * x.cols;

@@ -9,11 +9,13 @@ struct mm_var {
     size_t n;
     int kept; /* d is not the pool's: a parameter's grad */
     int makers; /* operations that gave it its value and have not been gone back through */
+    int changed; /* in place, after it was made */
 };
 
 /* One recorded operation; an operation's own struct begins with it. */
 typedef struct mm_node {
     void (*back)(mm_graph *g, struct mm_node *n); /* out's gradient is there; adds to those of the inputs */
+    void (*again)(mm_graph *g, struct mm_node *n); /* computes out once more, from the inputs: a segment need not keep it; or NULL */
     struct mm_node *prev;
     mm_tensor out;
     struct mm_segment *segment; /* it is in, or NULL */
