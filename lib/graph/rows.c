@@ -133,7 +133,7 @@ mm_tensor mm_op_rows(mm_graph *g, mm_tensor x, const size_t *idx, size_t n)
     rows_node *t = mm_tape_add(g, &y, sizeof *t, rows_back);
     size_t *own = mm_tape_alloc(g, n, sizeof *own);
     if (!t || !own) return none;
-    memcpy(own, idx, n * sizeof *own);
+    if (n) memcpy(own, idx, n * sizeof *own);
     t->x = x;
     t->idx = own;
     return y;
