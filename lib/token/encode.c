@@ -51,7 +51,8 @@ static int words(const mm_tok *t, const view *v, size_t from, size_t to, mm_tok_
     int e = tok_split(t, v, from, to, o->scratch, &text, &x);
     for (size_t i = 0; !e && i < x->n; i++) {
         extent w = x->p[i];
-        if (t->model == MODEL_WORDPIECE) e = tok_wordpiece(t, &text, w.from, w.to, o);
+        if (o->scratch->word) e = o->scratch->word(o->scratch->arg, text.s + w.from, w.to - w.from);
+        else if (t->model == MODEL_WORDPIECE) e = tok_wordpiece(t, &text, w.from, w.to, o);
         else if (t->model == MODEL_BPE) e = tok_bpe(t, &text, w.from, w.to, o);
         else e = tok_unigram(t, &text, w.from, w.to, o);
     }
@@ -77,7 +78,7 @@ static int piece(const mm_tok *t, const char *s, size_t from, size_t to, int spa
     return e ? e : words(t, &v, c.start, v.len, o);
 }
 
-int mm_tok_encode(const mm_tok *t, const char *s, size_t len, int flags, mm_tok_out *o, mm_err *err)
+static int encode(const mm_tok *t, const char *s, size_t len, int flags, mm_tok_word_fn *fn, void *arg, mm_tok_out *o, mm_err *err)
 {
     size_t ok = mm_utf8_valid(s, len), left, x, y;
     int spans = flags & MM_TOK_SPANS || t->first_only, e = 0;
@@ -88,6 +89,8 @@ int mm_tok_encode(const mm_tok *t, const char *s, size_t len, int flags, mm_tok_
     if (ok < len) return mm_fail(err, MM_EDATA, "text is not valid UTF-8 at byte %zu", ok + 1);
     if (len > INT32_MAX) return mm_fail(err, MM_EDATA, "a text of %zu bytes is too long", len);
     if (!tok_scratch(o)) return mm_fail(err, MM_ENOMEM, "out of memory");
+    o->scratch->word = fn;
+    o->scratch->arg = arg;
     for (size_t i = 0; i < t->n_before && flags & MM_TOK_SPECIAL && !e; i++)
         e = tok_emit(o, t->before[i], &raw, 0, 0);
     while (!e && (a = next_added(t, s, len, 0, &c, &left, &x, &y))) {
@@ -97,5 +100,15 @@ int mm_tok_encode(const mm_tok *t, const char *s, size_t len, int flags, mm_tok_
     }
     if (!e && c.start < len) e = piece(t, s, c.start, len, spans, o);
     for (size_t i = 0; i < t->n_after && flags & MM_TOK_SPECIAL && !e; i++) e = tok_emit(o, t->after[i], &raw, 0, 0);
-    return e ? mm_fail(err, MM_ENOMEM, "out of memory") : 0;
+    return e == MM_ENOMEM ? mm_fail(err, MM_ENOMEM, "out of memory") : e;
+}
+
+int mm_tok_encode(const mm_tok *t, const char *s, size_t len, int flags, mm_tok_out *o, mm_err *err)
+{
+    return encode(t, s, len, flags, NULL, NULL, o, err);
+}
+
+int mm_tok_words(const mm_tok *t, const char *s, size_t len, mm_tok_word_fn *fn, void *arg, mm_tok_out *o, mm_err *err)
+{
+    return encode(t, s, len, 0, fn, arg, o, err);
 }

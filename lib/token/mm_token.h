@@ -62,6 +62,12 @@ MM_API void mm_tok_out_clear(mm_tok_out *out);
  * longer than 2^31 bytes. */
 MM_API MM_MUST_CHECK int mm_tok_encode(const mm_tok *tok, const char *text, size_t len, int flags, mm_tok_out *out, mm_err *err);
 
+/* The words that the model is asked for, one after the other: the text as normaliser and pre-tokenizer leave it, without what added
+ * tokens take. What fn returns, if it is not 0, ends the call and is its value (negative). Else as mm_tok_encode(); out->ids are of no use then. */
+typedef int mm_tok_word_fn(void *arg, const char *word, size_t len);
+MM_API MM_MUST_CHECK int mm_tok_words(const mm_tok *tok, const char *text, size_t len, mm_tok_word_fn *fn, void *arg, mm_tok_out *out,
+                                      mm_err *err);
+
 /* Ids that the template puts before and after a text. Borrowed. */
 MM_API const int32_t *mm_tok_prefix(const mm_tok *tok, size_t *n);
 MM_API const int32_t *mm_tok_suffix(const mm_tok *tok, size_t *n);

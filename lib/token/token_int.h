@@ -43,6 +43,8 @@ struct mm_tok_scratch {
     extents x[2];  /* words */
     void *work;    /* of bpe.c or unigram.c */
     size_t work_cap;
+    mm_tok_word_fn *word; /* words go here instead of to the model; NULL: to the model */
+    void *arg;
 };
 struct mm_tok_scratch *tok_scratch(mm_tok_out *o); /* made at its first use; NULL: no memory */
 void *tok_work(struct mm_tok_scratch *w, size_t n, size_t size); /* NULL: no memory; content is lost */
