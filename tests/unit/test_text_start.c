@@ -43,7 +43,8 @@ static const char *tokens_of(const mm_buf *json, const char *s)
     check(mm_tok_from_json(&tok, json->p, json->len, &err));
     check(mm_tok_encode(tok, s, strlen(s), MM_TOK_SPECIAL, &o, &err));
     out[0] = 0;
-    for (size_t i = 0; i < o.n && n < sizeof out; i++) n += (size_t)snprintf(out + n, sizeof out - n, "%s%s", i ? "|" : "", mm_tok_text(tok, o.ids[i]));
+    for (size_t i = 0; i < o.n && n < sizeof out; i++)
+        n += (size_t)snprintf(out + n, sizeof out - n, "%s%s", i ? "|" : "", mm_tok_text(tok, o.ids[i]));
     mm_tok_out_clear(&o);
     mm_tok_free(&tok);
     return out;
