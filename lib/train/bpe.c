@@ -133,7 +133,8 @@ static size_t pair_slot(const trainer *t, int32_t a, int32_t b)
 {
     uint64_t h = ((uint64_t)(uint32_t)a << 32 | (uint32_t)b) * 0x9E3779B97F4A7C15u;
     size_t i = (size_t)(h >> 20) & (t->pair_slots - 1);
-    while (t->pair_slot[i] && (t->pairs[t->pair_slot[i] - 1].a != a || t->pairs[t->pair_slot[i] - 1].b != b)) i = (i + 1) & (t->pair_slots - 1);
+    while (t->pair_slot[i] && (t->pairs[t->pair_slot[i] - 1].a != a || t->pairs[t->pair_slot[i] - 1].b != b))
+        i = (i + 1) & (t->pair_slots - 1);
     return i;
 }
 
@@ -383,7 +384,8 @@ static int write_json(const trainer *t, mm_buf *out)
     mm_buf_adds(out, norm_of[t->o->words]);
     mm_buf_adds(out, "]},\n\"pre_tokenizer\":{\"type\":\"Sequence\",\"pretokenizers\":[");
     mm_buf_adds(out, pre_of[t->o->words]);
-    mm_buf_adds(out, "]},\n\"post_processor\":null,\n\"decoder\":{\"type\":\"ByteLevel\",\"add_prefix_space\":true,\"trim_offsets\":true,\"use_regex\":true},\n"
+    mm_buf_adds(out, "]},\n\"post_processor\":null,\n\"decoder\":{\"type\":\"ByteLevel\","
+                     "\"add_prefix_space\":true,\"trim_offsets\":true,\"use_regex\":true},\n"
                      "\"model\":{\"type\":\"BPE\",\"dropout\":null,\"unk_token\":null,\"continuing_subword_prefix\":null,"
                      "\"end_of_word_suffix\":null,\"fuse_unk\":false,\"byte_fallback\":false,\"ignore_merges\":false,\n\"vocab\":{");
     for (size_t i = 0; i < n_special; i++) {

@@ -51,8 +51,8 @@ typedef struct mm_table_opts {
  * (lambda, weights), or what progress returned. Memory: 4 vocab x 64 floats a thread, and 4 bytes a token. */
 MM_API MM_MUST_CHECK int mm_table_solve(float *table, const mm_table_in *in, const mm_table_opts *opts, mm_err *err);
 
-/* out [n, d] = the bags' directions: sums of the table's rows of each text, scaled to length 1 over the first `dim` columns; what lies behind is
- * not written. out rows are `dim` floats apart. A text without tokens has zeros. ids must be below vocab. */
+/* out [n, dim] = the bags' directions: sums of the first `dim` columns of the rows of each text's tokens, scaled to length 1. A text without
+ * tokens has zeros. ids must be below vocab, dim at most d. */
 MM_API void mm_table_bags(const float *table, size_t d, const int32_t *ids, const size_t *off, size_t n, size_t dim, float *out);
 
 #ifdef __cplusplus

@@ -57,13 +57,13 @@ typedef struct mm_pca {
 MM_API MM_MUST_CHECK int mm_pca_fit(mm_pca *p, const float *x, size_t n, size_t dim, int threads, mm_err *err);
 /* mean = the mean of the rotated rows x [n, dim], scaled to length 1 each; n 0: none is taken off. */
 MM_API MM_MUST_CHECK int mm_pca_center(mm_pca *p, const float *x, size_t n, mm_err *err);
-/* Rows x [n, dim] -> y [n, out], out <= dim: rotated, to length 1, mean taken off, to length 1 again, and then cut. A row of zeros stays one.
- * y may be x. */
+/* Rows x [n, dim] -> y [n, out], out <= dim: rotated, to length 1, mean taken off, to length 1 again, and then cut. A row of zeros
+ * stays one. y may be x. */
 MM_API MM_MUST_CHECK int mm_pca_apply(const mm_pca *p, const float *x, size_t n, float *y, size_t out, mm_err *err);
 MM_API void mm_pca_clear(mm_pca *p);
 
-/* Eigenvalues w [n] in rising order and eigenvectors as rows v [n, n] of the symmetric a [n, n] (its lower triangle is read; it is destroyed).
- * By Householder's tridiagonal form and implicit QL. MM_EDATA: no convergence, or a is not finite. v may be a. */
+/* Eigenvalues w [n] in rising order and eigenvectors as rows v [n, n] of the symmetric a [n, n] (its lower triangle is read; it is
+ * destroyed). By Householder's tridiagonal form and implicit QL. MM_EDATA: no convergence, or a is not finite. v may be a. */
 MM_API MM_MUST_CHECK int mm_eigen_symmetric(double *a, size_t n, double *w, double *v, mm_err *err);
 
 #ifdef __cplusplus

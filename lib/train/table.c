@@ -192,11 +192,13 @@ static int check(const mm_table_in *in, const mm_table_opts *o, mm_err *err)
     if (!in->vocab || !in->d) return mm_fail(err, MM_ESHAPE, "a table of %zu rows and %zu columns", in->vocab, in->d);
     for (size_t t = 0; t < in->n; t++) {
         size_t y = in->which ? in->which[t] : t;
-        if (y >= in->targets || in->off[t + 1] < in->off[t]) return mm_fail(err, MM_ESHAPE, "text %zu has target %zu of %zu", t, y, in->targets);
+        if (y >= in->targets || in->off[t + 1] < in->off[t])
+            return mm_fail(err, MM_ESHAPE, "text %zu has target %zu of %zu", t, y, in->targets);
         if (in->weight && !(in->weight[t] >= 0 && isfinite(in->weight[t]))) return mm_fail(err, MM_EARG, "text %zu has no weight", t);
     }
     for (size_t i = in->n ? in->off[0] : 0; in->n && i < in->off[in->n]; i++)
-        if (in->ids[i] < 0 || (size_t)in->ids[i] >= in->vocab) return mm_fail(err, MM_ESHAPE, "token %d of a table of %zu rows", in->ids[i], in->vocab);
+        if (in->ids[i] < 0 || (size_t)in->ids[i] >= in->vocab)
+            return mm_fail(err, MM_ESHAPE, "token %d of a table of %zu rows", in->ids[i], in->vocab);
     return 0;
 }
 

@@ -167,7 +167,8 @@ static int solve(work *w, mm_text_start *s, mm_err *err)
     return r ? r : measure(w, s, err);
 }
 
-int mm_text_start_make(mm_text_start *out, mm_teacher *teacher, const mm_text_pair *pairs, size_t n, const mm_text_start_opts *opts, mm_err *err)
+int mm_text_start_make(mm_text_start *out, mm_teacher *teacher, const mm_text_pair *pairs, size_t n,
+                       const mm_text_start_opts *opts, mm_err *err)
 {
     work w = { .pairs = pairs, .n = n, .o = opts };
     memset(out, 0, sizeof *out);

@@ -1,6 +1,6 @@
 /* text_start [OPTION=VALUE]... TEACHER CACHE OUT < pairs: the closed-form text start from JSON lines
- * {"text":..,"en":..,"weight":1,"kind":"name"|"sentence"|"word"} (en: as text; weight: 1; kind: sentence): writes OUT.json (a tokenizer) and
- * OUT.safetensors: table [vocab, dim], rotation [dim, dim] (rows are axes), mean and var [dim]. One JSON line of figures on stdout.
+ * {"text":..,"en":..,"weight":1,"kind":"name"|"sentence"|"word"} (en: as text; weight: 1; kind: sentence): writes OUT.json (a tokenizer)
+ * and OUT.safetensors: table [vocab, dim], rotation [dim, dim] (rows are axes), mean and var [dim]. One JSON line of figures on stdout.
  * Options: vocab words (0 gpt2, 1 o200k, 2 bert) dim lambda iterations threads mean precondition longest window; tokenizer=FILE */
 #include <stdio.h>
 #include <stdlib.h>
@@ -45,13 +45,13 @@ static void take(const char *line, size_t len)
     json_t *j = mm_json_load(line, len, "a pair", &err), *en = json_object_get(j, "en"), *w = json_object_get(j, "weight");
     const json_t *text = json_object_get(j, "text");
     const char *kind = json_string_value(json_object_get(j, "kind"));
+    mm_text_kind k = !kind ? MM_TEXT_SENTENCE : !strcmp(kind, "name") ? MM_TEXT_NAME : !strcmp(kind, "word") ? MM_TEXT_WORD : MM_TEXT_SENTENCE;
     if (!en) en = json_object_get(j, "text");
     if (!json_is_string(text) || !json_is_string(en)) check(err.code ? err.code : mm_fail(&err, MM_EDATA, "line %zu has no text", n + 1));
     if (n == cap && !(pairs = mm_realloc(pairs, cap = 2 * cap + 4096, sizeof *pairs))) exit(4);
     pairs[n++] = (mm_text_pair){ mm_arena_strndup(&arena, json_string_value(text), json_string_length(text)), json_string_length(text),
                                  mm_arena_strndup(&arena, json_string_value(en), json_string_length(en)), json_string_length(en),
-                                 w ? (float)json_number_value(w) : 1,
-                                 kind && !strcmp(kind, "name") ? MM_TEXT_NAME : kind && !strcmp(kind, "word") ? MM_TEXT_WORD : MM_TEXT_SENTENCE };
+                                 w ? (float)json_number_value(w) : 1, k };
     json_decref(j);
 }
 
@@ -129,8 +129,8 @@ int main(int argc, char **argv)
     check(mm_teacher_open(&t, m, argv[a + 1], &err));
     check(mm_text_start_make(&s, t, pairs, n, &o, &err));
     save(&s, argv[a + 2]);
-    printf("{\"pairs\":%zu,\"targets\":%zu,\"tokens\":%zu,\"vocab\":%zu,\"dim\":%zu,\"residual\":%.3g,\"cosine\":%.4f,\"seconds\":%.1f}\n", s.texts,
-           s.targets, s.tokens, s.vocab, s.dim, s.residual, s.cosine, now() - started);
+    printf("{\"pairs\":%zu,\"targets\":%zu,\"tokens\":%zu,\"vocab\":%zu,\"dim\":%zu,\"residual\":%.3g,\"cosine\":%.4f,\"seconds\":%.1f}\n",
+           s.texts, s.targets, s.tokens, s.vocab, s.dim, s.residual, s.cosine, now() - started);
     mm_text_start_clear(&s);
     mm_teacher_close(&t);
     mm_model_close(&m);

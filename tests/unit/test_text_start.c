@@ -1,5 +1,5 @@
-/* The text start: a learned tokenizer against its definition, the token table against a dense solve, eigenvectors against what they are, the
- * teacher's cache against kills and torn ends, all together on a tiny teacher. */
+/* The text start: a learned tokenizer against its definition, the token table against a dense solve, eigenvectors against what they are,
+ * the teacher's cache against kills and torn ends, all together on a tiny teacher. */
 #include <math.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -56,7 +56,8 @@ static void tokenizer(void)
     mm_bpe_text x[] = { text("low low low low low", 1), text("lower lower", 1), text("Newest", 6), text("widest widest widest", 1) };
     mm_buf b = learn(x, 4, 8 + 256 + 12, MM_BPE_BERT), c;
     is_str(tokens_of(&b, "lowest"), "Ġlow|est", "pairs are learned by how often they are seen");
-    is_str(tokens_of(&b, "NEWEST (newest) ﬁ"), "Ġnewest|Ġ|(|Ġnewest|Ġ|)|Ġ|f|i", "case and compatibility forms go; a word is the same beside punctuation");
+    is_str(tokens_of(&b, "NEWEST (newest) ﬁ"), "Ġnewest|Ġ|(|Ġnewest|Ġ|)|Ġ|f|i",
+           "case and compatibility forms go; a word is the same beside punctuation");
     c = learn(x, 4, 8 + 256 + 12, MM_BPE_GPT2);
     is_str(tokens_of(&c, "  the\n lowest's"), "Ġ|t|h|e|Ġlow|est|'|s", "GPT-2's words: white space is one blank, and one stands in front");
     mm_buf_clear(&c);
@@ -313,7 +314,8 @@ static void space(void)
         mean += s * s / N / N;
         len += (double)(y[E + k] * y[E + k]);
     }
-    ok(cut && fabs(len - 1) < 1e-6 && y[0] == 0 && mean < .01, "applied: length 1, about the centre (%.3f), a cut is the beginning", sqrt(mean));
+    ok(cut && fabs(len - 1) < 1e-6 && y[0] == 0 && mean < .01, "applied: length 1, about the centre (%.3f), a cut is the beginning",
+       sqrt(mean));
     mm_pca_clear(&p);
 }
 
@@ -372,7 +374,8 @@ static void teacher(mm_model *m)
     fclose(f);
     ok(mm_teacher_open(&t, m, cache, &err) == MM_EMODEL && !t, "another model's cache is refused: %s", err.msg);
     puts_to(top, "cache", "something that is no cache, and that nobody wants to lose");
-    ok(mm_teacher_open(&t, m, cache, &err) == MM_EDATA && file_size(cache) == 57, "... and another kind of file, left as it is: %s", err.msg);
+    ok(mm_teacher_open(&t, m, cache, &err) == MM_EDATA && file_size(cache) == 57, "... and another kind of file, left as it is: %s",
+       err.msg);
     check(mm_teacher_open(&t, m, NULL, &err));
     x[1] = (mm_text_in){ "\xff", 1 };
     ok(mm_teacher_embed(t, x, 5, want, NULL, NULL, &err) == MM_EDATA, "a text that is not UTF-8: %s", err.msg);
@@ -403,7 +406,8 @@ static void start(mm_model *m)
     o.table.lambda = .01f;
     check(mm_teacher_open(&t, m, NULL, &err));
     check(mm_text_start_make(&s, t, p, 10, &o, &err));
-    ok(s.targets == 5 && s.texts == 10 && s.dim == 8 && s.vocab <= 400, "a start: %zu tokens of vocabulary, %zu of texts", s.vocab, s.tokens);
+    ok(s.targets == 5 && s.texts == 10 && s.dim == 8 && s.vocab <= 400, "a start: %zu tokens of vocabulary, %zu of texts", s.vocab,
+       s.tokens);
     ok(s.cosine > .95, "its bags are the teacher's vectors where there are tokens enough: cosine %.3f", s.cosine);
     o.threads = 1;
     check(mm_text_start_make(&r, t, p, 10, &o, &err));
