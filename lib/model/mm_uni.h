@@ -1,0 +1,125 @@
+/* mm_uni.h - the unified model: one trunk for text, pictures, sound and video, whose parts each modality shares or has of its own.
+ *
+ *   input -> stem of its modality -> (W_m x) * a_m + E s_m -> shared blocks with gates -> attention pooling -> projection -> unit vector
+ *
+ * Stems. Text: a table of tokens. Pictures: squares of 4 x 4 pixels through a linear layer, then twice four of them merged into one, so
+ * that a token sees 16 x 16 pixels; video: the same over pairs of frames. Sound: pairs of log-mel frames merged twice: 8 frames a token.
+ * Entry (adaptive embedding): s_m is the modality's learned identifier, a_m = sigmoid(A s_m) its gate over the trunk's channels, open on
+ * the first d_m of them to begin with; x is normed first, text is not (the length of a token's row is its importance).
+ * Blocks: pre-norm, rotary positions, GELU; x += gamma_m * part(norm(x)) with a gamma of each modality. Which of {norm, attention,
+ * feed-forward} of which layer a modality has of its own is the plan, a bit per layer.
+ * Positions: channels alternate between time, y and x. Time in units of 80 ms; a picture spans 0..6 at any resolution; a token of text is
+ * one step on all three.
+ * Pooling: softmax(x q_m) of each head's channels; q_m is zero to begin with, which is the mean.
+ * Dynamic attention allocation: where a record has several modalities, a small net gives each a weight g from its pooled entry, its
+ * identifier and the measured quality of the input; every head adds lambda log g of a key's modality to its logits, and the record's
+ * vector is the g-weighted sum of its modalities' vectors, scaled to length 1.
+ *
+ * The same code trains (mm_graph with a tape, parameters in float32) and embeds (packed weights). */
+#ifndef MM_UNI_H
+#define MM_UNI_H
+
+#include <jansson.h>
+#include "graph/mm_tape.h"
+#include "model/mm_model.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+enum { MM_UNI_NORM, MM_UNI_ATTENTION, MM_UNI_FFN, MM_UNI_PARTS };
+enum { MM_UNI_QUALITY = 4 }; /* numbers that measure an input, each about 0..1; 1 is good */
+
+typedef struct mm_uni_config {
+    int64_t layers, width, heads, ff_width, out, ident, vocab, window;
+    int64_t alloc;  /* hidden units of the allocation net */
+    struct {
+        int64_t width;    /* d_m; 0: the model does not take this modality */
+        int64_t merge[2]; /* widths inside the stem */
+        int64_t size;     /* pictures and video: pixels a side at inference, a multiple of 16 */
+        int64_t frames;   /* video: frames of a clip; sound: the most log-mel frames (10 ms) */
+    } mod[MM_MODALITIES];
+    uint64_t own[MM_UNI_PARTS][MM_MODALITIES]; /* bit l: layer l's part is this modality's own */
+    int lm, flow;   /* heads: next token; pictures by rectified flow */
+    float eps;
+} mm_uni_config;
+
+/* "tiny", "small", "base". 0, or MM_EARG. */
+MM_API MM_MUST_CHECK int mm_uni_config_named(mm_uni_config *c, const char *name, mm_err *err);
+/* The plan as text: "text.attn=0-1 text.ffn=0,1 image.ffn=0 *.norm=all"; replaces c->own. MM_EARG names the word. */
+MM_API MM_MUST_CHECK int mm_uni_plan(mm_uni_config *c, const char *plan, mm_err *err);
+/* To and from the JSON that a model file carries. Every number is checked. */
+MM_API json_t *mm_uni_config_json(const mm_uni_config *c);
+MM_API MM_MUST_CHECK int mm_uni_config_parse(mm_uni_config *c, const json_t *j, mm_err *err);
+
+typedef struct mm_uni mm_uni;
+
+/* A named weight. */
+typedef struct mm_uni_slot {
+    char name[56];
+    mm_param p;             /* w NULL until bound; inference: matrices stay NULL, they are packed */
+    unsigned mods;          /* bit m: modality m uses it */
+    int matrix;             /* has two dimensions */
+    int decay;              /* weight decay makes sense */
+    const mmk_mat *packed;
+} mm_uni_slot;
+
+/* All slots, without memory for weights. */
+MM_API MM_MUST_CHECK int mm_uni_new(mm_uni **out, const mm_uni_config *c, mm_err *err);
+MM_API void mm_uni_free(mm_uni **u);
+MM_API const mm_uni_config *mm_uni_get_config(const mm_uni *u);
+MM_API size_t mm_uni_count(const mm_uni *u);
+MM_API mm_uni_slot *mm_uni_slot_at(mm_uni *u, size_t i);
+MM_API mm_uni_slot *mm_uni_slot_find(mm_uni *u, const char *name);
+/* After slots got their w (and grad) or packed: the layers point to them. */
+MM_API void mm_uni_bind(mm_uni *u);
+/* Starting values of all weights (bound), the same for a seed on every machine. The token table is small random numbers. */
+MM_API void mm_uni_init(mm_uni *u, uint64_t seed);
+/* The configuration in a model file. */
+MM_API MM_MUST_CHECK int mm_uni_config_read(mm_uni_config *c, mm_store *st, mm_err *err);
+/* Weights from a model file of this configuration, to train on: float32, into the slots' w where they have one, else into memory of u. */
+MM_API MM_MUST_CHECK int mm_uni_read(mm_uni *u, mm_store *st, mm_err *err);
+/* The same to embed with: matrices packed; the token table stays in the file, which must outlive u. */
+MM_API MM_MUST_CHECK int mm_uni_load(mm_uni *u, mm_store *st, mm_err *err);
+/* A model file: w of the slots (or `from[i]` instead, e.g. averaged weights), matrices as `type` (MM_F32, MM_F16, MM_Q8_0), tokenizer.json,
+ * and further keys from `extra`, an object of strings. */
+MM_API MM_MUST_CHECK int mm_uni_write(mm_uni *u, const char *path, int type, const float *const *from, const char *tokenizer, size_t len,
+                                      const json_t *extra, mm_err *err);
+
+/* Numbers of one modality's encoder, the token table apart, and how many of them another modality uses as well. */
+MM_API void mm_uni_share(const mm_uni *u, mm_modality mod, size_t *total, size_t *shared);
+
+/* n inputs of one modality. */
+typedef struct mm_uni_in {
+    mm_modality mod;
+    size_t n;
+    const int32_t *ids;     /* text: input i is ids[off[i]..off[i+1]) */
+    const size_t *off;
+    const float *const *x;  /* pictures [3, height, width]; video [frames, 3, height, width]; sound [frames, 64] */
+    const size_t *frames;   /* of each sound and clip; a clip's are even; sound is filled up to a token with silence */
+    size_t height, width;
+    const float *const *times; /* of a clip: seconds of each frame; NULL: one every half second */
+    int causal;
+} mm_uni_in;
+
+/* Tokens as the trunk takes them. */
+typedef struct mm_uni_tokens {
+    mm_tensor x;            /* [rows, width] */
+    mm_ragged r;            /* input i is rows off[i].. */
+    float *cos, *sin;       /* [rows, head_dim / 2] */
+    mm_modality mod;
+    int causal;
+} mm_uni_tokens;
+
+MM_API mm_uni_tokens mm_uni_stem(mm_graph *g, const mm_uni *u, const mm_uni_in *in);
+/* Through all blocks, and the modality's last norm. */
+MM_API mm_tensor mm_uni_trunk(mm_graph *g, const mm_uni *u, const mm_uni_tokens *t);
+/* Pooled, projected, length 1: [n, out]. */
+MM_API mm_tensor mm_uni_pool(mm_graph *g, const mm_uni *u, const mm_uni_tokens *t, mm_tensor x);
+/* The three. */
+MM_API mm_tensor mm_uni_embed(mm_graph *g, const mm_uni *u, const mm_uni_in *in);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -1,0 +1,129 @@
+/* The unified model on disk: GGUF, architecture "mm-uni", the configuration as JSON in key "mm-uni.config". */
+#include <stdlib.h>
+#include <string.h>
+#include "model/uni_int.h"
+
+static int expect(const mm_uni_slot *s, const mm_store_tensor *t, mm_err *err)
+{
+    if (!t) return mm_fail(err, MM_EDATA, "tensor '%s' is missing", s->name);
+    int64_t rows = t->ndim == 2 ? t->shape[0] : 1, cols = t->ndim ? t->shape[t->ndim - 1] : 0;
+    if (t->ndim != (s->matrix ? 2 : 1) || rows != (int64_t)s->p.rows || cols != (int64_t)s->p.cols)
+        return mm_fail(err, MM_ESHAPE, "tensor '%s' should be [%zu, %zu]", s->name, s->p.rows, s->p.cols);
+    if (mmk_fmt(t->type) < 0) {
+        const mm_dtype_info *d = mm_dtype_get(t->type);
+        return mm_fail(err, MM_EUNSUP, "tensor '%s' has type %s, which is not supported", s->name, d ? d->name : "?");
+    }
+    return 0;
+}
+
+static int pack(mm_uni *u, mm_uni_slot *s, const mm_store_tensor *t, mm_err *err)
+{
+    const mm_kern *k = mm_kern_get();
+    size_t bytes = mmk_pack_size(k, t->type, s->p.rows, s->p.cols);
+    void *p = mm_realloc(u->packs, u->n_packs + 1, sizeof *u->packs), *mem = NULL;
+    if (p) u->packs = p;
+    if (!p || !bytes || !(mem = mm_aligned(bytes, 1))) return mm_fail(err, MM_ENOMEM, "tensor '%s' cannot be packed", s->name);
+    u->packs[u->n_packs++] = mem;
+    const mmk_rows src = { t->data, s->p.rows };
+    s->packed = mmk_pack(k, mem, t->type, s->p.cols, &src, 1, 1);
+    return 0;
+}
+
+/* pack_too: matrices are packed for inference (the token table stays as it is stored); else everything is float32, into the w that a slot
+ * has or into the arena. */
+static int read_all(mm_uni *u, mm_store *st, int pack_too, mm_err *err)
+{
+    const mm_kern *k = mm_kern_get();
+    int r = 0;
+    for (size_t i = 0; i < u->n && !r; i++) {
+        mm_uni_slot *s = &u->slots[i];
+        const mm_store_tensor *t = mm_store_find(st, s->name);
+        if ((r = expect(s, t, err))) break;
+        if (pack_too && &s->p == u->tokens) {
+            u->stored = t->data;
+            u->stored_type = t->type;
+            continue;
+        }
+        if (pack_too && s->matrix) {
+            r = pack(u, s, t, err);
+            continue;
+        }
+        if (!s->p.w) s->p.w = mm_arena_alloc(&u->arena, s->p.rows * s->p.cols, sizeof *s->p.w);
+        if (!s->p.w) return mm_fail(err, MM_ENOMEM, "out of memory");
+        for (size_t row = 0; row < s->p.rows; row++)
+            mmk_row_to_f32(k, s->p.w + row * s->p.cols, (const char *)t->data + row * (t->bytes / s->p.rows), t->type, s->p.cols);
+    }
+    if (!r) mm_uni_walk(u);
+    return r;
+}
+
+int mm_uni_read(mm_uni *u, mm_store *st, mm_err *err) { return read_all(u, st, 0, err); }
+int mm_uni_load(mm_uni *u, mm_store *st, mm_err *err) { return read_all(u, st, 1, err); }
+
+int mm_uni_config_read(mm_uni_config *c, mm_store *st, mm_err *err)
+{
+    const char *text;
+    int r = mm_store_kv_str(st, "mm-uni.config", "", &text, err);
+    if (r) return r;
+    json_t *j = mm_json_load(text, strlen(text), "mm-uni.config", err);
+    if (!j) return MM_EDATA;
+    r = mm_uni_config_parse(c, j, err);
+    json_decref(j);
+    return r;
+}
+
+/* Vectors and small tables stay float32: they cost nothing and are what rounding would hurt most. */
+static int type_of(const mm_uni_slot *s, int type)
+{
+    return !s->matrix || (type == MM_Q8_0 && s->p.cols % 32) || s->p.rows < 4 ? MM_F32 : type;
+}
+
+static int write_tensor(mm_gguf_writer *w, const mm_uni_slot *s, const float *from, int type, mm_err *err)
+{
+    const mm_kern *k = mm_kern_get();
+    size_t bytes;
+    int r = mm_dtype_bytes(type, s->p.cols, &bytes);
+    char *row = r ? NULL : mm_realloc(NULL, bytes, 1);
+    if (!row) return mm_fail(err, MM_ENOMEM, "out of memory");
+    for (size_t i = 0; i < s->p.rows && !r; i++) {
+        k->from_f32[mmk_fmt(type)](row, from + i * s->p.cols, s->p.cols);
+        r = mm_gguf_data(w, row, bytes, err);
+    }
+    free(row);
+    return r;
+}
+
+int mm_uni_write(mm_uni *u, const char *path, int type, const float *const *from, const char *tokenizer, size_t len, const json_t *extra,
+                 mm_err *err)
+{
+    mm_gguf_writer *w;
+    int r = mm_gguf_create(&w, path, err);
+    if (r) return r;
+    json_t *j = mm_uni_config_json(&u->c);
+    char *config = j ? json_dumps(j, JSON_COMPACT) : NULL, *tok = tokenizer ? strndup(tokenizer, len) : NULL;
+    mm_gguf_kv_str(w, "general.architecture", "mm-uni");
+    if (config) mm_gguf_kv_str(w, "mm-uni.config", config);
+    mm_gguf_kv_u32(w, "mm-uni.block_count", (uint32_t)u->c.layers);
+    mm_gguf_kv_u32(w, "mm-uni.embedding_length", (uint32_t)u->c.width);
+    if (tok) mm_gguf_kv_str(w, "tokenizer.huggingface.json", tok);
+    const char *key;
+    const json_t *v;
+    json_object_foreach ((json_t *)extra, key, v)
+        if (json_is_string(v)) mm_gguf_kv_str(w, key, json_string_value(v));
+    for (size_t i = 0; i < u->n; i++) {
+        const mm_uni_slot *s = &u->slots[i];
+        const int64_t shape[2] = { s->matrix ? (int64_t)s->p.rows : (int64_t)s->p.cols, (int64_t)s->p.cols };
+        mm_gguf_tensor(w, s->name, type_of(s, type), s->matrix ? 2 : 1, shape);
+    }
+    r = config && (tok || !tokenizer) ? mm_gguf_begin(w, err) : mm_fail(err, MM_ENOMEM, "out of memory");
+    for (size_t i = 0; i < u->n && !r; i++)
+        r = write_tensor(w, &u->slots[i], from ? from[i] : u->slots[i].p.w, type_of(&u->slots[i], type), err);
+    json_decref(j);
+    free(config);
+    free(tok);
+    if (r) {
+        mm_gguf_abort(&w);
+        return r;
+    }
+    return mm_gguf_commit(&w, err);
+}
