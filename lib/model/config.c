@@ -105,6 +105,10 @@ static int read_any(mm_model *m, mm_err *err)
     if (mm_store_is_gguf(st)) {
         if ((r = mm_store_kv_str(st, "general.architecture", "", &type, err))) return r;
         if (!strcmp(type, "bert")) return read_by(m, type, err);
+        if (!strcmp(type, "mm-uni")) {
+            snprintf(m->family, sizeof m->family, "uni");
+            return mm_config_uni(m, err);
+        }
         if (!mm_store_config(st) && strcmp(type, "open_clip"))
             return mm_fail(err, MM_EUNSUP, "architecture '%s' is not supported (" KNOWN ")", type);
     }

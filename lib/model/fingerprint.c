@@ -33,10 +33,30 @@ static uint64_t tensor_hash(const mm_model *m, const mm_tower_config *c, const c
     return cols <= most ? rows_hash(m, t, cols, row, h) : h;
 }
 
+/* Of the unified model: its configuration, tokenizer, and rows of every matrix. */
+static int uni_hash(mm_model *m, uint64_t h, uint64_t *out, mm_err *err)
+{
+    const char *config;
+    int r = mm_store_kv_str(m->store, "mm-uni.config", "", &config, err);
+    if (r) return r;
+    h = mm_hash64(config, strlen(config), h);
+    if (m->tok) h ^= mm_tok_hash(m->tok);
+    for (size_t i = 0; i < mm_store_count(m->store); i++) {
+        const mm_store_tensor *t = mm_store_at(m->store, i);
+        if (t->ndim != 2 || t->shape[0] < 1 || mmk_fmt(t->type) < 0) continue;
+        float *row = mm_arena_alloc(&m->arena, (size_t)t->shape[1], sizeof *row);
+        if (!row) return mm_fail(err, MM_ENOMEM, "out of memory");
+        h = rows_hash(m, t, (size_t)t->shape[1], row, h);
+    }
+    *out = h;
+    return 0;
+}
+
 static int source_hash(mm_model *m, uint64_t *out, mm_err *err)
 {
     static const char *const parts[] = { "attn_q", "attn_k", "attn_v", "attn_qkv", "attn_output", "ffn_up", "ffn_down" };
     uint64_t h = mm_hash64(m->family, strlen(m->family), 0);
+    if (m->uni) return uni_hash(m, h, out, err);
     for (int i = 0; i < MM_MODALITIES; i++) {
         const mm_tower_config *c = &m->tower[i].cfg;
         if (!c->layers) continue;

@@ -301,6 +301,7 @@ int mm_tower_load(mm_model *m, mm_tower *t, mm_err *err)
 
 int mm_weights_load(mm_model *m, mm_err *err)
 {
+    if (m->uni) return mm_uni_load(m->uni, m->store, err);
     float log_scale = NAN;
     int r = 0, towers = 0;
     for (int i = 0; i < MM_MODALITIES; i++) towers += m->tower[i].cfg.layers > 0;
@@ -317,7 +318,7 @@ int mm_weights_load(mm_model *m, mm_err *err)
 int mm_model_load(mm_model *m, mm_err *err)
 {
     int r = 0;
-    for (int i = 0; i < MM_MODALITIES && !r; i++)
+    for (int i = 0; i < MM_MODALITIES && !r && !m->uni; i++)
         if (m->tower[i].cfg.layers) r = mm_tower_load(m, &m->tower[i], err);
     return r;
 }

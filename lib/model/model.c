@@ -11,6 +11,7 @@ void mm_model_close(mm_model **mp)
     for (int i = 0; m->scratch && i < m->opts.threads; i++) mm_arena_clear(&m->scratch[i]);
     free(m->scratch);
     free(m->prompts);
+    mm_uni_free(&m->uni);
     mm_tok_free(&m->tok);
     mm_store_close(&m->store);
     mm_arena_clear(&m->arena);

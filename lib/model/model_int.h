@@ -4,6 +4,7 @@
 
 #include "model/mm_family.h"
 #include "model/mm_model.h"
+#include "model/mm_uni.h"
 
 #define MM_MAX_WIDTH (1 << 16)
 #define MM_MAX_LAYERS 1024
@@ -43,6 +44,7 @@ struct mm_model {
     mm_tower tower[MM_MODALITIES]; /* cfg.layers 0: there is none */
     mm_tower *via[MM_MODALITIES];  /* the tower that a modality goes through, or NULL */
     mm_input_spec spec[MM_MODALITIES];
+    mm_uni *uni; /* the unified model; NULL: towers */
     mm_logits logits;
     mm_model_opts opts;
     mm_store *store; /* the token table stays mapped */
@@ -67,6 +69,7 @@ int mm_config_bert(mm_model *m, mm_err *err);         /* config_bert.c, folders 
 int mm_config_clip(mm_model *m, mm_err *err);         /* config_clip.c: clip, siglip, languagebind as transformers writes them */
 int mm_config_open_clip(mm_model *m, mm_err *err);    /* config_open_clip.c */
 int mm_config_imagebind(mm_model *m, mm_err *err);    /* config_imagebind.c */
+int mm_config_uni(mm_model *m, mm_err *err);          /* uni_run.c */
 int mm_config_picture(mm_model *m, mm_err *err);      /* config_picture.c: preprocessor_config.json into m->spec[MM_IMAGE] */
 /* Video as `frames` pictures, their vectors averaged, where a model has no tower for it. */
 void mm_config_video_by_frames(mm_model *m);
@@ -101,6 +104,8 @@ typedef struct mm_tower_job {
     size_t n;
 } mm_tower_job;
 int mm_tower_run(mm_model *m, const mm_tower_job *j, float *vec, mm_err *err);
+/* The same through the unified model. */
+int mm_uni_run(mm_model *m, const mm_tower_job *j, float *vec, mm_err *err);
 /* Tokens of one input of a patch tower, the class token included. */
 size_t mm_tower_tokens(const mm_tower_config *c);
 size_t mm_tower_grid(const mm_tower_config *c, size_t *gh, size_t *gw); /* patches of one frame (group of patch_t frames) */

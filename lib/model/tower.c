@@ -181,6 +181,7 @@ int mm_tower_run(mm_model *m, const mm_tower_job *j, float *vec, mm_err *err)
 {
     size_t n = j->n, total = 0, each = j->off ? 0 : mm_tower_tokens(&j->t->cfg);
     if (n == 0) return 0;
+    if (m->uni) return mm_uni_run(m, j, vec, err);
     int r = mm_tower_load(m, j->t, err);
     if (r) return r;
     int threads = m->opts.threads, failed = 0;
