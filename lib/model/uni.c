@@ -222,7 +222,7 @@ void mm_uni_init(mm_uni *u, uint64_t seed)
         int text = !strncmp(n, "text.", 5);
         s->decay = s->matrix && strcmp(n, "gate.weight") != 0 && strcmp(n, "token_embd.weight") != 0;
         if (ends(n, "norm.weight")) fill(&s->p, 1);
-        else if (ends(n, "_scale")) fill(&s->p, text ? 0.01f : 0.5f);
+        else if (ends(n, "_scale")) fill(&s->p, text ? 0.001f : 0.5f);
         else if (!strcmp(n, "gate.weight")) init_gate(u, &s->p);
         else if (ends(n, ".ident")) {
             fill(&s->p, 0);
