@@ -97,7 +97,12 @@ static size_t tokens(const work *w, size_t i)
 {
     const mm_uni_config *c = mm_uni_get_config(w->m->uni);
     size_t grid = (size_t)(c->mod[w->mod].size / 16 * (c->mod[w->mod].size / 16));
-    return w->mod == MM_TEXT ? w->j->off[i + 1] - w->j->off[i] : w->mod == MM_AUDIO ? (w->frames[i] + 7) / 8 : w->mod == MM_VIDEO ? w->frames[i] / 2 * grid : grid;
+    switch (w->mod) {
+    case MM_TEXT: return w->j->off[i + 1] - w->j->off[i];
+    case MM_AUDIO: return (w->frames[i] + 7) / 8;
+    case MM_VIDEO: return w->frames[i] / 2 * grid;
+    default: return grid;
+    }
 }
 
 int mm_uni_run(mm_model *m, const mm_tower_job *j, float *vec, mm_err *err)
