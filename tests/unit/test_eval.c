@@ -209,7 +209,7 @@ static void proportions(void)
     mm_eval_wilson(1, 10, &lo, &hi);
     ok(hi == 1 && near(lo, .722467, 1e-6), "Wilson: all of 10");
     mm_eval_wilson(.1, 1000, &lo, &hi);
-    ok(near(lo, .0829095, 1e-6) && near(hi, .1201539, 1e-6), "Wilson: 100 of 1000");
+    ok(near(lo, .0829094, 1e-6) && near(hi, .1201520, 1e-6), "Wilson: 100 of 1000");
 }
 
 static void bootstrap(void)
