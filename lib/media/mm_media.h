@@ -103,6 +103,10 @@ MM_API MM_MUST_CHECK int mm_image_fit(uint8_t *px, const mm_image *in, const mm_
 /* out [3, height, width] = (px / 255 - mean) / std, in float32: first times (float)(1/255), as the published processors. */
 MM_API void mm_image_normalize(float *out, const uint8_t *px, const mm_image_spec *spec);
 
+/* The picture as a JPEG file, appended to out: baseline, chroma as fine as luma. quality 1..100. MM_EEMPTY, MM_ELONG (a side over 65500),
+ * MM_EARG, MM_ENOMEM. */
+MM_API MM_MUST_CHECK int mm_image_jpeg(mm_buf *out, const mm_image *im, int quality, mm_err *err);
+
 /* ---- video ---- */
 
 typedef struct mm_video_opts {

@@ -424,6 +424,33 @@ static void quality(void)
     ok(flat.blur == 0 && flat.exposure == 0, "no picture");
 }
 
+/* Written and read again: the size, the colours to JPEG's precision, and what is refused. */
+static void written(void)
+{
+    mm_image im = { malloc(37 * 23 * 3), 37, 23 }, back = { 0 };
+    mm_buf out = { 0 };
+    for (int y = 0; y < 23; y++)
+        for (int x = 0; x < 37; x++)
+            for (int c = 0; c < 3; c++) im.px[(y * 37 + x) * 3 + c] = (uint8_t)(c == 0 ? x * 6 : c == 1 ? y * 10 : 255 - x * 3 - y * 4);
+    mm_buf_adds(&out, "in front");
+    ok(!mm_image_jpeg(&out, &im, 90, &err) && !memcmp(out.p, "in front\xFF\xD8\xFF", 11), "a picture becomes a JPEG, appended");
+    const mm_media_src src = { .data = out.p + 8, .len = out.len - 8 };
+    ok(!mm_image_read(&back, &src, NULL, &info, &err) && back.width == 37 && back.height == 23 && !strcmp(info.format, "jpeg"), "... that can be read");
+    int worst = 0;
+    for (int i = 0; back.px && i < 37 * 23 * 3; i++) worst = abs(back.px[i] - im.px[i]) > worst ? abs(back.px[i] - im.px[i]) : worst;
+    ok(back.px && worst < 20, "... its colours at most %d off", worst);
+    size_t large = out.len;
+    mm_buf_reset(&out);
+    ok(!mm_image_jpeg(&out, &im, 20, &err) && out.len + 8 < large, "less quality, fewer bytes");
+    mm_buf_reset(&out);
+    mm_image none = { im.px, 0, 4 }, huge = { im.px, 70000, 1 };
+    ok(mm_image_jpeg(&out, &none, 90, &err) == MM_EEMPTY && !out.len, "an empty picture is refused");
+    ok(mm_image_jpeg(&out, &huge, 90, &err) == MM_ELONG && !out.len, "so is one too wide: %s", err.msg);
+    ok(mm_image_jpeg(&out, &im, 0, &err) == MM_EARG && mm_image_jpeg(&out, &im, 101, NULL) == MM_EARG, "and a quality that is none");
+    mm_buf_clear(&out);
+    mm_image_clear(&im), mm_image_clear(&back);
+}
+
 int main(void)
 {
     orientation();
@@ -436,6 +463,7 @@ int main(void)
     pixels();
     fit();
     quality();
+    written();
     mm_buf_clear(&b);
     return done();
 }
