@@ -136,8 +136,8 @@ static char *older(const char *path, int i)
     return with_tail(path, tail);
 }
 
-/* PATH becomes PATH.1 as well, PATH.1 becomes PATH.2 ...; the last one falls off. PATH itself stays where it is. What does not work here costs
- * an old checkpoint, not this one. */
+/* PATH becomes PATH.1 as well, PATH.1 becomes PATH.2 ...; the last one falls off. PATH itself stays where it is. What does not work here
+ * costs an old checkpoint, not this one. */
 static void shift(const char *path, int keep)
 {
     for (int i = keep - 1; i >= 1; i--) {
@@ -256,7 +256,8 @@ static int open_file(const char *path, mm_store **st, json_t **meta, mm_ckpt *c,
     c->state = parsed(*meta, "state");
     c->config = parsed(*meta, "config");
     if (!format || !c->state || !c->config) r = mm_fail(err, MM_EDATA, "'%s' is no checkpoint", path);
-    else if (strcmp(format, FORMAT)) r = mm_fail(err, MM_EUNSUP, "'%s' is a checkpoint of version %.20s, this program reads " FORMAT, path, format);
+    else if (strcmp(format, FORMAT))
+        r = mm_fail(err, MM_EUNSUP, "'%s' is a checkpoint of version %.20s, this program reads " FORMAT, path, format);
     return r;
 }
 
@@ -307,7 +308,8 @@ static int find_all(const char *path, const mm_store *st, const mm_pset *ps, con
         for (size_t i = 0; i < mm_store_count(st) && !r; i++) {
             size_t k = 0;
             while (k < KINDS * ps->n && found[k] != mm_store_at(st, i)) k++;
-            if (k == KINDS * ps->n) r = mm_fail(err, MM_ESHAPE, "'%s' holds '%s', which is not trained here", path, mm_store_at(st, i)->name);
+            if (k == KINDS * ps->n)
+                r = mm_fail(err, MM_ESHAPE, "'%s' holds '%s', which is not trained here", path, mm_store_at(st, i)->name);
         }
     }
     return r;

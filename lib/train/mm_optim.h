@@ -65,17 +65,17 @@ typedef struct mm_pset {
     size_t n_chunks;
 } mm_pset;
 
-/* name is copied and must be new (MM_EARG). p stays the caller's and is used until mm_pset_clear(); p->w may be NULL, which is zeros. lr: factor
- * of the learning rate for this weight, >= 0. */
+/* name is copied and must be new (MM_EARG). p stays the caller's and is used until mm_pset_clear(); p->w may be NULL, which is zeros. lr:
+ * factor of the learning rate for this weight, >= 0. */
 MM_API MM_MUST_CHECK int mm_pset_add(mm_pset *ps, const char *name, mm_param *p, unsigned flags, float lr, mm_err *err);
 /* Patterns are as a shell's for file names, several of them separated by commas. One that no name matches is MM_EARG. */
 MM_API MM_MUST_CHECK int mm_pset_freeze(mm_pset *ps, const char *patterns, mm_err *err);
-/* Before mm_pset_build(): matrices that match and are not frozen get W = W0 + scale B A in place of being trained, A [rank, cols] small random
- * numbers of `seed` and the name, B [rows, rank] zeros; what does not match and is not frozen is trained as it is. MM_EARG: no
+/* Before mm_pset_build(): matrices that match and are not frozen get W = W0 + scale B A in place of being trained, A [rank, cols] small
+ * random numbers of `seed` and the name, B [rows, rank] zeros; what does not match and is not frozen is trained as it is. MM_EARG: no
  * matrix matches, or the rank is not below the smaller side of one. */
 MM_API MM_MUST_CHECK int mm_pset_lora(mm_pset *ps, const char *patterns, int64_t rank, float scale, uint64_t seed, mm_err *err);
-/* Lay the blocks out and copy the weights in; p->w and p->grad (NULL: frozen) are now the set's. What p->w was before stays its owner's. MM_EARG:
- * nothing is trained. MM_ENOMEM. */
+/* Lay the blocks out and copy the weights in; p->w and p->grad (NULL: frozen) are now the set's. What p->w was before stays its owner's.
+ * MM_EARG: nothing is trained. MM_ENOMEM. */
 MM_API MM_MUST_CHECK int mm_pset_build(mm_pset *ps, mm_err *err);
 /* p->w and p->grad become NULL; ps is {0}. */
 MM_API void mm_pset_clear(mm_pset *ps);

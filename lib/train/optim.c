@@ -7,6 +7,7 @@
 #include "base/mm_str.h"
 #include "kernels/mm_grad.h"
 #include "train/mm_optim.h"
+#include "train/mm_rng.h"
 
 #define CHUNK ((size_t)1 << 14) /* elements: five arrays of it stay in a core's own cache */
 #define GROW_AFTER 2000         /* good steps before the loss scale is doubled */
@@ -49,7 +50,8 @@ static int check_patterns(const mm_pset *ps, const char *patterns, mm_err *err)
     while (next_pattern(&rest, one, sizeof one)) {
         size_t i = 0;
         while (i < ps->n && fnmatch(one, ps->item[i].name, 0)) i++;
-        if (i == ps->n) return mm_fail(err, MM_EARG, "no weight has a name like '%s' (the first is '%s')", one, ps->n ? ps->item[0].name : "");
+        if (i == ps->n)
+            return mm_fail(err, MM_EARG, "no weight has a name like '%s' (the first is '%s')", one, ps->n ? ps->item[0].name : "");
         any = 1;
     }
     if (*rest || !any) return mm_fail(err, MM_EARG, "'%s' is no list of patterns", patterns);
@@ -82,7 +84,8 @@ int mm_pset_add(mm_pset *ps, const char *name, mm_param *p, unsigned flags, floa
     size_t n;
     for (size_t i = 0; i < ps->n; i++)
         if (!strcmp(ps->item[i].name, name)) return mm_fail(err, MM_EARG, "two weights have the name '%s'", name);
-    if (!p->rows || !p->cols || mm_mul(p->rows, p->cols, &n) || !(lr >= 0)) return mm_fail(err, MM_EARG, "weight '%s' has a bad size", name);
+    if (!p->rows || !p->cols || mm_mul(p->rows, p->cols, &n) || !(lr >= 0))
+        return mm_fail(err, MM_EARG, "weight '%s' has a bad size", name);
     mm_pset_item *it = append(ps, name, "", err);
     if (!it) return MM_ENOMEM;
     it->p = p;
@@ -140,17 +143,13 @@ static float *zeros(size_t n)
     return p;
 }
 
-/* Numbers of variance 1 / cols, so that a row keeps the length of what it sees; splitmix64 (Steele, Lea, Flood 2014). */
-static void noise(float *w, size_t n, size_t cols, uint64_t s)
+/* Numbers of variance 1 / cols, so that a row keeps the length of what it sees, the same on every machine. */
+static void noise(float *w, size_t n, size_t cols, uint64_t seed)
 {
+    mm_rng r = { seed };
     for (size_t i = 0; i < n; i++) {
         double sum = 0; /* of four uniform numbers: near enough to a bell, of variance 1/3 */
-        for (int k = 0; k < 4; k++) {
-            uint64_t x = s += UINT64_C(0x9e3779b97f4a7c15);
-            x = (x ^ x >> 30) * UINT64_C(0xbf58476d1ce4e5b9);
-            x = (x ^ x >> 27) * UINT64_C(0x94d049bb133111eb);
-            sum += (double)((x ^ x >> 31) >> 11) * 0x1p-53 - 0.5;
-        }
+        for (int k = 0; k < 4; k++) sum += (double)mm_rng_unit(&r) - 0.5;
         w[i] = (float)(sum * sqrt(3.0 / (double)cols));
     }
 }

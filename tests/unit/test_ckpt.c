@@ -24,7 +24,9 @@ static void make(set *s, int kind, float frozen)
 {
     mm_err err = { 0 };
     float w[6] = { frozen, 1, 2, 3, 4, 5 };
-    *s = (set){ .a = { .rows = 40, .cols = kind == WIDER ? 31 : 30 }, .b = { .rows = 1, .cols = 7 }, .f = { .w = w, .rows = 2, .cols = 3 } };
+    *s = (set){ .a = { .rows = 40, .cols = kind == WIDER ? 31 : 30 },
+                .b = { .rows = 1, .cols = 7 },
+                .f = { .w = w, .rows = 2, .cols = 3 } };
     int r = mm_pset_add(&s->ps, "blk.a", &s->a, 0, 1, &err) || mm_pset_add(&s->ps, kind == MORE ? "blk.c" : "blk.b", &s->b, 0, 1, &err) ||
             mm_pset_add(&s->ps, "tok", &s->f, MM_PSET_FROZEN, 1, &err) || (kind == LORA && mm_pset_lora(&s->ps, "blk.a", 2, 1, 3, &err)) ||
             mm_pset_build(&s->ps, &err);
@@ -117,7 +119,8 @@ static void refused(void)
     if (write_to(&s, NULL, 9, config, 1, &err)) ok(0, "%s", err.msg);
     is_int(read_from(path, &t, NULL, "{\"lr\":0.002,\"batch\":{\"text\":64},\"data\":[\"a\",\"b\"],\"new\":1}", &c, &err), MM_EARG,
            "another configuration is refused");
-    ok(strstr(err.msg, "lr: 0.001, now 0.002") && strstr(err.msg, "batch.image: 32, now not given") && strstr(err.msg, "new: not given, now 1"),
+    ok(strstr(err.msg, "lr: 0.001, now 0.002") && strstr(err.msg, "batch.image: 32, now not given") &&
+           strstr(err.msg, "new: not given, now 1"),
        "with what differs: %s", err.msg);
     ok(same(&t, &before), "nothing is changed by a refused one");
     set o;
@@ -128,7 +131,8 @@ static void refused(void)
     ok(read_from(path, &o, NULL, config, &c, &err) == MM_ESHAPE && strstr(err.msg, "blk.c"), "another weight: %s", err.msg);
     mm_pset_clear(&o.ps);
     make(&o, LORA, 0);
-    ok(read_from(path, &o, NULL, config, &c, &err) == MM_ESHAPE && strstr(err.msg, "lora_a"), "one that is trained by an addition: %s", err.msg);
+    ok(read_from(path, &o, NULL, config, &c, &err) == MM_ESHAPE && strstr(err.msg, "lora_a"), "one that is trained by an addition: %s",
+       err.msg);
     mm_pset_clear(&o.ps);
     make(&o, PLAIN, 0.5f);
     is_int(read_from(path, &o, NULL, config, &c, &err), MM_EMODEL, "other frozen weights");
@@ -144,7 +148,8 @@ static void refused(void)
     for (size_t at = 0; at < file.len; at += at < 2048 ? 97 : 997) { /* a flipped bit anywhere */
         mm_outfile f;
         file.p[at] = (char)(file.p[at] ^ 4);
-        if (mm_outfile_open(&f, other, &err) || mm_outfile_write(&f, file.p, file.len, &err) || mm_outfile_commit(&f, &err)) ok(0, "%s", err.msg);
+        if (mm_outfile_open(&f, other, &err) || mm_outfile_write(&f, file.p, file.len, &err) || mm_outfile_commit(&f, &err))
+            ok(0, "%s", err.msg);
         file.p[at] = (char)(file.p[at] ^ 4);
         if (!read_from(other, &t, NULL, config, &c, &err)) {
             printf("# byte %zu\n", at);

@@ -94,7 +94,8 @@ static void steps(void)
     set s;
     mm_err err;
     const size_t na = ROWS * COLS, nb = 19;
-    mirror a = { calloc(na, 8), calloc(na, 8), calloc(na, 8), calloc(na, 8) }, b = { calloc(nb, 8), calloc(nb, 8), calloc(nb, 8), calloc(nb, 8) };
+    mirror a = { calloc(na, 8), calloc(na, 8), calloc(na, 8), calloc(na, 8) };
+    mirror b = { calloc(nb, 8), calloc(nb, 8), calloc(nb, 8), calloc(nb, 8) };
     const mm_optim o = { 0.9f, 0.98f, 1e-6f, 0.1f, 3, 0.8f, 0 };
     make(&s, 0);
     if (mm_pset_build(&s.ps, &err)) { ok(0, "%s", err.msg); return; }
@@ -241,9 +242,10 @@ static void lora(void)
     if (mm_pset_merge(&s.ps, 2)) ok(0, "merge");
     double off = 0, da = 0, db = 0;
     for (size_t i = 0; i < ROWS; i++)
-        for (size_t k = 0; k < COLS; k++)
-            off = fmax(off, fabs((double)s.w0[i * COLS + k] + 3 * ((double)b->w[2 * i] * a->w[k] + (double)b->w[2 * i + 1] * a->w[COLS + k]) -
-                                 (double)s.a.w[i * COLS + k]));
+        for (size_t k = 0; k < COLS; k++) {
+            double low = (double)b->w[2 * i] * a->w[k] + (double)b->w[2 * i + 1] * a->w[COLS + k];
+            off = fmax(off, fabs((double)s.w0[i * COLS + k] + 3 * low - (double)s.a.w[i * COLS + k]));
+        }
     ok(off < 1e-5, "w = w0 + scale b a (%.2g)", off);
     mm_pset_zero(&s.ps);
     fill(s.a.grad, ROWS * COLS);
@@ -291,7 +293,8 @@ static void lora(void)
     ok(fabsf(x - y) < 0.1f, "not far from each other");
     memcpy(s.a.w, s.w0, ROWS * COLS * sizeof(float));
     mm_pset_reset(&s.ps);
-    ok(b->w[0] == 0 && !mm_pset_merge(&s.ps, 1) && !memcmp(s.a.w, s.w0, ROWS * COLS * sizeof(float)), "weights set anew are what it begins at");
+    ok(b->w[0] == 0 && !mm_pset_merge(&s.ps, 1) && !memcmp(s.a.w, s.w0, ROWS * COLS * sizeof(float)),
+       "weights set anew are what it begins at");
     free(goal);
     clear(&s);
 }
@@ -302,7 +305,8 @@ static void schedule(void)
     mm_err err = { 0 };
     ok(fabs(mm_schedule_at(&s, 0, 0.01) - 0.2) < 1e-12, "the first step of ten of warm-up: a tenth");
     ok(fabs(mm_schedule_at(&s, 0.09, 0.01) - 2) < 1e-12, "the last of them: all");
-    ok(fabs(mm_schedule_at(&s, 0.1, 0.01) - 2) < 1e-12 && fabs(mm_schedule_at(&s, 0.55, 0.01) - 1.1) < 1e-12, "cosine: half way, half of it above the floor");
+    ok(fabs(mm_schedule_at(&s, 0.1, 0.01) - 2) < 1e-12 && fabs(mm_schedule_at(&s, 0.55, 0.01) - 1.1) < 1e-12,
+       "cosine: half way, half of it above the floor");
     ok(mm_schedule_at(&s, 0.999999, 1e-6) < 0.2001 && mm_schedule_at(&s, 5, 0.1) == 0.2, "the floor at the end and beyond");
     s.kind = MM_LR_LINEAR;
     ok(fabs(mm_schedule_at(&s, 0.325, 0.01) - (0.2 + 1.8 * 0.75)) < 1e-12, "linear");
@@ -310,7 +314,8 @@ static void schedule(void)
     ok(mm_schedule_at(&s, 0.9, 0.1) == 2, "constant");
     s.warmup = 0;
     ok(mm_schedule_at(&s, 0, 0.01) == 2, "without warm-up");
-    ok(!mm_schedule_kind(&s.kind, "linear", &err) && s.kind == MM_LR_LINEAR && mm_schedule_kind(&s.kind, "sine", &err) == MM_EARG, "by name");
+    ok(!mm_schedule_kind(&s.kind, "linear", &err) && s.kind == MM_LR_LINEAR && mm_schedule_kind(&s.kind, "sine", &err) == MM_EARG,
+       "by name");
     ok(mm_name_match("a,blk.*.ffn*", "blk.3.ffn_up") && !mm_name_match("a,blk.*.ffn*", "ab") && !mm_name_match("", ""), "patterns");
 }
 
