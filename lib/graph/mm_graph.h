@@ -144,6 +144,14 @@ MM_API mm_tensor mm_op_affine(mm_graph *g, mm_tensor x, mm_tensor a, const mm_te
 MM_API mm_tensor mm_op_sigmoid(mm_graph *g, mm_tensor x);
 /* The rows of several tensors of the same width, one below the other. */
 MM_API mm_tensor mm_op_concat(mm_graph *g, const mm_tensor *x, size_t n);
+/* The columns of several tensors of as many rows, side by side. */
+MM_API mm_tensor mm_op_beside(mm_graph *g, const mm_tensor *x, size_t n);
+/* a [n, 1] times b [1, m]. */
+MM_API mm_tensor mm_op_outer(mm_graph *g, mm_tensor a, mm_tensor b);
+/* x [rows, 1]: within every run x - log sum exp x. */
+MM_API mm_tensor mm_op_log_softmax_runs(mm_graph *g, mm_tensor x, const mm_ragged *r);
+/* For every run the sum of exp(w) x over its rows, w [rows, 1]; an empty run gives zeros. */
+MM_API mm_tensor mm_op_mix_runs(mm_graph *g, mm_tensor x, mm_tensor w, const mm_ragged *r);
 /* sum w[i] x[i], all of one shape. */
 MM_API mm_tensor mm_op_sum(mm_graph *g, const mm_tensor *x, const float *w, size_t n);
 

@@ -123,6 +123,17 @@ MM_API mm_tensor mm_uni_pool(mm_graph *g, const mm_uni *u, const mm_uni_tokens *
 /* The three. */
 MM_API mm_tensor mm_uni_embed(mm_graph *g, const mm_uni *u, const mm_uni_in *in);
 
+/* n records, each with one or more modalities. */
+typedef struct mm_uni_records {
+    size_t n;
+    const mm_uni_in *in[MM_MODALITIES];   /* NULL: no record has it */
+    const size_t *of[MM_MODALITIES];      /* [in->n] ascending: the record that input k belongs to; at most one input of a modality each */
+    const float *quality[MM_MODALITIES];  /* [in->n, MM_UNI_QUALITY]; NULL: all 1 */
+} mm_uni_records;
+/* Tokens of a record attend to each other, keys by their modality's weight. Result [n, out], rows of length 1. log_gates (NULL: not wanted):
+ * [parts, 1], the records' modalities in order, runs of them in `parts` (memory of the graph's arena): log of the weights. */
+MM_API mm_tensor mm_uni_fuse(mm_graph *g, const mm_uni *u, const mm_uni_records *rec, mm_tensor *log_gates, mm_ragged *parts);
+
 #ifdef __cplusplus
 }
 #endif

@@ -136,22 +136,48 @@ mm_uni_tokens mm_uni_stem(mm_graph *g, const mm_uni *u, const mm_uni_in *in)
 
 /* ---- trunk ---- */
 
-static mm_tensor block(mm_graph *g, const mm_uni *u, const uni_layer *l, const mm_uni_tokens *t, mm_tensor x)
+/* What a block runs over: tokens of one modality, or of several, sorted by modality. */
+typedef struct {
+    size_t n;                   /* runs, each of one modality */
+    int mod[MM_MODALITIES];
+    size_t off[MM_MODALITIES + 1];
+    mm_ragged r;                /* sequences */
+    const size_t *seq, *row;    /* row of a sequence's token, and back; NULL: they are in order */
+    const float *cos, *sin;
+    const mm_tensor *log_gate;  /* [1, rows] in the order of the sequences, or NULL */
+    int causal;
+} layout;
+
+#define OF_RUNS(type, member) \
+    const type *member##_of[MM_MODALITIES]; \
+    for (size_t i = 0; i < y->n; i++) member##_of[i] = &l->member[y->mod[i]]
+
+static mm_tensor block(mm_graph *g, const mm_uni *u, const uni_layer *l, const layout *y, mm_tensor x)
 {
     size_t heads = (size_t)u->c.heads, dim = (size_t)(u->c.width / u->c.heads);
-    const mm_attention at = { heads, heads, dim, 1 / sqrtf((float)dim), t->causal };
-    const size_t runs[2] = { 0, x.rows };
-    const mm_ragged all = { runs, 1 };
-    int m = (int)t->mod;
+    const mm_attention at = { heads, heads, dim, 1 / sqrtf((float)dim), y->causal };
+    const mm_ragged runs = { y->off, y->n };
     mm_tape_mark mark = mm_tape_here(g);
-    mm_tensor a = mm_op_layer_norm(g, x, &l->norm[0][m], u->c.eps, NULL);
-    a = mm_op_rotary(g, mm_op_linear(g, a, &l->qkv[m], MMK_ACT_NONE, NULL, NULL), t->cos, t->sin, 2 * heads, dim);
-    a = mm_op_linear(g, mm_op_attention(g, a, &at, &t->r, NULL), &l->out[m], MMK_ACT_NONE, NULL, NULL);
-    x = mm_op_add_scaled_runs(g, x, a, &l->scale[0][m], &all, &x);
-    a = mm_op_layer_norm(g, x, &l->norm[1][m], u->c.eps, NULL);
-    a = mm_op_linear(g, a, &l->up[m], MMK_ACT_GELU_TANH, NULL, NULL);
-    a = mm_op_linear(g, a, &l->down[m], MMK_ACT_NONE, NULL, NULL);
-    x = mm_op_add_scaled_runs(g, x, a, &l->scale[1][m], &all, &x);
+    const mm_norm *norm_of[2][MM_MODALITIES];
+    mm_param *scale_of[2][MM_MODALITIES];
+    OF_RUNS(mm_linear, qkv);
+    OF_RUNS(mm_linear, out);
+    OF_RUNS(mm_linear, up);
+    OF_RUNS(mm_linear, down);
+    for (size_t i = 0; i < y->n; i++)
+        for (int k = 0; k < 2; k++) norm_of[k][i] = &l->norm[k][y->mod[i]], scale_of[k][i] = l->scale[k][y->mod[i]];
+    mm_tensor a = mm_op_norm_runs(g, x, norm_of[0], &runs, u->c.eps, NULL), bias;
+    a = mm_op_rotary(g, mm_op_linear_runs(g, a, qkv_of, &runs, MMK_ACT_NONE, NULL, NULL), y->cos, y->sin, 2 * heads, dim);
+    if (y->log_gate) bias = mm_op_outer(g, mm_op_reshape(g, mm_op_param(g, l->alloc), heads, 1), *y->log_gate);
+    if (y->seq) a = mm_op_rows(g, a, y->seq, a.rows);
+    a = mm_op_attention(g, a, &at, &y->r, y->log_gate ? &bias : NULL);
+    if (y->seq) a = mm_op_rows(g, a, y->row, a.rows);
+    a = mm_op_linear_runs(g, a, out_of, &runs, MMK_ACT_NONE, NULL, NULL);
+    x = mm_op_add_scaled_runs(g, x, a, scale_of[0], &runs, &x);
+    a = mm_op_norm_runs(g, x, norm_of[1], &runs, u->c.eps, NULL);
+    a = mm_op_linear_runs(g, a, up_of, &runs, MMK_ACT_GELU_TANH, NULL, NULL);
+    a = mm_op_linear_runs(g, a, down_of, &runs, MMK_ACT_NONE, NULL, NULL);
+    x = mm_op_add_scaled_runs(g, x, a, scale_of[1], &runs, &x);
     if (g->tape) return mm_tape_segment(g, mark, x);
     mm_arena_back(g->arena, mark.arena); /* x is where it was */
     return x;
@@ -159,20 +185,150 @@ static mm_tensor block(mm_graph *g, const mm_uni *u, const uni_layer *l, const m
 
 mm_tensor mm_uni_trunk(mm_graph *g, const mm_uni *u, const mm_uni_tokens *t)
 {
+    const layout y = { .n = 1, .mod = { (int)t->mod }, .off = { 0, t->x.rows }, .r = t->r, .cos = t->cos, .sin = t->sin, .causal = t->causal };
     mm_tensor x = t->x;
-    for (int64_t l = 0; l < u->c.layers; l++) x = block(g, u, &u->layers[l], t, x);
+    for (int64_t l = 0; l < u->c.layers && x.p; l++) x = block(g, u, &u->layers[l], &y, x);
     if (t->mod != MM_TEXT) x = mm_op_layer_norm(g, x, &u->entry[t->mod].last, u->c.eps, &x);
     return x;
 }
 
-mm_tensor mm_uni_pool(mm_graph *g, const mm_uni *u, const mm_uni_tokens *t, mm_tensor x)
+static mm_tensor pooled(mm_graph *g, const mm_uni *u, mm_modality m, const mm_ragged *r, mm_tensor x)
 {
-    x = mm_op_attend(g, x, mm_op_param(g, u->entry[t->mod].query), (size_t)u->c.heads, &t->r);
+    x = mm_op_attend(g, x, mm_op_param(g, u->entry[m].query), (size_t)u->c.heads, r);
     return mm_op_normalize(g, mm_op_linear(g, x, &u->proj, MMK_ACT_NONE, NULL, NULL));
 }
+
+mm_tensor mm_uni_pool(mm_graph *g, const mm_uni *u, const mm_uni_tokens *t, mm_tensor x) { return pooled(g, u, t->mod, &t->r, x); }
 
 mm_tensor mm_uni_embed(mm_graph *g, const mm_uni *u, const mm_uni_in *in)
 {
     mm_uni_tokens t = mm_uni_stem(g, u, in);
     return mm_uni_pool(g, u, &t, mm_uni_trunk(g, u, &t));
+}
+
+/* ---- records of several modalities ---- */
+
+static mm_tensor constant(const float *p, size_t rows, size_t cols) { return (mm_tensor){ .p = (float *)(uintptr_t)p, .rows = rows, .cols = cols }; }
+
+/* What the allocation net thinks of each input of a modality: [n, 1]. */
+static mm_tensor opinion(mm_graph *g, const mm_uni *u, const mm_uni_tokens *t, const float *quality)
+{
+    size_t n = t->r.n, *first = mm_arena_alloc(g->arena, n, sizeof *first);
+    float *good = mm_arena_alloc(g->arena, n * MM_UNI_QUALITY, sizeof *good);
+    if (!first || !good) {
+        g->failed = 1;
+        return (mm_tensor){ 0 };
+    }
+    memset(first, 0, n * sizeof *first);
+    for (size_t i = 0; i < n * MM_UNI_QUALITY; i++) good[i] = quality ? quality[i] : 1;
+    mm_tensor part[3] = { mm_op_pool(g, t->x, &t->r, MM_POOL_MEAN), mm_op_rows(g, mm_op_param(g, u->entry[t->mod].ident), first, n),
+                          constant(good, n, MM_UNI_QUALITY) };
+    mm_tensor h = mm_op_linear(g, mm_op_beside(g, part, 3), &u->alloc[0], MMK_ACT_GELU_TANH, NULL, NULL);
+    return mm_op_linear(g, h, &u->alloc[1], MMK_ACT_NONE, NULL, NULL);
+}
+
+/* Where everything is: parts (record, modality) in order, tokens sorted by modality, and the order of the sequences. */
+typedef struct {
+    size_t parts, rows;
+    size_t *part_off;  /* [n + 1] parts of a record */
+    size_t *input;     /* [parts] number of the part among all inputs, modality after modality */
+    size_t *token_off; /* [n + 1] tokens of a record */
+    size_t *seq, *row; /* [rows] */
+    size_t *part_of;   /* [rows] part of a sequence's token */
+} plan;
+
+static int make_plan(mm_graph *g, const mm_uni_records *rec, const mm_uni_tokens *t, plan *p)
+{
+    size_t at[MM_MODALITIES] = { 0 }, first_input[MM_MODALITIES], first_row[MM_MODALITIES], inputs = 0;
+    *p = (plan){ 0 };
+    for (int m = 0; m < MM_MODALITIES; m++) {
+        first_input[m] = inputs;
+        first_row[m] = p->rows;
+        if (!rec->in[m]) continue;
+        inputs += rec->in[m]->n;
+        p->rows += t[m].x.rows;
+    }
+    p->part_off = mm_arena_alloc(g->arena, rec->n + 1, sizeof *p->part_off);
+    p->token_off = mm_arena_alloc(g->arena, rec->n + 1, sizeof *p->token_off);
+    p->input = mm_arena_alloc(g->arena, inputs, sizeof *p->input);
+    p->seq = mm_arena_alloc(g->arena, p->rows, sizeof *p->seq);
+    p->row = mm_arena_alloc(g->arena, p->rows, sizeof *p->row);
+    p->part_of = mm_arena_alloc(g->arena, p->rows, sizeof *p->part_of);
+    if (!p->part_off || !p->token_off || !p->input || !p->seq || !p->row || !p->part_of) return g->failed = 1;
+    size_t tokens = 0;
+    for (size_t i = 0; i < rec->n; i++) {
+        p->part_off[i] = p->parts;
+        p->token_off[i] = tokens;
+        for (int m = 0; m < MM_MODALITIES; m++) {
+            size_t k = at[m];
+            if (!rec->in[m] || k == rec->in[m]->n || rec->of[m][k] != i) continue;
+            at[m]++;
+            for (size_t r = t[m].r.off[k]; r < t[m].r.off[k + 1]; r++, tokens++) {
+                p->seq[tokens] = first_row[m] + r;
+                p->row[first_row[m] + r] = tokens;
+                p->part_of[tokens] = p->parts;
+            }
+            p->input[p->parts++] = first_input[m] + k;
+        }
+    }
+    p->part_off[rec->n] = p->parts;
+    p->token_off[rec->n] = tokens;
+    return 0;
+}
+
+mm_tensor mm_uni_fuse(mm_graph *g, const mm_uni *u, const mm_uni_records *rec, mm_tensor *log_gates, mm_ragged *parts)
+{
+    mm_uni_tokens t[MM_MODALITIES] = { { .mod = MM_TEXT } };
+    mm_tensor x[MM_MODALITIES], score[MM_MODALITIES], z[MM_MODALITIES], none = { 0 };
+    size_t half = (size_t)(u->c.width / u->c.heads / 2);
+    layout y = { .n = 0 };
+    plan p;
+    for (int m = 0; m < MM_MODALITIES; m++) {
+        if (!rec->in[m] || !rec->in[m]->n) continue;
+        t[m] = mm_uni_stem(g, u, rec->in[m]);
+        if (!t[m].x.p) return none;
+        x[y.n] = t[m].x;
+        score[y.n] = opinion(g, u, &t[m], rec->quality[m]);
+        y.mod[y.n] = m;
+        y.off[y.n + 1] = y.off[y.n] + t[m].x.rows;
+        y.n++;
+    }
+    if (!y.n || make_plan(g, rec, t, &p)) return none;
+    float *cos = mm_arena_alloc(g->arena, p.rows * half, sizeof *cos), *sin = mm_arena_alloc(g->arena, p.rows * half, sizeof *sin);
+    if (!cos || !sin) {
+        g->failed = 1;
+        return none;
+    }
+    for (size_t i = 0; i < y.n; i++) {
+        const mm_uni_tokens *s = &t[y.mod[i]];
+        memcpy(cos + y.off[i] * half, s->cos, s->x.rows * half * sizeof *cos);
+        memcpy(sin + y.off[i] * half, s->sin, s->x.rows * half * sizeof *sin);
+    }
+    y.cos = cos;
+    y.sin = sin;
+    y.r = (mm_ragged){ p.token_off, rec->n };
+    y.seq = p.seq;
+    y.row = p.row;
+    const mm_ragged of_record = { p.part_off, rec->n };
+    mm_tensor gates = mm_op_log_softmax_runs(g, mm_op_rows(g, mm_op_concat(g, score, y.n), p.input, p.parts), &of_record);
+    mm_tensor key = mm_op_reshape(g, mm_op_rows(g, gates, p.part_of, p.rows), 1, p.rows);
+    y.log_gate = &key;
+    mm_tensor h = mm_op_concat(g, x, y.n);
+    for (int64_t l = 0; l < u->c.layers && h.p; l++) h = block(g, u, &u->layers[l], &y, h);
+    for (size_t i = 0; i < y.n; i++) {
+        size_t rows = y.off[i + 1] - y.off[i], *pick = mm_arena_alloc(g->arena, rows, sizeof *pick);
+        if (!pick) {
+            g->failed = 1;
+            return none;
+        }
+        for (size_t k = 0; k < rows; k++) pick[k] = y.off[i] + k;
+        mm_tensor own = mm_op_rows(g, h, pick, rows);
+        if (y.mod[i] != MM_TEXT) own = mm_op_layer_norm(g, own, &u->entry[y.mod[i]].last, u->c.eps, NULL);
+        z[i] = pooled(g, u, (mm_modality)y.mod[i], &t[y.mod[i]].r, own);
+    }
+    if (log_gates) {
+        *log_gates = gates;
+        *parts = of_record;
+    }
+    return mm_op_normalize(g, mm_op_mix_runs(g, mm_op_rows(g, mm_op_concat(g, z, y.n), p.input, p.parts), gates, &of_record));
 }
