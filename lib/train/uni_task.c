@@ -1,0 +1,808 @@
+/* One training step of the unified model, and its scores. */
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include "base/mm_str.h"
+#include "train/mm_uni_task.h"
+
+enum { BUCKET = 12 };        /* steps whose texts are sorted by length together */
+enum { STREAM_TEXT = 0x7478, STREAM_CAPTION = 0x6361, STREAM_FUSED = 0x6675 };
+enum { KEPT_OUT = 100 };     /* one pair in so many is for validation */
+
+static const char *const media[MM_MODALITIES] = { "text", "image", "audio", "video" };
+
+/* All different English captions of a modality's training examples. */
+typedef struct {
+    float *vec;     /* [n, out] the teacher's; NULL: there is none */
+    mm_slice *text; /* [n] */
+    size_t n;
+    /* per example of the data set: rows first[e] .. first[e + 1] of `rows` are its captions' */
+    uint32_t *first, *rows;
+} bank;
+
+typedef struct {
+    int32_t *ids; /* all texts' tokens */
+    size_t *off;  /* [n + 1] */
+} tokens;
+
+struct mm_uni_task {
+    mm_uni_task_opts o;
+    size_t out;
+    mm_batch_opts bo;
+    mm_batches *batches;
+    bank banks[MM_MODALITIES];
+    tokens pair_ids, caption_ids[MM_MODALITIES];
+    uint32_t *pair_target; /* row of `targets` */
+    float *targets;        /* [n_targets, out] of the pairs */
+    double *sum;           /* [n_pairs + 1] weights so far; those kept out weigh nothing */
+    mm_param scale[MM_MODALITIES], bias[MM_MODALITIES];
+    float scale_w[MM_MODALITIES], bias_w[MM_MODALITIES];
+    char names[2 * MM_MODALITIES][32];
+    mm_arena arena, batch;
+    mm_tape *tape;
+    char *captioned[MM_MODALITIES]; /* [examples] has English captions */
+};
+
+void mm_uni_task_weigh(mm_uni_task *t, const mm_uni_weights *w) { t->o.weight = *w; }
+
+static int no_memory(mm_err *err) { return mm_fail(err, MM_ENOMEM, "out of memory"); }
+
+/* ---- English captions ---- */
+
+static int english(const mm_dataset *d, const mm_caption *c)
+{
+    const char *l = mm_dataset_lang(d, c->lang);
+    return !l[0] || !strcmp(l, "en") || !strcmp(l, "eng") || !strncmp(l, "en_", 3) || !strncmp(l, "en-", 3);
+}
+
+typedef struct {
+    const mm_dataset *d;
+    json_t *by_concept; /* id of an example -> its number */
+} finder;
+
+/* Calls add for every English caption of example e: its own, else those of its concept, else its label. */
+static size_t captions_of(const finder *f, size_t e, void (*add)(void *, const char *, size_t), void *arg)
+{
+    const mm_example *x = mm_dataset_example(f->d, e);
+    size_t n = 0;
+    for (uint32_t i = 0; i < x->n_captions; i++) {
+        const mm_caption *c = mm_dataset_caption(f->d, x->caption + i);
+        if (!english(f->d, c) || !c->len || (c->role == MM_CAPTION_LABEL && n)) continue;
+        add(arg, c->p, c->len);
+        n++;
+    }
+    if (n || !x->concept[0]) {
+        if (!n && x->label[0]) add(arg, x->label, strlen(x->label)), n = 1;
+        return n;
+    }
+    const json_t *other = json_object_get(f->by_concept, x->concept);
+    const mm_example *y = other ? mm_dataset_example(f->d, (size_t)json_integer_value(other)) : NULL;
+    for (uint32_t i = 0; y && i < y->n_captions; i++) {
+        const mm_caption *c = mm_dataset_caption(f->d, y->caption + i);
+        if (!english(f->d, c) || !c->len || c->role == MM_CAPTION_LABEL) continue;
+        add(arg, c->p, c->len);
+        n++;
+    }
+    if (!n && x->label[0]) add(arg, x->label, strlen(x->label)), n = 1;
+    return n;
+}
+
+/* A set of different texts, numbered in the order of their coming. */
+typedef struct {
+    json_t *number;
+    mm_slice *text;
+    size_t n, cap;
+    uint32_t *rows; /* what was added, in order */
+    size_t n_rows, cap_rows;
+    int failed;
+} texts;
+
+static void texts_add(void *arg, const char *p, size_t len)
+{
+    texts *t = arg;
+    char *key = strndup(p, len); /* a slice may have no NUL */
+    const json_t *j = key ? json_object_get(t->number, key) : NULL;
+    size_t row = j ? (size_t)json_integer_value(j) : t->n;
+    if (!j) {
+        if (t->n == t->cap) {
+            mm_slice *q = mm_realloc(t->text, 2 * t->cap + 64, sizeof *q);
+            if (q) t->text = q, t->cap = 2 * t->cap + 64;
+            else t->failed = 1;
+        }
+        if (!key || t->failed || json_object_set_new(t->number, key, json_integer((json_int_t)t->n))) t->failed = 1;
+        else t->text[t->n++] = (mm_slice){ p, len };
+    }
+    free(key);
+    if (t->n_rows == t->cap_rows) {
+        uint32_t *q = mm_realloc(t->rows, 2 * t->cap_rows + 64, sizeof *q);
+        if (q) t->rows = q, t->cap_rows = 2 * t->cap_rows + 64;
+        else t->failed = 1;
+    }
+    if (!t->failed) t->rows[t->n_rows++] = (uint32_t)row;
+}
+
+static void texts_clear(texts *t)
+{
+    json_decref(t->number);
+    free(t->text);
+    free(t->rows);
+}
+
+/* The teacher's vectors of texts, turned and of length 1: [n, out] from malloc. */
+static int teach(const mm_uni_task *t, const mm_slice *text, size_t n, float **vec, mm_err *err)
+{
+    size_t dim = mm_teacher_dim(t->o.teacher), out = t->out;
+    float *v = mm_aligned((n ? n : 1) * dim, sizeof *v), *w = mm_aligned((n ? n : 1) * out, sizeof *w);
+    mm_text_in *in = mm_realloc(NULL, n + 1, sizeof *in);
+    int r = v && w && in ? 0 : no_memory(err);
+    if (!r && out > dim) r = mm_fail(err, MM_ESHAPE, "the teacher's vectors have %zu numbers, the model's %zu", dim, out);
+    for (size_t i = 0; i < n && !r; i++) in[i] = (mm_text_in){ text[i].p, text[i].len };
+    if (!r) r = mm_teacher_embed(t->o.teacher, in, n, v, t->o.progress, t->o.arg, err);
+    if (!r && t->o.pca) r = mm_pca_apply(t->o.pca, v, n, w, out, err);
+    else for (size_t i = 0; i < n && !r; i++) memcpy(w + i * out, v + i * dim, out * sizeof *w);
+    if (!r) mm_kern_get()->l2_normalize(w, n, out);
+    free(in);
+    free(v);
+    if (r) free(w);
+    else *vec = w;
+    return r;
+}
+
+/* Token ids of texts, cut at the model's window; a text without tokens has the first one. */
+static int tokenize(const mm_uni_task *t, const mm_slice *text, size_t n, tokens *k, mm_err *err)
+{
+    size_t window = (size_t)mm_uni_get_config(t->o.model)->window, cap = 0, at = 0;
+    mm_tok_out out = { 0 };
+    int r = 0;
+    k->off = mm_realloc(NULL, n + 1, sizeof *k->off);
+    if (!k->off) return no_memory(err);
+    for (size_t i = 0; i < n && !r; i++) {
+        r = mm_tok_encode(t->o.tok, text[i].p, text[i].len, MM_TOK_SPECIAL, &out, err);
+        size_t len = out.n < window ? out.n : window, need = len ? len : 1;
+        if (!r && at + need > cap) {
+            int32_t *q = mm_realloc(k->ids, cap = 2 * cap + need + 4096, sizeof *q);
+            if (q) k->ids = q;
+            else r = no_memory(err);
+        }
+        if (r) break;
+        k->off[i] = at;
+        if (len) memcpy(k->ids + at, out.ids, len * sizeof *k->ids);
+        else k->ids[at] = 0;
+        at += need;
+    }
+    k->off[n] = at;
+    mm_tok_out_clear(&out);
+    return r;
+}
+
+static int make_bank(mm_uni_task *t, const finder *f, mm_modality m, mm_err *err)
+{
+    bank *b = &t->banks[m];
+    texts x = { .number = json_object() };
+    size_t n = 0;
+    while (mm_dataset_example(f->d, n)) n++;
+    b->first = mm_realloc(NULL, n + 1, sizeof *b->first);
+    t->captioned[m] = calloc(n + 1, 1);
+    int r = x.number && b->first && t->captioned[m] ? 0 : no_memory(err);
+    for (size_t e = 0; e < n && !r; e++) {
+        const mm_example *ex = mm_dataset_example(f->d, e);
+        b->first[e] = (uint32_t)x.n_rows;
+        if (ex->split == t->bo.split && ex->item[m] >= 0) t->captioned[m][e] = captions_of(f, e, texts_add, &x) > 0;
+        if (x.failed) r = no_memory(err);
+    }
+    if (!r) {
+        b->first[n] = (uint32_t)x.n_rows;
+        b->rows = x.rows;
+        b->text = x.text;
+        b->n = x.n;
+        x.rows = NULL;
+        x.text = NULL;
+        if (t->o.teacher && b->n) r = teach(t, b->text, b->n, &b->vec, err);
+        if (!r && (t->o.weight.infonce > 0 || t->o.weight.sigmoid > 0 || t->o.weight.fused > 0)) r = tokenize(t, b->text, b->n, &t->caption_ids[m], err);
+    }
+    texts_clear(&x);
+    return r;
+}
+
+static int want(void *arg, const mm_example *e, mm_modality m)
+{
+    const mm_uni_task *t = arg;
+    return m != MM_TEXT && t->captioned[m] && t->captioned[m][e - mm_dataset_example(t->o.data, 0)]; /* examples are an array */
+}
+
+static int concepts(finder *f, mm_err *err)
+{
+    f->by_concept = json_object();
+    if (!f->by_concept) return no_memory(err);
+    for (size_t i = 0; mm_dataset_example(f->d, i); i++) {
+        const mm_example *e = mm_dataset_example(f->d, i);
+        if (e->id[0] && json_object_set_new(f->by_concept, e->id, json_integer((json_int_t)i))) return no_memory(err);
+    }
+    return 0;
+}
+
+static int open_data(mm_uni_task *t, mm_err *err)
+{
+    finder f = { .d = t->o.data };
+    int r = concepts(&f, err);
+    t->bo = *t->o.batch;
+    t->bo.seed = t->o.seed;
+    t->bo.langs = "en,eng,en_GB,en_US";
+    t->bo.count[MM_TEXT] = 0;
+    for (int m = MM_IMAGE; m < MM_MODALITIES && !r; m++) {
+        if (!mm_uni_get_config(t->o.model)->mod[m].width) t->bo.count[m] = 0;
+        if (t->bo.count[m]) r = make_bank(t, &f, (mm_modality)m, err);
+        if (!r && !t->banks[m].n) t->bo.count[m] = 0;
+    }
+    t->bo.want = want;
+    t->bo.arg = t;
+    t->bo.bare = 1;
+    if (!r) r = mm_batches_open(&t->batches, t->o.data, &t->bo, err);
+    json_decref(f.by_concept);
+    return r;
+}
+
+/* ---- pairs of texts ---- */
+
+static int kept_out(const mm_text_pair *p) { return mm_hash64(p->en, p->en_len, 0) % KEPT_OUT == 0; }
+
+static int open_pairs(mm_uni_task *t, mm_err *err)
+{
+    size_t n = t->o.n_pairs;
+    texts x = { .number = json_object() };
+    mm_slice *text = mm_realloc(NULL, n + 1, sizeof *text);
+    t->sum = mm_realloc(NULL, n + 1, sizeof *t->sum);
+    int r = x.number && text && t->sum ? 0 : no_memory(err);
+    if (!r) t->sum[0] = 0;
+    for (size_t i = 0; i < n && !r; i++) {
+        const mm_text_pair *p = &t->o.pairs[i];
+        text[i] = (mm_slice){ p->text, p->len };
+        texts_add(&x, p->en, p->en_len);
+        t->sum[i + 1] = t->sum[i] + (kept_out(p) ? 0 : p->weight);
+        if (x.failed) r = no_memory(err);
+    }
+    if (!r && !(t->sum[n] > 0)) r = mm_fail(err, MM_EARG, "no pair of texts has a weight");
+    if (!r) r = teach(t, x.text, x.n, &t->targets, err);
+    if (!r) r = tokenize(t, text, n, &t->pair_ids, err);
+    if (!r) {
+        t->pair_target = x.rows;
+        x.rows = NULL;
+    }
+    free(text);
+    texts_clear(&x);
+    return r;
+}
+
+/* ---- life ---- */
+
+int mm_uni_task_open(mm_uni_task **out, const mm_uni_task_opts *o, mm_err *err)
+{
+    mm_uni_task *t = *out = calloc(1, sizeof *t);
+    if (!t) return no_memory(err);
+    t->o = *o;
+    t->out = (size_t)mm_uni_get_config(o->model)->out;
+    t->tape = mm_tape_new(o->keep);
+    t->arena.block_size = t->batch.block_size = (size_t)16 << 20;
+    for (int m = 0; m < MM_MODALITIES; m++) {
+        t->scale_w[m] = logf(20); /* a wide start; SigLIP's is log 10 with a bias of -10 */
+        t->bias_w[m] = -10;
+        t->scale[m] = (mm_param){ &t->scale_w[m], NULL, 1, 1 };
+        t->bias[m] = (mm_param){ &t->bias_w[m], NULL, 1, 1 };
+        snprintf(t->names[m], sizeof t->names[m], "%s.logit_scale", media[m]);
+        snprintf(t->names[MM_MODALITIES + m], sizeof t->names[m], "%s.logit_bias", media[m]);
+    }
+    int r = t->tape ? 0 : no_memory(err);
+    if (!r && o->n_pairs && !o->teacher) r = mm_fail(err, MM_EARG, "pairs of texts are trained on with a teacher");
+    if (!r && o->n_pairs) r = open_pairs(t, err);
+    if (!r && o->data) r = open_data(t, err);
+    if (r) mm_uni_task_close(out);
+    return r;
+}
+
+void mm_uni_task_close(mm_uni_task **tp)
+{
+    mm_uni_task *t = *tp;
+    if (!t) return;
+    mm_batches_close(&t->batches);
+    mm_tape_free(&t->tape);
+    for (int m = 0; m < MM_MODALITIES; m++) {
+        bank *b = &t->banks[m];
+        free(b->vec);
+        free(b->text);
+        free(b->first);
+        free(b->rows);
+        free(t->caption_ids[m].ids);
+        free(t->caption_ids[m].off);
+        free(t->captioned[m]);
+    }
+    free(t->pair_ids.ids);
+    free(t->pair_ids.off);
+    free(t->pair_target);
+    free(t->targets);
+    free(t->sum);
+    mm_arena_clear(&t->arena);
+    mm_arena_clear(&t->batch);
+    free(t);
+    *tp = NULL;
+}
+
+size_t mm_uni_task_params(const mm_uni_task *t) { return t->o.data ? 2 * MM_MODALITIES : 0; }
+
+mm_param *mm_uni_task_param(mm_uni_task *t, size_t i, const char **name)
+{
+    *name = t->names[i];
+    return i < MM_MODALITIES ? &t->scale[i] : &t->bias[i - MM_MODALITIES];
+}
+
+void mm_uni_task_counts(const mm_uni_task *t, size_t n[MM_MODALITIES])
+{
+    for (int m = 0; m < MM_MODALITIES; m++) n[m] = t->batches ? (size_t)t->bo.count[m] : 0;
+    n[MM_TEXT] = t->o.n_pairs ? (size_t)t->o.texts : 0;
+}
+
+size_t mm_uni_task_peak(const mm_uni_task *t) { return mm_tape_peak(t->tape); }
+
+/* ---- a step ---- */
+
+typedef struct {
+    mm_tensor t[8];
+    float w[8];
+    size_t n;
+} losses;
+
+static void also(losses *l, mm_tensor t, float w)
+{
+    if (w == 0) return;
+    l->t[l->n] = t;
+    l->w[l->n++] = w;
+}
+
+/* Sum, backward, and the arena is free again. */
+static int finish(mm_uni_task *t, mm_graph *g, const losses *l, float factor, float *value, mm_err *err)
+{
+    int r = 0;
+    if (l->n) {
+        mm_tensor sum = mm_op_sum(g, l->t, l->w, l->n);
+        if (sum.p) {
+            *value = *sum.p;
+            mm_tape_seed(g, sum, factor);
+        }
+        r = mm_tape_backward(g);
+    }
+    if (r || g->failed) r = no_memory(err);
+    mm_tape_reset(t->tape);
+    mm_arena_reset(&t->arena);
+    return r;
+}
+
+static mm_graph graph(mm_uni_task *t, mm_tape *tape)
+{
+    return (mm_graph){ .kern = mm_kern_get(), .arena = &t->arena, .threads = t->o.threads, .tape = tape };
+}
+
+/* targets [n, m] = softmax(scale a b^T) */
+static float *likeness(mm_graph *g, const float *a, size_t n, const float *b, size_t m, size_t d, float scale)
+{
+    static const float zero = 0;
+    mm_graph plain = *g;
+    plain.tape = NULL;
+    mm_tensor y = mm_op_similarity(&plain, (mm_tensor){ .p = (float *)(uintptr_t)a, .rows = n, .cols = d },
+                                   (mm_tensor){ .p = (float *)(uintptr_t)b, .rows = m, .cols = d },
+                                   (mm_tensor){ .p = (float *)(uintptr_t)&zero, .rows = 1, .cols = 1 }, NULL);
+    g->failed |= plain.failed;
+    if (!y.p) return NULL;
+    for (size_t i = 0; i < n * m; i++) y.p[i] *= scale;
+#pragma omp parallel for num_threads(g->threads) schedule(static)
+    for (size_t i = 0; i < n; i++) g->kern->softmax(y.p + i * m, 1, m, m);
+    return y.p;
+}
+
+static mm_tensor constant(const float *p, size_t rows, size_t cols) { return (mm_tensor){ .p = (float *)(uintptr_t)p, .rows = rows, .cols = cols }; }
+
+typedef struct {
+    size_t len;
+    uint32_t i;
+} drawn;
+
+static int by_length(const void *a, const void *b)
+{
+    const drawn *x = a, *y = b;
+    return x->len != y->len ? (x->len < y->len ? -1 : 1) : x->i < y->i ? -1 : x->i > y->i;
+}
+
+/* The pairs of a step: BUCKET steps' draws are sorted by length and dealt out again, in an order of their own. */
+static int draw_pairs(mm_uni_task *t, uint64_t step, uint32_t *pick)
+{
+    size_t n = (size_t)t->o.texts, all = n * BUCKET;
+    uint64_t window = step / BUCKET, at = mm_rng_permute(step % BUCKET, BUCKET, mm_rng_mix(t->o.seed ^ (window + 1) * STREAM_TEXT));
+    drawn *d = mm_arena_alloc(&t->batch, all, sizeof *d);
+    if (!d) return MM_ENOMEM;
+    for (size_t i = 0; i < all; i++) {
+        mm_rng r = mm_rng_at(t->o.seed, STREAM_TEXT, window, i);
+        double x = (double)(mm_rng_next(&r) >> 11) * 0x1p-53 * t->sum[t->o.n_pairs];
+        size_t lo = 0, hi = t->o.n_pairs; /* sum[lo] <= x < sum[hi] */
+        while (hi - lo > 1) {
+            size_t mid = lo + (hi - lo) / 2;
+            if (t->sum[mid] <= x) lo = mid;
+            else hi = mid;
+        }
+        d[i] = (drawn){ t->pair_ids.off[lo + 1] - t->pair_ids.off[lo], (uint32_t)lo };
+    }
+    qsort(d, all, sizeof *d, by_length);
+    for (size_t i = 0; i < n; i++) pick[i] = d[at * n + i].i;
+    return 0;
+}
+
+/* ids and offsets of chosen texts, one behind the other */
+static int gather_ids(mm_uni_task *t, const tokens *k, const uint32_t *pick, size_t n, int32_t **ids, size_t **off)
+{
+    size_t total = 0;
+    *off = mm_arena_alloc(&t->batch, n + 1, sizeof **off);
+    if (!*off) return MM_ENOMEM;
+    for (size_t i = 0; i < n; i++) {
+        (*off)[i] = total;
+        total += k->off[pick[i] + 1] - k->off[pick[i]];
+    }
+    (*off)[n] = total;
+    *ids = mm_arena_alloc(&t->batch, total, sizeof **ids);
+    if (!*ids) return MM_ENOMEM;
+    for (size_t i = 0; i < n; i++) memcpy(*ids + (*off)[i], k->ids + k->off[pick[i]], ((*off)[i + 1] - (*off)[i]) * sizeof **ids);
+    return 0;
+}
+
+static int step_text(mm_uni_task *t, uint64_t step, float scale, float *value, mm_err *err)
+{
+    static const float sharp = 2.9957322735539909f; /* log 20 */
+    size_t n = (size_t)t->o.texts, out = t->out;
+    uint32_t *pick = mm_arena_alloc(&t->batch, n, sizeof *pick);
+    float *target = mm_arena_alloc(&t->batch, n * out, sizeof *target);
+    int32_t *ids;
+    size_t *off;
+    if (!pick || !target || draw_pairs(t, step, pick) || gather_ids(t, &t->pair_ids, pick, n, &ids, &off)) return no_memory(err);
+    for (size_t i = 0; i < n; i++) memcpy(target + i * out, t->targets + (size_t)t->pair_target[pick[i]] * out, out * sizeof *target);
+    mm_graph g = graph(t, t->tape);
+    losses l = { .n = 0 };
+    mm_tensor z = mm_uni_embed(&g, t->o.model, &(mm_uni_in){ .mod = MM_TEXT, .n = n, .ids = ids, .off = off });
+    const float *like = likeness(&g, target, n, target, n, out, 20);
+    float w = t->o.weight.distil;
+    also(&l, mm_op_cos_loss(&g, z, target, out, out), 2 * w);
+    if (out > 128) also(&l, mm_op_cos_loss(&g, z, target, out, 128), 0.5f * w);
+    if (out > 64) also(&l, mm_op_cos_loss(&g, z, target, out, 64), 0.5f * w);
+    if (like) also(&l, mm_op_softmax_ce(&g, mm_op_similarity(&g, z, constant(target, n, out), constant(&sharp, 1, 1), NULL), like), 0.5f * w);
+    return finish(t, &g, &l, scale * t->o.part[MM_TEXT], value, err);
+}
+
+/* The captions' rows of a batch: one each, by the step and the place. */
+static void choose_captions(const mm_uni_task *t, mm_modality m, const mm_batch *b, uint32_t *row)
+{
+    const bank *k = &t->banks[m];
+    for (int i = 0; i < b->n[m]; i++) {
+        uint32_t e = b->pick[m][i].example, n = k->first[e + 1] - k->first[e];
+        mm_rng r = mm_rng_at(t->o.seed, STREAM_CAPTION + (uint64_t)m, b->step, (uint64_t)i);
+        /* the first one, a sentence or a name, more often than any other */
+        uint32_t j = n < 2 || mm_rng_unit(&r) < 0.5f ? 0 : mm_rng_below(&r, n);
+        row[i] = k->rows[k->first[e] + j];
+    }
+}
+
+static mm_tensor embed_media(mm_uni_task *t, mm_graph *g, mm_modality m, const mm_batch *b, int px, int video_px)
+{
+    size_t n = (size_t)b->n[m], bins = 64;
+    const float **x = mm_arena_alloc(&t->batch, n, sizeof *x);
+    size_t *frames = mm_arena_alloc(&t->batch, n, sizeof *frames);
+    size_t side = (size_t)(m == MM_IMAGE ? px : video_px), clip = m == MM_VIDEO ? (size_t)mm_uni_get_config(t->o.model)->mod[m].frames : 1;
+    if (!x || !frames) {
+        g->failed = 1;
+        return (mm_tensor){ 0 };
+    }
+    for (size_t i = 0; i < n; i++) {
+        frames[i] = m == MM_AUDIO ? b->mel_at[i + 1] - b->mel_at[i] : clip;
+        x[i] = m == MM_AUDIO ? b->mel + b->mel_at[i] * bins : (m == MM_IMAGE ? b->image : b->video) + i * clip * 3 * side * side;
+    }
+    return mm_uni_embed(g, t->o.model, &(mm_uni_in){ .mod = m, .n = n, .x = x, .frames = frames, .height = side, .width = side });
+}
+
+/* Against the captions of the batch, through the model's own text side; equal captions are equally right. */
+static void contrast(mm_uni_task *t, mm_graph *g, mm_modality m, mm_tensor z, const uint32_t *row, losses *l)
+{
+    size_t n = z.rows;
+    float *same = mm_arena_alloc(&t->batch, n * n, sizeof *same), *part = mm_arena_alloc(&t->batch, n * n, sizeof *part);
+    int32_t *ids;
+    size_t *off;
+    if (!same || !part || gather_ids(t, &t->caption_ids[m], row, n, &ids, &off)) {
+        g->failed = 1;
+        return;
+    }
+    for (size_t i = 0; i < n; i++) {
+        float count = 0;
+        for (size_t j = 0; j < n; j++) count += same[i * n + j] = row[i] == row[j];
+        for (size_t j = 0; j < n; j++) part[i * n + j] = same[i * n + j] / count;
+    }
+    mm_tensor text = mm_uni_embed(g, t->o.model, &(mm_uni_in){ .mod = MM_TEXT, .n = n, .ids = ids, .off = off });
+    mm_tensor scale = mm_op_param(g, &t->scale[m]), bias = mm_op_param(g, &t->bias[m]);
+    if (t->o.weight.infonce > 0) {
+        mm_tensor s = mm_op_similarity(g, z, text, scale, NULL);
+        also(l, mm_op_softmax_ce(g, s, part), 0.5f * t->o.weight.infonce);
+        also(l, mm_op_softmax_ce(g, mm_op_transpose(g, s), part), 0.5f * t->o.weight.infonce);
+    }
+    if (t->o.weight.sigmoid > 0)
+        also(l, mm_op_sigmoid_ce(g, mm_op_similarity(g, z, text, scale, &bias), same), t->o.weight.sigmoid);
+}
+
+static int step_media(mm_uni_task *t, mm_modality m, const mm_batch *b, float scale, float *value, mm_err *err)
+{
+    const bank *k = &t->banks[m];
+    size_t n = (size_t)b->n[m], out = t->out;
+    uint32_t *row = mm_arena_alloc(&t->batch, n, sizeof *row);
+    float *target = mm_arena_alloc(&t->batch, n * out, sizeof *target);
+    if (!row || !target) return no_memory(err);
+    choose_captions(t, m, b, row);
+    mm_graph g = graph(t, t->tape);
+    losses l = { .n = 0 };
+    mm_tensor z = embed_media(t, &g, m, b, t->bo.px, t->bo.video_px);
+    if (k->vec) {
+        for (size_t i = 0; i < n; i++) memcpy(target + i * out, k->vec + (size_t)row[i] * out, out * sizeof *target);
+        also(&l, mm_op_cos_loss(&g, z, target, out, out), 0.5f * t->o.weight.distil);
+        if (t->o.weight.bank > 0) {
+            mm_tensor s = mm_op_similarity(&g, z, constant(k->vec, k->n, out), mm_op_param(&g, &t->scale[m]), NULL);
+            const float *soft = t->o.soft > 0 ? likeness(&g, target, n, k->vec, k->n, out, 1 / t->o.soft) : NULL;
+            int32_t *cls = mm_arena_alloc(&t->batch, n, sizeof *cls);
+            if (!cls) return no_memory(err);
+            for (size_t i = 0; i < n; i++) cls[i] = (int32_t)row[i];
+            also(&l, soft ? mm_op_softmax_ce(&g, s, soft) : mm_op_class_ce(&g, s, cls), t->o.weight.bank);
+        }
+    }
+    if (t->o.weight.infonce > 0 || t->o.weight.sigmoid > 0) contrast(t, &g, m, z, row, &l);
+    return finish(t, &g, &l, scale * t->o.part[m], value, err);
+}
+
+/* A quarter of the batch as records with a caption, any of the example's. In one of four the caption is another example's, which its gate
+ * should find out by what the rest says, in one of four the medium is missing: the target is the example's own caption either way, so that a
+ * wrong caption costs. */
+static int step_fused(mm_uni_task *t, mm_modality m, const mm_batch *whole, float scale, mm_err *err)
+{
+    const bank *k = &t->banks[m];
+    size_t n = (size_t)whole->n[m] / 4, out = t->out, kept = 0;
+    mm_batch b = *whole;
+    if (!n || !k->vec || !t->caption_ids[m].off) return 0;
+    b.n[m] = (int)n;
+    uint32_t *row = mm_arena_alloc(&t->batch, n, sizeof *row), *said = mm_arena_alloc(&t->batch, n, sizeof *said);
+    float *target = mm_arena_alloc(&t->batch, n * out, sizeof *target);
+    size_t *all = mm_arena_alloc(&t->batch, n, sizeof *all), *with = mm_arena_alloc(&t->batch, n, sizeof *with);
+    const float **x = mm_arena_alloc(&t->batch, n, sizeof *x);
+    size_t *frames = mm_arena_alloc(&t->batch, n, sizeof *frames), *off;
+    int32_t *ids;
+    if (!row || !said || !target || !all || !with || !x || !frames) return no_memory(err);
+    choose_captions(t, m, &b, row);
+    size_t side = (size_t)(m == MM_IMAGE ? t->bo.px : t->bo.video_px), clip = m == MM_VIDEO ? (size_t)mm_uni_get_config(t->o.model)->mod[m].frames : 1;
+    for (size_t i = 0; i < n; i++) {
+        mm_rng r = mm_rng_at(t->o.seed, STREAM_FUSED + (uint64_t)m, b.step, i);
+        uint32_t e = b.pick[m][i].example, many = k->first[e + 1] - k->first[e];
+        float u = mm_rng_unit(&r);
+        said[i] = u < 0.25f ? mm_rng_below(&r, (uint32_t)k->n) : k->rows[k->first[e] + mm_rng_below(&r, many)];
+        memcpy(target + i * out, k->vec + (size_t)row[i] * out, out * sizeof *target);
+        all[i] = i;
+        if (u >= 0.75f) continue;
+        with[kept] = i;
+        frames[kept] = m == MM_AUDIO ? b.mel_at[i + 1] - b.mel_at[i] : clip;
+        x[kept++] = m == MM_AUDIO ? b.mel + b.mel_at[i] * 64 : (m == MM_IMAGE ? b.image : b.video) + i * clip * 3 * side * side;
+    }
+    if (gather_ids(t, &t->caption_ids[m], said, n, &ids, &off)) return no_memory(err);
+    const mm_uni_in text = { .mod = MM_TEXT, .n = n, .ids = ids, .off = off };
+    const mm_uni_in medium = { .mod = m, .n = kept, .x = x, .frames = frames, .height = side, .width = side };
+    mm_uni_records rec = { .n = n, .in = { [MM_TEXT] = &text }, .of = { [MM_TEXT] = all } };
+    if (kept) rec.in[m] = &medium, rec.of[m] = with;
+    mm_graph g = graph(t, t->tape);
+    losses l = { .n = 0 };
+    float value;
+    also(&l, mm_op_cos_loss(&g, mm_uni_fuse(&g, t->o.model, &rec, NULL, NULL), target, out, out), t->o.weight.fused);
+    return finish(t, &g, &l, scale * t->o.part[m], &value, err);
+}
+
+int mm_uni_task_step(mm_uni_task *t, uint64_t step, float scale, float loss[MM_MODALITIES], mm_err *err)
+{
+    int r = 0;
+    for (int m = 0; m < MM_MODALITIES; m++) loss[m] = NAN;
+    mm_arena_reset(&t->batch);
+    if (t->o.n_pairs && t->o.texts) r = step_text(t, step, scale, &loss[MM_TEXT], err);
+    if (r || !t->batches) return r;
+    mm_batch_state s;
+    const mm_batch *b;
+    mm_batches_state(t->batches, &s);
+    if (s.step != step) {
+        s.step = step;
+        if ((r = mm_batches_seek(t->batches, &s, err))) return r;
+    }
+    if ((r = mm_batches_next(t->batches, &b, err))) return r;
+    for (int m = MM_IMAGE; m < MM_MODALITIES && !r; m++)
+        if (b->n[m]) {
+            r = step_media(t, (mm_modality)m, b, scale, &loss[m], err);
+            if (!r && t->o.weight.fused > 0) r = step_fused(t, (mm_modality)m, b, scale, err);
+        }
+    return r;
+}
+
+/* ---- scores ---- */
+
+/* Vectors of texts by the model's own text side. */
+static int embed_texts(mm_uni_task *t, const tokens *k, const uint32_t *pick, size_t n, float *vec, mm_err *err)
+{
+    for (size_t at = 0; at < n; at += 64) {
+        size_t m = n - at < 64 ? n - at : 64;
+        int32_t *ids;
+        size_t *off;
+        mm_arena_reset(&t->batch);
+        if (gather_ids(t, k, pick + at, m, &ids, &off)) return no_memory(err);
+        mm_graph g = graph(t, NULL);
+        mm_tensor z = mm_uni_embed(&g, t->o.model, &(mm_uni_in){ .mod = MM_TEXT, .n = m, .ids = ids, .off = off });
+        if (g.failed) return no_memory(err);
+        memcpy(vec + at * t->out, z.p, m * t->out * sizeof *vec);
+        mm_arena_reset(&t->arena);
+    }
+    return 0;
+}
+
+/* Recall at 10 of query i's own candidates among all, percent. right[i * m + j] marks them. */
+static double recall10(const float *q, size_t n, const float *c, size_t m, size_t d, const char *right, int transposed)
+{
+    size_t hits = 0;
+    const mm_kern *k = mm_kern_get();
+    for (size_t i = 0; i < n; i++) {
+        float best = -2;
+        size_t before = 0;
+        for (size_t j = 0; j < m; j++) {
+            if (!right[transposed ? j * n + i : i * m + j]) continue;
+            float s = k->dot_f32(q + i * d, c + j * d, d);
+            if (s > best) best = s;
+        }
+        for (size_t j = 0; j < m; j++)
+            before += !right[transposed ? j * n + i : i * m + j] && k->dot_f32(q + i * d, c + j * d, d) >= best;
+        hits += before < 10;
+    }
+    return n ? 100.0 * (double)hits / (double)n : NAN;
+}
+
+/* Media of these examples without augmentation. */
+static int plain(mm_uni_task *t, mm_modality m, const uint32_t *e, size_t n, mm_batch *b, mm_err *err)
+{
+    const mm_augment none = { 0, 0 };
+    const mm_rng rng = { 0 };
+    const mm_dataset *d = t->o.data;
+    size_t room = 0, at = 0, side = (size_t)(m == MM_IMAGE ? t->bo.px : t->bo.video_px);
+    int r = 0;
+    for (size_t i = 0; i < n; i++) {
+        const mm_item *x = mm_dataset_item(d, (size_t)mm_dataset_example(d, e[i])->item[m]);
+        room += m == MM_AUDIO ? mm_augment_mel_room((size_t)x->n, 0, &none) * (size_t)x->width : (size_t)x->n * 3 * side * side;
+    }
+    float *out = mm_arena_alloc(&t->batch, room, sizeof *out);
+    b->mel_at = mm_arena_alloc(&t->batch, n + 1, sizeof *b->mel_at);
+    if (!out || !b->mel_at) return no_memory(err);
+    b->image = b->video = b->mel = out;
+    b->mel_at[0] = 0;
+    b->n[m] = (int)n;
+    for (size_t i = 0; i < n && !r; i++) {
+        const mm_item *x = mm_dataset_item(d, (size_t)mm_dataset_example(d, e[i])->item[m]);
+        if (m == MM_AUDIO) {
+            b->mel_at[i + 1] = b->mel_at[i] + mm_augment_mel(out + at, x->mel, (size_t)x->n, x->width, 0, &none, rng);
+            at = b->mel_at[i + 1] * (size_t)x->width;
+            continue;
+        }
+        r = m == MM_IMAGE ? mm_augment_image(out + at, (int)side, x->px, x->width, &none, rng, err)
+                          : mm_augment_video(out + at, (int)side, x->px, x->width, x->n, &none, rng, err);
+        at += (size_t)x->n * 3 * side * side;
+    }
+    return r;
+}
+
+typedef struct {
+    uint32_t *e; /* examples of one set in a split */
+    size_t n;
+} group;
+
+static int score_set(mm_uni_task *t, const finder *f, mm_modality m, const group *x, double *score, mm_err *err)
+{
+    texts all = { .number = json_object() };
+    size_t *first = mm_realloc(NULL, x->n + 1, sizeof *first), d = t->out;
+    tokens k = { 0 };
+    float *q = mm_aligned(x->n * d, sizeof *q), *c = NULL;
+    char *right = NULL;
+    uint32_t *every = NULL;
+    int r = all.number && first && q ? 0 : no_memory(err);
+    for (size_t i = 0; i < x->n && !r; i++) {
+        first[i] = all.n_rows;
+        captions_of(f, x->e[i], texts_add, &all);
+    }
+    if (!r) first[x->n] = all.n_rows;
+    if (!r) r = tokenize(t, all.text, all.n, &k, err);
+    every = mm_realloc(NULL, all.n + 1, sizeof *every);
+    c = mm_aligned((all.n + 1) * d, sizeof *c);
+    right = calloc(x->n * (all.n + 1), 1);
+    if (!r && (!every || !c || !right)) r = no_memory(err);
+    for (size_t i = 0; i < all.n && !r; i++) every[i] = (uint32_t)i;
+    if (!r) r = embed_texts(t, &k, every, all.n, c, err);
+    for (size_t i = 0; i < x->n && !r; i++)
+        for (size_t p = first[i]; p < first[i + 1]; p++) right[i * all.n + all.rows[p]] = 1;
+    /* media as they are, one batch at a time */
+    for (size_t at = 0; at < x->n && !r; at += 32) {
+        size_t n = x->n - at < 32 ? x->n - at : 32;
+        mm_batch b = { .n = { 0 } };
+        mm_arena_reset(&t->batch);
+        r = plain(t, m, x->e + at, n, &b, err);
+        mm_graph g = graph(t, NULL);
+        mm_tensor z = r ? (mm_tensor){ 0 } : embed_media(t, &g, m, &b, t->bo.px, t->bo.video_px);
+        if (!r && g.failed) r = no_memory(err);
+        if (!r) memcpy(q + at * d, z.p, n * d * sizeof *q);
+        mm_arena_reset(&t->arena);
+    }
+    if (!r) *score = (recall10(q, x->n, c, all.n, d, right, 0) + recall10(c, all.n, q, x->n, d, right, 1)) / 2;
+    texts_clear(&all);
+    free(first);
+    free(k.ids);
+    free(k.off);
+    free(q);
+    free(c);
+    free(right);
+    free(every);
+    return r;
+}
+
+static int score_media(mm_uni_task *t, const finder *f, mm_modality m, mm_split split, double *score, mm_err *err)
+{
+    double sum = 0;
+    size_t sets = 0;
+    int r = 0;
+    for (size_t s = 0; mm_dataset_set(f->d, s) && !r; s++) {
+        group x = { NULL, 0 };
+        for (size_t i = 0; mm_dataset_example(f->d, i) && !r; i++) {
+            const mm_example *e = mm_dataset_example(f->d, i);
+            if (e->set != s || e->split != split || e->item[m] < 0 || x.n == 600) continue;
+            if (x.n % 256 == 0) {
+                uint32_t *p = mm_realloc(x.e, x.n + 256, sizeof *p);
+                if (!p) r = no_memory(err);
+                else x.e = p;
+            }
+            if (!r) x.e[x.n++] = (uint32_t)i;
+        }
+        double one = NAN;
+        if (!r && x.n > 20) r = score_set(t, f, m, &x, &one, err);
+        if (!r && !isnan(one)) sum += one, sets++;
+        free(x.e);
+    }
+    *score = sets ? sum / (double)sets : NAN;
+    return r;
+}
+
+static int score_text(mm_uni_task *t, double *score, mm_err *err)
+{
+    size_t n = 0, d = t->out;
+    uint32_t *pick = mm_realloc(NULL, 2000, sizeof *pick);
+    float *vec = mm_aligned(2000 * d, sizeof *vec);
+    int r = pick && vec ? 0 : no_memory(err);
+    for (size_t i = 0; i < t->o.n_pairs && n < 2000 && !r; i++)
+        if (t->o.pairs[i].weight > 0 && kept_out(&t->o.pairs[i])) pick[n++] = (uint32_t)i;
+    if (!r) r = embed_texts(t, &t->pair_ids, pick, n, vec, err);
+    double sum = 0;
+    for (size_t i = 0; i < n && !r; i++) sum += mm_kern_get()->dot_f32(vec + i * d, t->targets + (size_t)t->pair_target[pick[i]] * d, d);
+    *score = n ? 100 * sum / (double)n : NAN;
+    free(pick);
+    free(vec);
+    return r;
+}
+
+int mm_uni_task_validate(mm_uni_task *t, mm_split split, double score[MM_MODALITIES], double *all, mm_err *err)
+{
+    finder f = { .d = t->o.data };
+    int r = 0, n = 0;
+    for (int m = 0; m < MM_MODALITIES; m++) score[m] = NAN;
+    if (t->o.n_pairs) r = score_text(t, &score[MM_TEXT], err);
+    if (!r && f.d) r = concepts(&f, err);
+    for (int m = MM_IMAGE; m < MM_MODALITIES && !r && f.d; m++)
+        if (t->bo.count[m]) r = score_media(t, &f, (mm_modality)m, split, &score[m], err);
+    json_decref(f.by_concept);
+    *all = 0;
+    for (int m = 0; m < MM_MODALITIES; m++)
+        if (!isnan(score[m])) *all += score[m], n++;
+    *all = n ? *all / n : NAN;
+    return r;
+}
