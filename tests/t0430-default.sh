@@ -2,8 +2,8 @@
 # The built-in model: filters linked here with a small stand-in, so that nothing depends on what the build has; what a build without says.
 # shellcheck source=tests/lib-test.sh disable=SC2016
 . "$MM_ROOT/tests/lib-test.sh"
-mk_models tower-clip-vit-b32 default > /dev/null && mk_models tinybert tiny > /dev/null || exit 1
-mm-quantize -q -t f32 -o stand-in.gguf ./default > /dev/null && mm-quantize -q -t f32 -o tiny.gguf tiny > /dev/null || exit 1
+mk_models uni stand-in.gguf && mk_models tinybert tiny > /dev/null && mk_models tinybert default > /dev/null || exit 1
+mm-quantize -q -t f32 -o tiny.gguf tiny > /dev/null || exit 1
 libs=$(make -s --no-print-directory -C "$MM_ROOT" print-libs)
 cc=${MM_CC:-cc}
 # filter NAME WHERE [GGUF]: NAME with that file as its default, or with none
@@ -18,10 +18,10 @@ for f in mm-embed mm-quantize; do
     filter $f without || exit 1
 done
 printf 'a b\nc\n' > lines
-mk_media png a.png w=20 h=10 || exit 1
+mk_media png a.png w=20 h=10 && mk_media wav a.wav && mk_media mp4 a.mp4 w=32 h=32 frames=6 || exit 1
 
 test_ok 'without -m, as -m default, as the file: the same bytes' 'with/mm-embed -t lines > a; with/mm-embed -m default -t lines > b; mm-embed -m stand-in.gguf -t lines > c; test_cmp a b; test_cmp a c; test_json a "length == 2 and all(.[]; .model | test(\"^default@[0-9a-f]{16}$\"))"'
-test_ok 'pictures too, and with all weights' 'with/mm-embed a.png > a; mm-embed -m stand-in.gguf a.png > c; test_cmp a c; test_json a ".[0].modality == \"image\" and (.[0].embedding | length == 24)"'
+test_ok 'pictures, sound and video too' 'with/mm-embed a.png a.wav a.mp4 > a; mm-embed -m stand-in.gguf a.png a.wav a.mp4 > c; test_cmp a c; test_json a "map(.modality) == [\"image\",\"audio\",\"video\"] and all(.[]; (.embedding | length == 32) and (.embedding | map(. * .) | add | . - 1 | fabs) < 1e-4)"'
 test_ok 'MM_MODEL before it, -m before both' 'MM_MODEL=$PWD/tiny with/mm-embed -t lines > a; test_json a ".[0].model | startswith(\"tiny@\")"; MM_MODEL=$PWD/tiny with/mm-embed -m default -t lines > a; test_json a ".[0].model | startswith(\"default@\")"; MM_MODEL= with/mm-embed -t lines > b; test_cmp a b'
 test_ok 'a folder of that name in MM_MODEL_PATH takes its place, one where we are does not' 'mkdir -p at; cp tiny.gguf at/default.gguf; MM_MODEL_PATH=$PWD/nowhere:$PWD/at with/mm-embed -t lines > a; test_json a ".[0].model | startswith(\"tiny@\")"; [ -d default ]; cp -r tiny at/default; cd at; ../with/mm-embed -t ../lines > b; ../with/mm-embed -t -m ./default ../lines > c; must_fail cmp -s b c; test_json b ".[0].model | startswith(\"default@\")"; test_json c ".[0].embedding | length == 32"'
 test_ok 'mm-quantize looks into it and converts it' 'with/mm-quantize --info --json --check > a; mm-quantize --info --json --check stand-in.gguf > c; test_json a ".[0].file == \"default\""; jq "del(.file)" a > a1; jq "del(.file)" c > c1; test_cmp a1 c1; with/mm-quantize -q -t f32 -o again.gguf default > log; mm-embed -m again.gguf -t lines > b; mm-embed -m stand-in.gguf -t lines > c; test_cmp c b; expect_code 2 with/mm-quantize -t f32 -o x.gguf 2> err; grep -q "no model given" err'

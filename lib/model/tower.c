@@ -179,7 +179,7 @@ static size_t plan(by_len *s, size_t n, size_t budget, uint32_t *order, size_t *
 
 int mm_tower_run(mm_model *m, const mm_tower_job *j, float *vec, mm_err *err)
 {
-    size_t n = j->n, total = 0, each = j->off ? 0 : mm_tower_tokens(&j->t->cfg);
+    size_t n = j->n, total = 0, each = j->off || m->uni ? 0 : mm_tower_tokens(&j->t->cfg);
     if (n == 0) return 0;
     if (m->uni) return mm_uni_run(m, j, vec, err);
     int r = mm_tower_load(m, j->t, err);
