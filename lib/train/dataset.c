@@ -74,6 +74,24 @@ int dataset_request(mm_dataset *d, request *r, uint32_t *number, mm_err *err)
 
 /* ---- from outside ---- */
 
+static int check_prep(const mm_prep *p, mm_err *err)
+{
+    const mm_input_spec *const pictures[] = { &p->image, &p->video };
+    for (int i = 0; i < 2; i++)
+        if (pictures[i]->height != pictures[i]->width || pictures[i]->image.width != pictures[i]->width ||
+            pictures[i]->image.height != pictures[i]->height)
+            return mm_fail(err, MM_EARG, "pictures are stored as squares, not %d x %d", pictures[i]->width,
+                           pictures[i]->height);
+    if (p->image.views != 1 || p->video.views != 1 || p->audio.views != 1 || p->image.by_pytorch ||
+        p->video.by_pytorch || p->audio.sound != MM_SOUND_WHOLE)
+        return mm_fail(err, MM_EARG, "media are stored whole, as one view each");
+    if (p->video.frames < 1 || p->video.frames > MM_INPUT_TIMES)
+        return mm_fail(err, MM_EARG, "%d frames of a video: 1 to %d are stored", p->video.frames, MM_INPUT_TIMES);
+    if (p->audio.mel.bins > 1023)
+        return mm_fail(err, MM_EARG, "%d bins of sound: at most 1023 are stored", p->audio.mel.bins);
+    return 0;
+}
+
 int mm_dataset_open(mm_dataset **out, const mm_dataset_opts *opts, mm_err *err)
 {
     *out = NULL;
@@ -85,8 +103,8 @@ int mm_dataset_open(mm_dataset **out, const mm_dataset_opts *opts, mm_err *err)
     else mm_prep_init(&d->prep, 80);
     d->opts.prep = &d->prep;
     for (int i = 0; i < MM_MODALITIES; i++) d->prep_id[i] = prep_id(&d->prep, i);
-    int r = 0;
-    if (opts->cache && !(d->cache_path = strdup(opts->cache))) r = mm_fail(err, MM_ENOMEM, "out of memory");
+    int r = check_prep(&d->prep, err);
+    if (!r && opts->cache && !(d->cache_path = strdup(opts->cache))) r = mm_fail(err, MM_ENOMEM, "out of memory");
     if (!r) r = dataset_room(&d->lang, &d->cap_lang, 0, sizeof *d->lang, err);
     if (r) {
         mm_dataset_close(&d);

@@ -1,5 +1,4 @@
-/* dataset_int.h - the parts of a data set: manifests (manifest.c), the file of decoded media (cache.c), what decodes
- * them (fill.c). */
+/* dataset_int.h - the parts of a data set: manifests (manifest.c), the file of decoded media (cache.c), what decodes them (fill.c). */
 #ifndef MM_DATASET_INT_H
 #define MM_DATASET_INT_H
 
@@ -8,8 +7,8 @@
 #include "train/mm_dataset.h"
 
 /* ---- the cache ----
- * FILE, never changed, only replaced:  head, then the data of the entries (each on a multiple of 64), then the
- * entries. FILE.part, while a run fills it:     entry, data, entry, data ... ; a torn or damaged end is cut off. */
+ * FILE, never changed, only replaced:  head, then the data of the entries (each on a multiple of 64), then the entries.
+ * FILE.part, while a run fills it:     entry, data, entry, data ... ; a torn or damaged end is cut off. */
 
 enum { ENTRY_TRACK = 1, ENTRY_TRUNCATED = 2 }; /* flags: the video has sound */
 
@@ -48,8 +47,7 @@ const cache_entry *cache_find(const cache *c, const uint64_t id[2], uint64_t siz
 /* Lock FILE.part for writing and look at both files again: MM_ELOCK if another process has it. */
 int cache_begin(cache *c, mm_err *err);
 int cache_put(cache *c, cache_entry *e, const void *data, mm_err *err);
-/* FILE anew, of all entries but those whose file has changed since; FILE.part goes away. Entries found before are
- * invalid. */
+/* FILE anew, of all entries but those whose file has changed since; FILE.part goes away. Entries found before are invalid. */
 int cache_commit(cache *c, mm_err *err);
 static inline const uint8_t *cache_data(const cache *c, const cache_entry *e) { return c->map.p + e->at; }
 
@@ -95,8 +93,7 @@ struct mm_dataset {
 
 /* Room for one more of an array; 0 or MM_ENOMEM. */
 int dataset_room(void *array, size_t *cap, size_t n, size_t size, mm_err *err);
-/* Number of the request for this medium, made if it is new; r's strings are borrowed, its data is taken over (also on
- * failure). */
+/* Number of the request for this medium, made if it is new; r's strings are borrowed, its data is taken over (also on failure). */
 int dataset_request(mm_dataset *d, request *r, uint32_t *number, mm_err *err);
 /* To the caller's `bad`; with `strict` the code, else 0. */
 int dataset_bad(const mm_dataset *d, int code, const char *message, mm_err *err);
@@ -104,7 +101,7 @@ int dataset_bad(const mm_dataset *d, int code, const char *message, mm_err *err)
 void dataset_id(uint64_t id[2], const mm_dataset *d, unsigned kind, const void *name, size_t len, int by_bytes);
 
 int dataset_read_manifest(mm_dataset *d, const char *path, mm_err *err); /* manifest.c */
-int dataset_fill(mm_dataset *d, mm_err *err);                            /* fill.c: as mm_dataset_load() */
-uint64_t prep_id(const mm_prep *p, int modality);                        /* prep.c */
+int dataset_fill(mm_dataset *d, mm_err *err);                           /* fill.c: as mm_dataset_load() */
+uint64_t prep_id(const mm_prep *p, int modality);                       /* prep.c */
 
 #endif

@@ -3,9 +3,8 @@
  *   mm_rng r = mm_rng_at(seed, MY_STREAM, step, slot);
  *   float angle = mm_rng_range(&r, -6, 6);
  *
- * A stream is named by (seed, stream, a, b); its numbers are splitmix64's (Steele, Lea, Flood 2014) from a start that
- * all four are hashed into. Whoever draws at step s gets the same numbers in any thread and after any resume. Not for
- * secrets. */
+ * A stream is named by (seed, stream, a, b); its numbers are splitmix64's (Steele, Lea, Flood 2014) from a start that all four are
+ * hashed into. Whoever draws at step s gets the same numbers in any thread and after any resume. Not for secrets. */
 #ifndef MM_RNG_H
 #define MM_RNG_H
 
@@ -45,8 +44,8 @@ static inline float mm_rng_normal(mm_rng *r)
     return (float)(sqrt(-2 * log(u)) * cos(6.283185307179586 * v));
 }
 
-/* The i-th number (i < n) of a permutation of 0 .. n - 1 that `key` names: four Feistel rounds on the next power of
- * four, walked until the result is below n. No table, any i at once. */
+/* The i-th number (i < n) of a permutation of 0 .. n - 1 that `key` names: four Feistel rounds on the next power of four, walked
+ * until the result is below n. No table, any i at once. */
 static inline uint64_t mm_rng_permute(uint64_t i, uint64_t n, uint64_t key)
 {
     unsigned half = 1;
