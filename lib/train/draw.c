@@ -165,6 +165,8 @@ static uint32_t length_of(const mm_batches *b, int m, const mm_example *e, int32
     return (uint32_t)(most && n > most ? most : n);
 }
 
+static size_t budget_of(const mm_batches *b, int m) { return m == MM_TEXT || m == MM_AUDIO ? b->opts.budget[m] : 0; }
+
 /* What one draw counts of the budget: for sounds, before chance has stretched them. */
 static size_t cost(const mm_batches *b, int m, uint32_t length)
 {
@@ -178,21 +180,36 @@ static int by_length(const void *x, const void *y)
     return a->number < b->number ? -1 : a->number > b->number;
 }
 
+/* The set of the n-th draw, and how often it was drawn before: at every set the share `p` of the draws that come by stay, evenly spaced, the
+ * others go on to the next. Both are known without a look at the draws before. */
+static const part *part_of(const pool *p, uint64_t seed, int m, uint64_t n, uint64_t *before)
+{
+    double done = 0;
+    size_t i = 0;
+    for (; i + 1 < p->parts; i++) {
+        const double rest = 1 - done, share = rest > 0 ? (p->part[i].upto - done) / rest : 1;
+        mm_rng r = mm_rng_at(seed, stream(STREAM_SET, m), p->part[i].set, 0);
+        const double phase = mm_rng_unit(&r);
+        const uint64_t stayed = (uint64_t)(share * (double)n + phase), stay = (uint64_t)(share * (double)(n + 1) + phase);
+        done = p->part[i].upto;
+        if (stay > stayed) {
+            *before = stayed;
+            return &p->part[i];
+        }
+        n -= stayed;
+    }
+    *before = n;
+    return &p->part[i];
+}
+
 /* All draws of a window, sorted by length where there are buckets. */
 static void draw_window(const mm_batches *b, int m, uint64_t window, draw *out, size_t draws)
 {
     const pool *p = &b->pool[m];
     const uint64_t seed = b->opts.seed;
-    mm_rng r = mm_rng_at(seed, stream(STREAM_SET, m), window, 0);
-    const double offset = mm_rng_unit(&r);
-    size_t at = 0, inside = 0;
     for (size_t i = 0; i < draws; i++) {
-        /* equally spaced over the sets: each gets its share, but for a rounding that the offset makes fair */
-        const double u = ((double)i + offset) / (double)draws;
-        while (at + 1 < p->parts && u >= p->part[at].upto) at++, inside = 0;
-        const part *s = &p->part[at];
-        const double weight = s->upto - (at ? s[-1].upto : 0);
-        const uint64_t k = (uint64_t)(weight * (double)draws * (double)window) + inside++;
+        uint64_t k;
+        const part *s = part_of(p, seed, m, window * draws + i, &k);
         const uint64_t key = mm_rng_at(seed, stream(STREAM_PASS, m), s->set, k / s->n).s;
         const size_t which = s->first + mm_rng_permute(k % s->n, s->n, key);
         const mm_example *e = mm_dataset_example(b->d, p->example[which]);
@@ -211,7 +228,7 @@ static void cut(const mm_batches *b, int m, const draw *d, size_t draws, uint64_
     const uint64_t parts = (uint64_t)b->pool[m].window;
     uint64_t total = 0, sum = 0;
     size_t i = 0;
-    if (!b->opts.budget[m]) {
+    if (!budget_of(b, m)) {
         *first = draws * which / parts;
         *last = draws * (which + 1) / parts;
         return;
@@ -238,7 +255,7 @@ draw *draw_step(const mm_batches *b, int m, uint64_t step, mm_arena *a, size_t *
     cut(b, m, d, draws, mm_rng_permute(step % steps, steps, mm_rng_at(seed, stream(STREAM_ORDER, m), window, 0).s), &first, &last);
     for (*n = 0; first + *n < last; ++*n) {
         sum += cost(b, m, d[first + *n].length);
-        if (b->opts.budget[m] && sum > b->opts.budget[m]) break;
+        if (budget_of(b, m) && sum > budget_of(b, m)) break;
     }
     *dropped = (int)(last - first - *n);
     return d + first;
@@ -280,7 +297,7 @@ static void plan(mm_batches *b, int m)
     const int count = m == JOINT ? o->joint : o->count[m];
     p->window = 1;
     p->count = p->n && count > 0 ? (size_t)count : 0;
-    if (p->n && m != JOINT && o->budget[m]) p->count = (size_t)((double)o->budget[m] / mean_cost(b, m)) + 1;
+    if (p->n && budget_of(b, m)) p->count = (size_t)((double)budget_of(b, m) / mean_cost(b, m)) + 1;
     if (!p->count || (m != MM_TEXT && m != MM_AUDIO)) return;
     const size_t steps = p->n / p->count; /* a window is no longer than one pass */
     p->window = steps > BUCKETS ? BUCKETS : steps ? (int)steps : 1;

@@ -12,9 +12,9 @@
  * Nothing depends on time, threads or what was made before: mm_batches_make() gives the batch of any step, bit for bit the same on one
  * machine.
  *
- * Which examples: of each modality those that have it, by set; a set of n examples is drawn from with probability ~ n^power. Within a set
- * draws go through a permutation, a new one for each pass: nothing comes twice before everything came once (nearly: by rounding a set may
- * skip or repeat one now and then). Of the examples of a set whose captions are the same (names of classes), one is drawn as a text.
+ * Which examples: of each modality those that have it, by set; a set of n examples has its share ~ n^power of the draws, evenly spaced.
+ * Within a set draws go through a permutation, a new one for each pass: nothing comes twice before everything came once. Of the examples
+ * of a set whose captions are the same (names of classes), one is drawn as a text.
  * Sounds and texts are bucketed: the draws of up to 12 steps are sorted by length and cut into as many batches, which are shuffled.
  * Which caption: by role with the weights of `caption` among the roles that the example has in the wanted languages, then any of that
  * role. None in these languages: its text as it is. */

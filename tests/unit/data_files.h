@@ -58,7 +58,8 @@ static inline void df_wav(const char *name, int n, double hz)
 static inline void df_video(const char *name, int audio)
 {
     mm_buf b = { 0 };
-    if (mf_video(&b, &(mf_video_spec){ .w = 64, .h = 48, .frames = 12, .fps = 6, .format = "mp4", .audio = audio, .motion = 1 }) < 0) _exit(98);
+    if (mf_video(&b, &(mf_video_spec){ .w = 64, .h = 48, .frames = 12, .fps = 6, .format = "mp4", .audio = audio, .motion = 1 }) < 0)
+        _exit(98);
     df_write(name, b.p, b.len);
     mm_buf_clear(&b);
 }

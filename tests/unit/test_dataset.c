@@ -1,4 +1,5 @@
-/* Data sets: what a manifest may say and what is wrong with it; the cache: what is decoded anew and what is not, after kills, changes, damage. */
+/* Data sets: what a manifest may say and what is wrong with it; the cache: what is decoded anew and what is not, after kills, changes,
+ * damage. */
 #include <fcntl.h>
 #include <signal.h>
 #include <sys/file.h>
@@ -28,7 +29,9 @@ static int load(const char *manifest, const char *cache, const mm_prep *prep, in
     df_bad_count = 0;
     df_last[0] = 0;
     err = (mm_err){ 0 };
-    const mm_dataset_opts o = { .prep = prep, .cache = df_path(cache), .strict = strict, .bad = df_bad, .progress = progress, .keep_raw = 1 };
+    const mm_dataset_opts o = {
+        .prep = prep, .cache = df_path(cache), .strict = strict, .bad = df_bad, .progress = progress, .keep_raw = 1
+    };
     int r = mm_dataset_open(&d, &o, &err);
     if (!r) r = mm_dataset_add(d, df_path(manifest), &err);
     if (!r) r = mm_dataset_load(d, &err);
@@ -53,17 +56,18 @@ static void media(void)
     df_png("a.png", 120, 60, 1), df_png("b.png", 40, 90, 2), df_png("c.png", 50, 50, 3);
     df_wav("a.wav", 16000, 440), df_wav("short.wav", 100, 440), df_wav("long.wav", 12 * 16000, 300);
     df_video("a.mp4", 1), df_video("silent.mp4", 0);
-    df_text("m.jsonl",
-            "{\"id\":\"x\",\"image\":\"a.png\",\"text\":\"a red car\",\"texts\":{\"en\":[\"a red car\",\"car\"],\"de\":\"ein rotes Auto\"},"
-            "\"lang\":\"en\",\"keywords\":[\"car\",\"road\"],\"label\":\"cars\",\"concept\":\"c1\",\"other\":{\"kept\":1}}\n"
-            "\n"
-            "{\"image\":\"b.png\",\"audio\":\"a.wav\",\"text\":\"turn left\",\"split\":\"val\"}\n"
-            "{\"audio\":\"short.wav\",\"text\":\"  blip \\n\",\"label\":7,\"split\":\"test\"}\n"
-            "{\"audio\":\"long.wav\",\"text\":\"hum\"}\r\n"
-            "{\"video\":\"a.mp4\",\"text\":\"blocks\"}\n"
-            "{\"video\":\"silent.mp4\",\"text\":\"blocks again\"}\n"
-            "{\"image\":\"a.png\",\"text\":\"the same picture\"}\n"
-            "{\"text\":\"big\",\"text2\":\"large\",\"score\":4.5,\"lang\":\"en\",\"lang2\":\"en\"}");
+    df_text(
+        "m.jsonl",
+        "{\"id\":\"x\",\"image\":\"a.png\",\"text\":\"a red car\",\"texts\":{\"en\":[\"a red car\",\"car\"],\"de\":\"ein rotes Auto\"},"
+        "\"lang\":\"en\",\"keywords\":[\"car\",\"road\"],\"label\":\"cars\",\"concept\":\"c1\",\"other\":{\"kept\":1}}\n"
+        "\n"
+        "{\"image\":\"b.png\",\"audio\":\"a.wav\",\"text\":\"turn left\",\"split\":\"val\"}\n"
+        "{\"audio\":\"short.wav\",\"text\":\"  blip \\n\",\"label\":7,\"split\":\"test\"}\n"
+        "{\"audio\":\"long.wav\",\"text\":\"hum\"}\r\n"
+        "{\"video\":\"a.mp4\",\"text\":\"blocks\"}\n"
+        "{\"video\":\"silent.mp4\",\"text\":\"blocks again\"}\n"
+        "{\"image\":\"a.png\",\"text\":\"the same picture\"}\n"
+        "{\"text\":\"big\",\"text2\":\"large\",\"score\":4.5,\"lang\":\"en\",\"lang2\":\"en\"}");
 }
 
 static void records(void)
@@ -94,8 +98,8 @@ static void records(void)
     is_str(mm_dataset_example(d, 2)->label, "7", "a label may be a number");
     const char *set = mm_dataset_set(d, 0), *slash = strrchr(df_dir, '/');
     is_str(set, slash + 1, "the set is named after its folder");
-    ok(!strncmp(mm_dataset_example(d, 2)->id, set, strlen(set)) && strstr(mm_dataset_example(d, 2)->id, ":4"), "an id is made where there is none: %s",
-       mm_dataset_example(d, 2)->id);
+    ok(!strncmp(mm_dataset_example(d, 2)->id, set, strlen(set)) && strstr(mm_dataset_example(d, 2)->id, ":4"),
+       "an id is made where there is none: %s", mm_dataset_example(d, 2)->id);
     is_str(caption(7, 1), "large", "text2");
     ok(mm_dataset_example(d, 7)->score == 4.5f && isnan(e->score), "score");
     ok(item(0, MM_IMAGE) == item(6, MM_IMAGE), "one file, one item");
@@ -216,7 +220,8 @@ static void kills(void)
         is_int(load("m.jsonl", "k.mmc", NULL, 0), 0, "... the next run goes on");
         is_int((long long)facts.decoded, 8 - k, "... with what is missing");
         mm_buf_reset(&b);
-        ok(!mm_file_read(&b, df_path("k.mmc"), 1 << 30, &err) && b.len == whole.len && !memcmp(b.p, whole.p, b.len) && !inode("k.mmc.part"),
+        ok(!mm_file_read(&b, df_path("k.mmc"), 1 << 30, &err) && b.len == whole.len && !memcmp(b.p, whole.p, b.len) &&
+               !inode("k.mmc.part"),
            "... and ends with the same cache");
     }
     /* damage in the middle of the unfinished part costs what comes behind it */
@@ -234,7 +239,8 @@ static void poke(const char *name, long at, int from_end)
 {
     FILE *f = fopen(df_path(name), "r+b");
     int c;
-    if (!f || fseek(f, at, from_end ? SEEK_END : SEEK_SET) || (c = fgetc(f)) == EOF || fseek(f, -1, SEEK_CUR) || fputc(c ^ 0x55, f) == EOF || fclose(f))
+    if (!f || fseek(f, at, from_end ? SEEK_END : SEEK_SET) || (c = fgetc(f)) == EOF || fseek(f, -1, SEEK_CUR) ||
+        fputc(c ^ 0x55, f) == EOF || fclose(f))
         ok(0, "cannot damage %s", name);
 }
 
@@ -314,8 +320,9 @@ static void bad_records(void)
         mm_buf_addf(&b, "{\"text\":\"good\"}\n%s\n{\"text\":\"good too\"}\n", bad[i].line);
         df_write("bad.jsonl", b.p, b.len);
         int r = load("bad.jsonl", "bad.mmc", NULL, 0);
-        ok(!r && facts.examples == 2 && facts.bad == 1 && df_bad_count == 1 && strstr(df_last, bad[i].say) && strstr(df_last, "bad.jsonl:2: "), "%s: %s",
-           bad[i].line, df_last);
+        ok(!r && facts.examples == 2 && facts.bad == 1 && df_bad_count == 1 && strstr(df_last, bad[i].say) &&
+               strstr(df_last, "bad.jsonl:2: "),
+           "%s: %s", bad[i].line, df_last);
     }
     mm_buf_reset(&b);
     for (size_t i = 0; i < n; i++) mm_buf_addf(&b, "%s\n", bad[i].line);
@@ -326,17 +333,20 @@ static void bad_records(void)
     snprintf(place, sizeof place, "bad.jsonl:1: ");
     ok(df_bad_count == 1 && strstr(err.msg, place), "... stops at the first: %s", err.msg);
 
-    df_text("bad.jsonl", "{\"image\":\"missing.png\",\"text\":\"a\"}\n{\"image\":\"missing.png\",\"audio\":\"a.wav\",\"text\":\"b\"}\n"
-                         "{\"image\":\"a.wav\",\"text\":\"c\"}\n{\"audio\":\"m.jsonl\",\"text\":\"d\"}\n{\"video\":\"a.png\",\"text\":\"e\"}\n");
+    df_text("bad.jsonl",
+            "{\"image\":\"missing.png\",\"text\":\"a\"}\n{\"image\":\"missing.png\",\"audio\":\"a.wav\",\"text\":\"b\"}\n"
+            "{\"image\":\"a.wav\",\"text\":\"c\"}\n{\"audio\":\"m.jsonl\",\"text\":\"d\"}\n{\"video\":\"a.png\",\"text\":\"e\"}\n");
     is_int(load("bad.jsonl", "bad.mmc", NULL, 0), 0, "media that are not there, or are not what they are said to be");
     is_int((long long)facts.bad_media, 5, "... are counted");
-    ok(facts.examples == 4 && mm_dataset_example(d, 0)->line == 2 && !item(0, MM_IMAGE) && item(0, MM_AUDIO), "... the rest of their records stays");
+    ok(facts.examples == 4 && mm_dataset_example(d, 0)->line == 2 && !item(0, MM_IMAGE) && item(0, MM_AUDIO),
+       "... the rest of their records stays");
     ok(strstr(df_last, "bad.jsonl:") && strstr(df_last, "'video'"), "... line and key are named: %s", df_last);
     ok(!item(1, MM_IMAGE) && !item(2, MM_AUDIO) && !item(3, MM_VIDEO) && caption(1, 0), "... without the media");
     is_int(load("bad.jsonl", "bad.mmc", NULL, 1), MM_EIO, "strict");
     ok(strstr(err.msg, "missing.png") && strstr(err.msg, "bad.jsonl:1: 'image'"), "... stops at the first: %s", err.msg);
     df_text("bad.jsonl", "{\"image\":\"a.png\",\"text\":\"c\"}\n{\"image\":\"a.wav\",\"text\":\"c\"}\n");
-    ok(load("bad.jsonl", "bad.mmc", NULL, 1) < 0 && strstr(err.msg, "bad.jsonl:2: 'image'"), "strict: also for what does not decode: %s", err.msg);
+    ok(load("bad.jsonl", "bad.mmc", NULL, 1) < 0 && strstr(err.msg, "bad.jsonl:2: 'image'"), "strict: also for what does not decode: %s",
+       err.msg);
     mm_buf_clear(&b);
 }
 
@@ -370,12 +380,14 @@ static void sources(void)
     is_int(mm_dataset_load(d, &err), MM_EARG, "... there can be no media");
     mm_dataset_close(&d);
     df_text("t.jsonl", "{\"text\":\"only words\"}\n");
-    ok(!mm_dataset_open(&d, &(mm_dataset_opts){ 0 }, &err) && !mm_dataset_add(d, df_path("t.jsonl"), &err) && !mm_dataset_add(d, df_path("manifest.jsonl"), &err),
+    ok(!mm_dataset_open(&d, &(mm_dataset_opts){ 0 }, &err) && !mm_dataset_add(d, df_path("t.jsonl"), &err) &&
+           !mm_dataset_add(d, df_path("manifest.jsonl"), &err),
        "two manifests of one folder");
-    ok(strstr(mm_dataset_set(d, 1), "manifest.jsonl") && !strstr(mm_dataset_set(d, 0), "jsonl"), "... have different names: %s, %s", mm_dataset_set(d, 0),
-       mm_dataset_set(d, 1));
+    ok(strstr(mm_dataset_set(d, 1), "manifest.jsonl") && !strstr(mm_dataset_set(d, 0), "jsonl"), "... have different names: %s, %s",
+       mm_dataset_set(d, 0), mm_dataset_set(d, 1));
     mm_dataset_close(&d);
-    ok(!mm_dataset_open(&d, &(mm_dataset_opts){ 0 }, &err) && !mm_dataset_add(d, df_path("t.jsonl"), &err) && !mm_dataset_load(d, &err), "words need no cache");
+    ok(!mm_dataset_open(&d, &(mm_dataset_opts){ 0 }, &err) && !mm_dataset_add(d, df_path("t.jsonl"), &err) && !mm_dataset_load(d, &err),
+       "words need no cache");
     mm_dataset_close(&d);
     mm_prep p;
     mm_prep_init(&p, 32);
