@@ -180,7 +180,7 @@ static int by_length(const void *x, const void *y)
     return a->number < b->number ? -1 : a->number > b->number;
 }
 
-/* The set of the n-th draw, and how often it was drawn before: at every set the share `p` of the draws that come by stay, evenly spaced, the
+/* The set of the n-th draw, and how often it was drawn before: at every set its share of the draws that come by stays, evenly spaced, the
  * others go on to the next. Both are known without a look at the draws before. */
 static const part *part_of(const pool *p, uint64_t seed, int m, uint64_t n, uint64_t *before)
 {

@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <signal.h>
 #include <sys/file.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -14,10 +15,12 @@ static mm_err err;
 static mm_dataset *d;
 static mm_dataset_facts facts;
 static int stop_after; /* progress stops there; negative: kills the process */
+static int full_after; /* there the disk is full */
 
 static int progress(void *arg, size_t n, size_t of)
 {
     (void)arg, (void)of;
+    if (full_after && n == (size_t)full_after) setrlimit(RLIMIT_FSIZE, &(struct rlimit){ 80000, RLIM_INFINITY });
     if (stop_after < 0 && n >= (size_t)-stop_after) raise(SIGKILL);
     return stop_after > 0 && n >= (size_t)stop_after;
 }
@@ -235,6 +238,20 @@ static void kills(void)
     mm_buf_clear(&whole), mm_buf_clear(&b);
 }
 
+/* a disk that fills up */
+static void full(void)
+{
+    unlink(df_path("k.mmc"));
+    signal(SIGXFSZ, SIG_IGN);
+    full_after = 1;
+    is_int(load("m.jsonl", "k.mmc", NULL, 0), MM_EIO, "a full disk");
+    ok(strstr(err.msg, "k.mmc.part") && !inode("k.mmc"), "... is said: %s", err.msg);
+    setrlimit(RLIMIT_FSIZE, &(struct rlimit){ RLIM_INFINITY, RLIM_INFINITY });
+    full_after = 0;
+    is_int(load("m.jsonl", "k.mmc", NULL, 0), 0, "... and when there is room again");
+    ok(facts.decoded > 0 && facts.decoded < 8, "... what was written counts: %zu left", facts.decoded);
+}
+
 static void poke(const char *name, long at, int from_end)
 {
     FILE *f = fopen(df_path(name), "r+b");
@@ -405,6 +422,7 @@ int main(int argc, char **argv)
     items();
     again();
     kills();
+    full();
     damage();
     bad_records();
     sources();
