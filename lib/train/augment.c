@@ -232,7 +232,7 @@ static void levels(float *x, size_t n, int bins, float k, mm_rng *r)
     const float gain = k * 0.7f * mm_rng_normal(r), tilt = k * 0.2f * mm_rng_normal(r),
                 noise = mm_rng_range(r, 0, 0.15f * k);
     const int hiss = mm_rng_unit(r) < 0.5f * k;
-    const float loudness = mm_rng_range(r, -3.2f, -1.2f);
+    const float loudness = mm_rng_range(r, -4.6f, -2.6f); /* 80 to 45 dB below the loudest place */
     float add[1024], top = x[0];
     for (size_t i = 0; i < n * (size_t)bins; i++) top = x[i] > top ? x[i] : top;
     const float floor_at = hiss ? top + loudness : -1e30f;

@@ -321,13 +321,15 @@ static int text_lengths(mm_batches *b, mm_err *err)
     return 0;
 }
 
-/* What batches depend on, data and options. */
+/* What batches depend on: data, options, and VERSION, raised whenever the same of these give other batches. */
+#define VERSION 2
 static uint64_t fingerprint(const mm_batches *b)
 {
     const mm_batch_opts *o = &b->opts;
     mm_buf t = { 0 };
     uint64_t h = 0;
-    mm_buf_addf(&t, "%d %d %d %zu %a %s", o->split, o->px, o->video_px, o->max_frames, (double)o->power, o->langs ? o->langs : "*");
+    mm_buf_addf(&t, "%d %d %d %d %zu %a %s", VERSION, o->split, o->px, o->video_px, o->max_frames, (double)o->power,
+                o->langs ? o->langs : "*");
     for (int i = 0; i < 5; i++) mm_buf_addf(&t, " %a", (double)o->caption[i]);
     for (int m = 0; m < MM_MODALITIES; m++)
         mm_buf_addf(&t, " %zu %a %a", o->budget[m], (double)o->augment[m].strength, (double)o->augment[m].flip);
