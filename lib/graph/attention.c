@@ -131,28 +131,31 @@ static void attend_back(mm_graph *g, mm_node *node)
 {
     attend_node *t = (attend_node *)node;
     mm_tensor x = t->x, y = node->out;
-    size_t d = x.cols / t->heads, rows = x.rows;
-    int fresh = 0;
-    float *dots = mm_tape_scratch(g, rows), *dq = mm_tape_into(g, t->query, &fresh);
-    if (dq && fresh) memset(dq, 0, x.cols * sizeof *dq);
-    float *dx = mm_tape_into(g, x, &fresh);
-    if (dx && fresh) memset(dx, 0, rows * x.cols * sizeof *dx);
+    size_t d = x.cols / t->heads, rows = x.rows, cols = x.cols;
+    int fresh = 0, fresh_x = 0;
+    float *ds = mm_tape_scratch(g, t->heads * rows), *dq = mm_tape_into(g, t->query, &fresh); /* ds: of the logits */
+    if (dq && fresh) memset(dq, 0, cols * sizeof *dq);
+    float *dx = mm_tape_into(g, x, &fresh_x);
     if (g->failed) return;
-    for (size_t s = 0; s < t->r.n; s++)
+#pragma omp parallel for num_threads(mm_threads_for(g, (double)(rows * cols) * 6)) schedule(dynamic, 1)
+    for (size_t s = 0; s < t->r.n; s++) {
+        size_t from = t->r.off[s], to = t->r.off[s + 1];
+        if (dx && fresh_x) memset(dx + from * cols, 0, (to - from) * cols * sizeof *dx);
         for (size_t h = 0; h < t->heads; h++) {
-            size_t from = t->r.off[s], to = t->r.off[s + 1];
-            const float *dy = y.var->d + s * x.cols + h * d, *q = t->query.p + h * d, *p = t->p + h * rows;
-            float mean = 0;
-            for (size_t i = from; i < to; i++) mean += p[i] * (dots[i] = g->kern->dot_f32(dy, x.p + i * x.cols + h * d, d));
+            const float *dy = y.var->d + s * cols + h * d, *q = t->query.p + h * d, *p = t->p + h * rows;
+            float *each = ds + h * rows, mean = 0;
+            for (size_t i = from; i < to; i++) mean += p[i] * (each[i] = g->kern->dot_f32(dy, x.p + i * cols + h * d, d));
             for (size_t i = from; i < to; i++) {
-                float ds = p[i] * (dots[i] - mean);
-                if (dq) g->kern->axpy(dq + h * d, ds, x.p + i * x.cols + h * d, d);
+                each[i] = p[i] * (each[i] - mean);
                 if (!dx) continue;
-                g->kern->axpy(dx + i * x.cols + h * d, p[i], dy, d);
-                g->kern->axpy(dx + i * x.cols + h * d, ds, q, d);
+                g->kern->axpy(dx + i * cols + h * d, p[i], dy, d);
+                g->kern->axpy(dx + i * cols + h * d, each[i], q, d);
             }
         }
-    mm_tape_unscratch(g, dots);
+    }
+    for (size_t h = 0; h < t->heads && dq; h++)
+        for (size_t i = 0; i < rows; i++) g->kern->axpy(dq + h * d, ds[h * rows + i], x.p + i * cols + h * d, d);
+    mm_tape_unscratch(g, ds);
 }
 
 mm_tensor mm_op_attend(mm_graph *g, mm_tensor x, mm_tensor query, size_t heads, const mm_ragged *r)
@@ -162,6 +165,7 @@ mm_tensor mm_op_attend(mm_graph *g, mm_tensor x, mm_tensor query, size_t heads, 
     mm_tensor y = mm_op_new(g, r->n, x.cols), p = mm_op_new(g, heads, rows);
     if (!y.p || !p.p) return none;
     memset(y.p, 0, r->n * x.cols * sizeof *y.p);
+#pragma omp parallel for num_threads(mm_threads_for(g, (double)(rows * x.cols) * 4)) schedule(dynamic, 1)
     for (size_t s = 0; s < r->n; s++)
         for (size_t h = 0; h < heads; h++) {
             size_t from = r->off[s], to = r->off[s + 1];

@@ -35,13 +35,16 @@ static int forward(const mm_graph *g, float *y, mm_tensor x, const mm_linear *co
 /* y = act(z) + residual */
 static void activate(const mm_graph *g, float *y, const float *z, size_t total, mmk_act act, const float *res)
 {
-    size_t chunk = 4096, chunks = (total + chunk - 1) / chunk; /* is in the first cache for all three */
 #pragma omp parallel for num_threads(mm_threads_for(g, (double)total * 4)) schedule(static)
-    for (size_t c = 0; c < chunks; c++) {
-        size_t at = c * chunk, m = total - at < chunk ? total - at : chunk;
-        memcpy(y + at, z + at, m * sizeof *y);
-        g->kern->act(y + at, m, act);
-        if (res) g->kern->axpy(y + at, 1, res + at, m);
+    for (size_t at = 0; at < total; at += MM_CHUNK) {
+        size_t m = total - at < MM_CHUNK ? total - at : MM_CHUNK;
+        float *restrict to = y + at;
+        memcpy(to, z + at, m * sizeof *y);
+        g->kern->act(to, m, act);
+        if (!res) continue;
+        const float *restrict add = res + at;
+#pragma omp simd
+        for (size_t i = 0; i < m; i++) to[i] += add[i];
     }
 }
 
@@ -51,35 +54,53 @@ static void again(mm_graph *g, mm_node *node)
     activate(g, node->out.p, t->z, node->out.rows * node->out.cols, t->act, t->res.p);
 }
 
+/* Of rows that share a bias: dz = dy act'(z), and the bias's gradient, in one walk over them. part: scratch, [blocks, n]. */
+static void before_product(const mm_graph *g, float *dz, const float *dy, const float *z, size_t rows, size_t n, mmk_act act, float *bias,
+                           float *part)
+{
+    size_t blocks = mm_blocks(rows), step = MM_CHUNK / n ? MM_CHUNK / n : 1;
+    if (step > 4) step -= step % 4;
+#pragma omp parallel for num_threads(mm_threads_for(g, (double)(rows * n) * 4)) schedule(static)
+    for (size_t b = 0; b < blocks; b++) {
+        size_t end = rows - b * MM_BLOCK < MM_BLOCK ? rows : (b + 1) * MM_BLOCK;
+        if (bias) memset(part + b * n, 0, n * sizeof *part);
+        for (size_t r = b * MM_BLOCK, m; r < end; r += m) {
+            m = end - r < step ? end - r : step;
+            if (z) g->kern->act_grad(dz + r * n, dy + r * n, z + r * n, m * n, act);
+            if (bias) mm_add_rows(part + b * n, dz + r * n, m, n, n);
+        }
+    }
+    if (bias) mm_add_rows(bias, part, blocks, n, n);
+}
+
 static void backward(mm_graph *g, mm_node *node)
 {
     linear_node *t = (linear_node *)node;
     mm_tensor y = node->out, x = t->x;
-    float *dy = y.var->d, *own = NULL;
+    const float *dy = y.var->d;
+    float *dz = y.var->d, *own = NULL, *part = NULL;
     size_t n = y.cols, k = x.cols;
-    int fresh, failed = 0;
-    if (t->z) {
-        const float *from = dy;
-        size_t total = y.rows * n, chunk = 16384, chunks = (total + chunk - 1) / chunk;
-        mm_tape_give(g, t->res, dy, y.var);
-        if (!y.var->d) dy = own = mm_tape_scratch(g, total); /* it is the residual's now */
-        if (g->failed) return;
-#pragma omp parallel for num_threads(mm_threads_for(g, (double)total * 4)) schedule(static)
-        for (size_t c = 0; c < chunks; c++) {
-            size_t at = c * chunk, m = total - at < chunk ? total - at : chunk;
-            g->kern->act_grad(dy + at, from + at, t->z + at, m, t->act);
-        }
+    int fresh, failed = 0, biased = 0;
+    for (size_t i = 0; i < t->runs.n; i++) biased |= mm_param_wants(t->l[i]->pb);
+    if (t->z) mm_tape_give(g, t->res, dy, y.var);
+    if (!y.var->d) dz = own = mm_tape_scratch(g, y.rows * n); /* it is the residual's now */
+    if (biased) part = mm_tape_scratch(g, mm_blocks(y.rows) * n);
+    if (g->failed) return;
+    for (size_t i = 0; i < t->runs.n && (t->z || biased); i++) {
+        size_t at = t->runs.off[i], rows = t->runs.off[i + 1] - at;
+        mm_param *b = t->l[i]->pb;
+        before_product(g, dz + at * n, dy + at * n, t->z ? t->z + at * n : NULL, rows, n, t->act, mm_param_wants(b) ? b->grad : NULL, part);
     }
+    if (part) mm_tape_unscratch(g, part);
     float *dx = mm_tape_into(g, x, &fresh);
     for (size_t i = 0; i < t->runs.n && !g->failed; i++) {
         size_t at = t->runs.off[i], rows = t->runs.off[i + 1] - at;
         const mm_linear *l = t->l[i];
-        const float *d = dy + at * n;
+        const float *d = dz + at * n;
         if (!rows) continue;
         if (mm_param_wants(l->pw))
             failed |= mmk_matmul(g->kern, l->pw->grad, k, n, k, rows, d, n, 1, x.p + at * k, k, 0, NULL, l->pw->grad, k, MMK_ACT_NONE,
                                  g->threads);
-        if (mm_param_wants(l->pb)) mm_sum_rows(g, l->pb->grad, d, rows, n, n);
         if (dx)
             failed |= mmk_matmul(g->kern, dx + at * k, k, rows, k, n, d, n, 0, l->pw->w, k, 0, NULL, fresh ? NULL : dx + at * k, k,
                                  MMK_ACT_NONE, g->threads);

@@ -18,7 +18,7 @@ static void loss_back(mm_graph *g, mm_node *node)
     loss_node *t = (loss_node *)node;
     int fresh = 0;
     float w = *node->out.var->d, *dx = mm_tape_into(g, t->x, &fresh);
-    for (size_t i = 0; dx && i < t->x.var->n; i++) dx[i] = w * t->d[i] + (fresh ? 0 : dx[i]);
+    if (dx) mm_put(g, dx, fresh, w, t->d, t->x.var->n);
 }
 
 /* A loss of this value with gradient d [x.rows, x.cols] */
@@ -56,6 +56,7 @@ mm_tensor mm_op_class_ce(mm_graph *g, mm_tensor logits, const int32_t *cls)
     mm_tensor d = mm_op_new(g, rows, n), each = mm_op_new(g, rows, 1);
     if (!d.p || !each.p) return none;
     for (size_t r = 0; r < rows; r++) count += cls[r] >= 0;
+    const float each_of = 1 / (float)count;
 #pragma omp parallel for num_threads(mm_threads_for(g, (double)(rows * n) * 8)) schedule(static)
     for (size_t r = 0; r < rows; r++) {
         float *p = d.p + r * n;
@@ -70,7 +71,8 @@ mm_tensor mm_op_class_ce(mm_graph *g, mm_tensor logits, const int32_t *cls)
             if (x[c] > x[best]) best = c;
         each.p[r] = x[best] - x[cls[r]] - logf(p[best]); /* by way of the largest, which does not underflow */
         p[cls[r]] -= 1;
-        for (size_t c = 0; c < n; c++) p[c] /= (float)count;
+#pragma omp simd
+        for (size_t c = 0; c < n; c++) p[c] *= each_of;
     }
     double sum = 0;
     for (size_t r = 0; r < rows; r++) sum += each.p[r];
@@ -142,10 +144,18 @@ static void similarity_back(mm_graph *g, mm_node *node)
     float *dc = t->bias.p ? mm_tape_into(g, t->bias, &fc) : NULL, *sd = mm_tape_scratch(g, n * m);
     if (g->failed) return;
     double sum = 0, dot = 0, c = t->bias.p ? *t->bias.p : 0;
-    for (size_t i = 0; i < n * m; i++) {
-        sd[i] = t->s * d[i];
-        sum += d[i];
-        dot += (double)d[i] * (node->out.p[i] - c); /* d (s a.b) / d log s is itself */
+    for (size_t r = 0; r < n; r++) { /* d (s a.b) / d log s is itself */
+        const float *dr = d + r * m, *y = node->out.p + r * m;
+        float *to = sd + r * m;
+        double row = 0, row_dot = 0;
+#pragma omp simd reduction(+ : row, row_dot)
+        for (size_t i = 0; i < m; i++) {
+            to[i] = t->s * dr[i];
+            row += dr[i];
+            row_dot += (double)dr[i] * (y[i] - c);
+        }
+        sum += row;
+        dot += row_dot;
     }
     if (da) failed |= mmk_matmul(g->kern, da, w, n, w, m, sd, m, 0, t->b.p, w, 0, NULL, fa ? NULL : da, w, MMK_ACT_NONE, g->threads);
     if (db) failed |= mmk_matmul(g->kern, db, w, m, w, n, sd, m, 1, t->a.p, w, 0, NULL, fb ? NULL : db, w, MMK_ACT_NONE, g->threads);
@@ -166,7 +176,9 @@ mm_tensor mm_op_similarity(mm_graph *g, mm_tensor a, mm_tensor b, mm_tensor log_
         g->failed = 1;
         return none;
     }
-    for (size_t i = 0; i < y.rows * y.cols; i++) y.p[i] = s * y.p[i] + (bias ? *bias->p : 0);
+    const float shift = bias ? *bias->p : 0;
+#pragma omp simd
+    for (size_t i = 0; i < y.rows * y.cols; i++) y.p[i] = s * y.p[i] + shift;
     if (!MM_WANTS(g, a.var || b.var || log_scale.var || (bias && bias->var))) return y;
     similarity_node *t = mm_tape_add(g, &y, sizeof *t, similarity_back);
     if (!t) return none;

@@ -1,13 +1,11 @@
 /* Operations on single rows: norms, gates, sums. */
 #include <math.h>
+#include <omp.h>
 #include <string.h>
 #include "graph/tape_int.h"
 #include "kernels/mm_grad.h"
 
 static const mm_tensor none;
-
-/* Rows of a run in pieces of this many: a piece's sums are added up in its order, pieces in theirs, whatever the threads. */
-enum { PIECE = 64 };
 
 typedef struct {
     mm_node n;
@@ -20,12 +18,10 @@ typedef struct {
 static void norm(const mm_graph *g, float *y, mm_tensor x, const mm_norm *const *w, const mm_ragged *runs, float eps)
 {
     for (size_t i = 0; i < runs->n; i++) {
-        size_t from = runs->off[i], rows = runs->off[i + 1] - from, n = (rows + PIECE - 1) / PIECE;
-#pragma omp parallel for num_threads(mm_threads_for(g, (double)(rows * x.cols) * 4)) schedule(static)
-        for (size_t p = 0; p < n; p++) {
-            size_t at = from + p * PIECE, m = from + rows - at < PIECE ? from + rows - at : PIECE;
-            g->kern->layer_norm(y + at * x.cols, x.p + at * x.cols, NULL, w[i]->gain, w[i]->bias, m, x.cols, eps);
-        }
+        size_t from = runs->off[i], to = runs->off[i + 1], d = x.cols;
+#pragma omp parallel for num_threads(mm_threads_for(g, (double)((to - from) * d) * 4)) schedule(static)
+        for (size_t r = from; r < to; r += MM_BLOCK)
+            g->kern->layer_norm(y + r * d, x.p + r * d, NULL, w[i]->gain, w[i]->bias, to - r < MM_BLOCK ? to - r : MM_BLOCK, d, eps);
     }
 }
 
@@ -39,27 +35,28 @@ static void norm_back(mm_graph *g, mm_node *node)
 {
     norm_node *t = (norm_node *)node;
     mm_tensor y = node->out, x = t->x;
-    const float *dy = y.var->d;
-    size_t d = x.cols, pieces = (x.rows + PIECE - 1) / PIECE + t->runs.n;
-    int fresh = 1;
-    float *dx = x.var ? mm_tape_into(g, x, &fresh) : NULL, *to = dx && fresh ? dx : mm_tape_scratch(g, x.rows * d);
-    float *sums = mm_tape_scratch(g, pieces * 2 * d);
-    if (!to || !sums) return;
-    for (size_t i = 0; i < t->runs.n; i++) {
-        size_t from = t->runs.off[i], rows = t->runs.off[i + 1] - from, n = (rows + PIECE - 1) / PIECE;
+    float *dy = y.var->d, *dx = NULL;
+    size_t d = x.cols, each = MM_BLOCK * d;
+    int fresh;
+    if (x.var && x.var->d) dx = mm_tape_into(g, x, &fresh); /* else x's gradient takes the place of y's */
+    float *sums = mm_tape_scratch(g, mm_blocks(x.rows) * 2 * d), *own = dx ? mm_tape_scratch(g, (size_t)g->threads * each) : NULL;
+    for (size_t i = 0; i < t->runs.n && !g->failed; i++) {
+        size_t from = t->runs.off[i], rows = t->runs.off[i + 1] - from, n = mm_blocks(rows);
         const mm_norm *w = t->w[i];
-        memset(sums, 0, n * 2 * d * sizeof *sums);
 #pragma omp parallel for num_threads(mm_threads_for(g, (double)(rows * d) * 8)) schedule(static)
-        for (size_t p = 0; p < n; p++) {
-            size_t at = from + p * PIECE, m = from + rows - at < PIECE ? from + rows - at : PIECE;
-            g->kern->layer_norm_grad(to + at * d, sums + p * 2 * d, sums + p * 2 * d + d, dy + at * d, x.p + at * d, w->gain, m, d, t->eps);
+        for (size_t b = 0; b < n; b++) {
+            size_t at = (from + b * MM_BLOCK) * d, m = rows - b * MM_BLOCK < MM_BLOCK ? rows - b * MM_BLOCK : MM_BLOCK;
+            float *sum = sums + b * 2 * d, *to = own ? own + (size_t)omp_get_thread_num() * each : dy + at;
+            memset(sum, 0, 2 * d * sizeof *sum);
+            g->kern->layer_norm_grad(to, sum, sum + d, dy + at, x.p + at, w->gain, m, d, t->eps);
+            if (own) g->kern->axpy(dx + at, 1, to, m * d);
         }
-        if (mm_param_wants(w->pgain)) mm_sum_rows(g, w->pgain->grad, sums, n, d, 2 * d);
-        if (mm_param_wants(w->pbias)) mm_sum_rows(g, w->pbias->grad, sums + d, n, d, 2 * d);
+        if (mm_param_wants(w->pgain)) mm_add_rows(w->pgain->grad, sums, n, d, 2 * d);
+        if (mm_param_wants(w->pbias)) mm_add_rows(w->pbias->grad, sums + d, n, d, 2 * d);
     }
-    if (dx && !fresh) mm_tape_give(g, x, to, NULL);
-    if (to != dx) mm_tape_unscratch(g, to);
+    mm_tape_unscratch(g, own);
     mm_tape_unscratch(g, sums);
+    if (!dx) mm_tape_give(g, x, dy, y.var);
 }
 
 mm_tensor mm_op_norm_runs(mm_graph *g, mm_tensor x, const mm_norm *const *w, const mm_ragged *runs, float eps, const mm_tensor *into)
@@ -104,9 +101,14 @@ static void scaled(const mm_graph *g, float *z, mm_tensor x, mm_tensor y, mm_par
 {
     for (size_t i = 0; i < runs->n; i++) {
         const float *w = gamma[i]->w;
-#pragma omp parallel for num_threads(mm_threads_for(g, (double)((runs->off[i + 1] - runs->off[i]) * x.cols))) schedule(static)
-        for (size_t r = runs->off[i]; r < runs->off[i + 1]; r++)
-            for (size_t c = 0; c < x.cols; c++) z[r * x.cols + c] = x.p[r * x.cols + c] + w[c] * y.p[r * x.cols + c];
+        size_t from = runs->off[i], to = runs->off[i + 1], cols = x.cols;
+#pragma omp parallel for num_threads(mm_threads_for(g, (double)((to - from) * cols))) schedule(static)
+        for (size_t r = from; r < to; r++) {
+            float *out = z + r * cols;
+            const float *a = x.p + r * cols, *b = y.p + r * cols;
+#pragma omp simd
+            for (size_t c = 0; c < cols; c++) out[c] = a[c] + w[c] * b[c];
+        }
     }
 }
 
@@ -122,24 +124,35 @@ static void scaled_back(mm_graph *g, mm_node *node)
     const float *d = node->out.var->d;
     size_t cols = node->out.cols;
     int fresh = 0;
-    float *dy = mm_tape_into(g, t->y, &fresh);
+    float *dy = mm_tape_into(g, t->y, &fresh), *part = mm_tape_scratch(g, mm_blocks(node->out.rows) * cols);
     for (size_t i = 0; i < t->runs.n && !g->failed; i++) {
-        const mm_param *p = t->gamma[i];
-        size_t from = t->runs.off[i], rows = t->runs.off[i + 1] - from, chunks = (cols + 63) / 64;
-        if (dy) {
-#pragma omp parallel for num_threads(mm_threads_for(g, (double)(rows * cols))) schedule(static)
-            for (size_t r = from; r < from + rows; r++)
-                for (size_t c = 0; c < cols; c++) {
-                    float v = d[r * cols + c] * p->w[c];
-                    dy[r * cols + c] = fresh ? v : dy[r * cols + c] + v;
+        const float *w = t->gamma[i]->w;
+        float *grad = t->gamma[i]->grad;
+        size_t from = t->runs.off[i], rows = t->runs.off[i + 1] - from, blocks = mm_blocks(rows);
+#pragma omp parallel for num_threads(mm_threads_for(g, (double)(rows * cols) * 2)) schedule(static)
+        for (size_t b = 0; b < blocks; b++) {
+            size_t end = rows - b * MM_BLOCK < MM_BLOCK ? rows : (b + 1) * MM_BLOCK;
+            float *restrict sum = part + b * cols;
+            memset(sum, 0, cols * sizeof *sum);
+            for (size_t r = from + b * MM_BLOCK; r < from + end; r++) {
+                const float *restrict dz = d + r * cols, *restrict y = t->y.p + r * cols;
+                float *restrict to = dy + r * cols;
+                if (grad) {
+#pragma omp simd
+                    for (size_t c = 0; c < cols; c++) sum[c] += dz[c] * y[c];
                 }
+                if (dy && fresh) {
+#pragma omp simd
+                    for (size_t c = 0; c < cols; c++) to[c] = dz[c] * w[c];
+                } else if (dy) {
+#pragma omp simd
+                    for (size_t c = 0; c < cols; c++) to[c] += dz[c] * w[c];
+                }
+            }
         }
-        if (!p->grad) continue;
-#pragma omp parallel for num_threads(mm_threads_for(g, (double)(rows * cols))) schedule(static)
-        for (size_t k = 0; k < chunks; k++)
-            for (size_t r = from; r < from + rows; r++)
-                for (size_t c = k * 64; c < cols && c < k * 64 + 64; c++) p->grad[c] += d[r * cols + c] * t->y.p[r * cols + c];
+        if (grad) mm_add_rows(grad, part, blocks, cols, cols);
     }
+    mm_tape_unscratch(g, part);
     mm_tape_give(g, t->x, d, node->out.var);
 }
 
@@ -183,7 +196,7 @@ static void affine_back(mm_graph *g, mm_node *node)
     /* one after the other, since they may be one tensor */
     float *db = mm_tape_into(g, t->b, &fresh);
     if (db && fresh) memset(db, 0, cols * sizeof *db);
-    if (db) mm_sum_rows(g, db, d, rows, cols, cols);
+    if (db) mm_add_rows(db, d, rows, cols, cols);
     float *da = mm_tape_into(g, t->a, &fresh);
     if (da && fresh) memset(da, 0, cols * sizeof *da);
     for (size_t r = 0; da && r < rows; r++)
@@ -223,7 +236,9 @@ static void sigmoid_back(mm_graph *g, mm_node *node)
     const float *d = node->out.var->d, *y = node->out.p;
     int fresh = 0;
     float *dx = mm_tape_into(g, t->x, &fresh);
-    for (size_t i = 0; dx && i < t->x.var->n; i++) dx[i] = d[i] * y[i] * (1 - y[i]) + (fresh ? 0 : dx[i]);
+    size_t n = dx ? t->x.var->n : 0;
+#pragma omp parallel for num_threads(mm_threads_for(g, (double)n)) schedule(static)
+    for (size_t i = 0; i < n; i++) dx[i] = d[i] * y[i] * (1 - y[i]) + (fresh ? 0 : dx[i]);
 }
 
 mm_tensor mm_op_sigmoid(mm_graph *g, mm_tensor x)
@@ -231,6 +246,7 @@ mm_tensor mm_op_sigmoid(mm_graph *g, mm_tensor x)
     if (!x.p) return none;
     mm_tensor y = mm_op_new(g, x.rows, x.cols);
     if (!y.p) return none;
+#pragma omp parallel for num_threads(mm_threads_for(g, (double)(x.rows * x.cols) * 16)) schedule(static)
     for (size_t i = 0; i < x.rows * x.cols; i++) y.p[i] = 1 / (1 + expf(-x.p[i]));
     if (!MM_WANTS(g, x.var)) return y;
     row_node *t = mm_tape_add(g, &y, sizeof *t, sigmoid_back);
@@ -285,7 +301,7 @@ static void sum_back(mm_graph *g, mm_node *node)
     for (size_t k = 0; k < t->count; k++) {
         int fresh = 0;
         float *dx = mm_tape_into(g, t->x[k], &fresh);
-        for (size_t i = 0; dx && i < node->out.var->n; i++) dx[i] = t->w[k] * d[i] + (fresh ? 0 : dx[i]);
+        if (dx) mm_put(g, dx, fresh, t->w[k], d, node->out.var->n);
     }
 }
 
@@ -298,11 +314,7 @@ mm_tensor mm_op_sum(mm_graph *g, const mm_tensor *x, const float *w, size_t n)
     }
     mm_tensor y = mm_op_new(g, x[0].rows, x[0].cols);
     if (!y.p) return none;
-    for (size_t i = 0; i < y.rows * y.cols; i++) {
-        float v = 0;
-        for (size_t k = 0; k < n; k++) v += w[k] * x[k].p[i];
-        y.p[i] = v;
-    }
+    for (size_t k = 0; k < n; k++) mm_put(g, y.p, k == 0, w[k], x[k].p, y.rows * y.cols);
     if (!MM_WANTS(g, wants)) return y;
     sum_node *t = mm_tape_add(g, &y, sizeof *t, sum_back);
     mm_tensor *xs = mm_tape_alloc(g, n, sizeof *xs);

@@ -63,9 +63,12 @@ mm_tensor mm_op_gather(mm_graph *g, const void *table, int dtype, size_t cols, c
 static void lookup_back(mm_graph *g, mm_node *node)
 {
     rows_node *t = (rows_node *)node;
-    size_t cols = node->out.cols;
-    for (size_t i = 0; i < node->out.rows; i++)
-        g->kern->axpy(t->table->grad + (size_t)t->ids[i] * cols, 1, node->out.var->d + i * cols, cols);
+    size_t cols = node->out.cols, rows = node->out.rows, width = 64; /* columns of a thread: rows of the table may come several times */
+#pragma omp parallel for num_threads(mm_threads_for(g, (double)(rows * cols))) schedule(static)
+    for (size_t c = 0; c < cols; c += width)
+        for (size_t i = 0; i < rows; i++)
+            g->kern->axpy(t->table->grad + (size_t)t->ids[i] * cols + c, 1, node->out.var->d + i * cols + c,
+                          cols - c < width ? cols - c : width);
 }
 
 mm_tensor mm_op_lookup(mm_graph *g, mm_param *table, const int32_t *ids, size_t n)

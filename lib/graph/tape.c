@@ -229,13 +229,25 @@ void mm_tape_give(mm_graph *g, mm_tensor x, const float *d, mm_var *own)
         return;
     }
     float *to = mm_tape_into(g, x, &fresh);
-    if (!to) return;
-    size_t n = x.var->n, chunk = 65536, chunks = (n + chunk - 1) / chunk;
-#pragma omp parallel for num_threads(mm_threads_for(g, (double)n)) schedule(static) if (chunks > 1)
-    for (size_t c = 0; c < chunks; c++) {
-        size_t at = c * chunk, m = n - at < chunk ? n - at : chunk;
-        if (fresh) memcpy(to + at, d + at, m * sizeof *to);
-        else g->kern->axpy(to + at, 1, d + at, m);
+    if (to) mm_put(g, to, fresh, 1, d, x.var->n);
+}
+
+void mm_put(const mm_graph *g, float *to, int fresh, float w, const float *d, size_t n)
+{
+#pragma omp parallel for num_threads(mm_threads_for(g, (double)n)) schedule(static)
+    for (size_t at = 0; at < n; at += MM_CHUNK) {
+        size_t m = n - at < MM_CHUNK ? n - at : MM_CHUNK;
+        float *restrict t = to + at;
+        const float *restrict f = d + at;
+        if (!fresh) {
+#pragma omp simd
+            for (size_t i = 0; i < m; i++) t[i] += w * f[i];
+        } else if (w == 1) {
+            memcpy(t, f, m * sizeof *t);
+        } else {
+#pragma omp simd
+            for (size_t i = 0; i < m; i++) t[i] = w * f[i];
+        }
     }
 }
 
@@ -366,14 +378,4 @@ int mm_tape_backward(mm_graph *g)
         }
     }
     return g->failed ? MM_ENOMEM : 0;
-}
-
-void mm_sum_rows(const mm_graph *g, float *out, const float *x, size_t rows, size_t cols, size_t ld)
-{
-    size_t chunk = 64, chunks = (cols + chunk - 1) / chunk;
-#pragma omp parallel for num_threads(mm_threads_for(g, (double)(rows * cols))) schedule(static)
-    for (size_t c = 0; c < chunks; c++) {
-        size_t at = c * chunk, n = cols - at < chunk ? cols - at : chunk;
-        for (size_t r = 0; r < rows; r++) g->kern->axpy(out + at, 1, x + r * ld + at, n);
-    }
 }

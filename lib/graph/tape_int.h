@@ -49,9 +49,28 @@ void mm_tape_note(mm_graph *g, mm_tensor x);
 /* Space that lives until the tape is reset. */
 void *mm_tape_alloc(mm_graph *g, size_t n, size_t size);
 
-/* sum over rows of [rows, cols], added to out: the order does not depend on the threads. */
-void mm_sum_rows(const mm_graph *g, float *out, const float *x, size_t rows, size_t cols, size_t ld);
 /* The threads that work of so many float operations deserves. */
 static inline int mm_threads_for(const mm_graph *g, double work) { return work < 65536 ? 1 : g->threads; }
+/* What elementwise loops give to a thread at a time: it stays in the first cache, results and two inputs together. */
+enum { MM_CHUNK = 2048 };
+/* to[n] = w d, added to what is there where not `fresh`. */
+void mm_put(const mm_graph *g, float *to, int fresh, float w, const float *d, size_t n);
+
+/* Sums over rows are taken over blocks of so many rows, and then over the blocks: their order does not depend on the threads. */
+enum { MM_BLOCK = 64 };
+static inline size_t mm_blocks(size_t rows) { return (rows + MM_BLOCK - 1) / MM_BLOCK; }
+/* sum[cols] += rows of x; one thread. */
+static inline void mm_add_rows(float *restrict sum, const float *restrict x, size_t rows, size_t cols, size_t ld)
+{
+    for (; rows >= 4; rows -= 4, x += 4 * ld) {
+        const float *a = x, *b = a + ld, *c = b + ld, *d = c + ld;
+#pragma omp simd
+        for (size_t i = 0; i < cols; i++) sum[i] += (a[i] + b[i]) + (c[i] + d[i]);
+    }
+    for (; rows; rows--, x += ld) {
+#pragma omp simd
+        for (size_t i = 0; i < cols; i++) sum[i] += x[i];
+    }
+}
 
 #endif
