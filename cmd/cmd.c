@@ -402,16 +402,29 @@ void mm_progress_start(mm_progress *p, mm_ctx *c, const char *unit, uint64_t tot
     if (on) p->start = p->last = now();
 }
 
+int mm_progress_due(mm_progress *p)
+{
+    if (!p->on) return 0;
+    double t = now();
+    if (t - p->start < 1 || t - p->last < 0.1) return 0;
+    /* a job in the background must not draw over the user's prompt */
+    if (p->c->progress < 0 && isatty(2) && tcgetpgrp(2) != getpgrp()) return 0;
+    p->last = t;
+    return 1;
+}
+
+void mm_progress_text(mm_progress *p, const char *text)
+{
+    char line[200];
+    int n = snprintf(line, sizeof line, "\r%s: %.160s\033[K", p->c->cmd->name, text);
+    if (write(2, line, (size_t)n) == n) p->shown = 1;
+}
+
 void mm_progress_tick(mm_progress *p, uint64_t done)
 {
-    if (!p->on) return;
-    double t = now();
-    if (t - p->start < 1 || t - p->last < 0.1) return;
-    /* a job in the background must not draw over the user's prompt */
-    if (p->c->progress < 0 && isatty(2) && tcgetpgrp(2) != getpgrp()) return;
-    p->last = t;
+    if (!mm_progress_due(p)) return;
     char line[160];
-    double rate = (double)done / (t - p->start);
+    double t = p->last, rate = (double)done / (t - p->start);
     int n = p->total ? snprintf(line, sizeof line, "\r%s: %llu of %llu %s, %.0f/s, %.0f s left\033[K", p->c->cmd->name,
                                 (unsigned long long)done, (unsigned long long)p->total, p->unit, rate,
                                 rate > 0 && done < p->total ? (double)(p->total - done) / rate : 0.0) :

@@ -101,6 +101,9 @@ typedef struct mm_progress {
 } mm_progress;
 void mm_progress_start(mm_progress *p, mm_ctx *c, const char *unit, uint64_t total);
 void mm_progress_tick(mm_progress *p, uint64_t done);
+/* The same in two steps, for a text of the caller's: 1 when it is time for one. */
+int mm_progress_due(mm_progress *p);
+void mm_progress_text(mm_progress *p, const char *text);
 void mm_progress_end(mm_progress *p); /* erases the line */
 
 #endif

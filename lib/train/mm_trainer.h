@@ -27,7 +27,8 @@ extern "C" {
 typedef struct mm_micro {
     uint64_t step;    /* from 0, over all stages */
     unsigned micro;   /* 0 .. n_micro - 1 */
-    unsigned n_micro, stage;
+    unsigned n_micro;
+    unsigned stage;   /* mm_stage.id */
     double done;      /* share of the whole run that is done, 0 .. 1 */
     float scale;      /* to be multiplied into the gradient of every loss */
     int threads;
@@ -59,6 +60,7 @@ typedef struct mm_stage {
     const char *name;
     double length;   /* steps, or with by_time seconds */
     mm_schedule lr;  /* over this stage */
+    unsigned id;     /* what the task is told */
 } mm_stage;
 
 typedef struct mm_train_status {
@@ -123,7 +125,7 @@ typedef struct mm_train_result {
  * */
 MM_API MM_MUST_CHECK int mm_trainer_run(const mm_trainer *t, mm_train_result *result, mm_err *err);
 
-/* A picture of a metrics file by gnuplot, which must be installed (MM_EUNSUP; mm_plot_check() looks for it beforehand): losses, scores
+/* A picture of a metrics file by gnuplot, which must be installed (MM_EIO; mm_plot_check() looks for it beforehand): losses, scores
  * and learning rate over the steps. path ends in .png or .svg. */
 MM_API MM_MUST_CHECK int mm_plot_check(const char *path, mm_err *err);
 MM_API MM_MUST_CHECK int mm_plot(const char *path, const char *metrics, mm_err *err);

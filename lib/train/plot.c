@@ -45,7 +45,7 @@ int mm_plot_check(const char *path, mm_err *err)
         n = strcspn(dirs, ":");
         if (snprintf(one, sizeof one, "%.*s/gnuplot", (int)n, dirs) < (int)sizeof one && !access(one, X_OK)) return 0;
     }
-    return mm_fail(err, MM_EUNSUP, "plots are made by gnuplot, which is not installed (Debian: gnuplot-nox)");
+    return mm_fail(err, MM_EIO, "plots are made by gnuplot, which is not installed (Debian: gnuplot-nox)");
 }
 
 /* NULL: one name too many, or no memory; data.failed tells of the latter. */
@@ -122,25 +122,39 @@ static void script(mm_buf *b, const char *path, const char *title, const curves 
         mm_buf_addf(b, ", $L%zu using 1:3 with lines linewidth 2 linecolor %zu title ", i, i + 1);
         quoted(b, loss->c[i].name);
     }
-    mm_buf_adds(b, "\nset ylabel 'score'\nset y2label 'learning rate'\nset y2tics\nset ytics nomirror\n");
+    if (score->n) mm_buf_adds(b, "\nset ylabel 'score'\nset y2label 'learning rate'\nset y2tics\nset ytics nomirror\n");
+    else mm_buf_adds(b, "\nset ylabel 'learning rate'\n");
     for (size_t i = 0; i < score->n; i++) {
         mm_buf_addf(b, "%s$S%zu using 1:2 with linespoints linewidth 2 linecolor %zu title ", i ? ", " : "plot ", i, i + 1);
         quoted(b, score->c[i].name);
     }
     if (rate->n)
-        mm_buf_addf(b, "%s$R0 using 1:2 axes x1y2 with lines linecolor rgb '#888888' title 'learning rate'", score->n ? ", " : "plot ");
+        mm_buf_addf(b, "%s$R0 using 1:2 axes %s with lines linecolor rgb '#888888' title 'learning rate'", score->n ? ", " : "plot ",
+                    score->n ? "x1y2" : "x1y1");
     mm_buf_adds(b, "\nunset multiplot\n");
 }
 
-static int run_gnuplot(int in, int out, mm_err *err)
+/* What gnuplot said, on one line. */
+static int failed(int said, mm_err *err)
+{
+    char text[200];
+    ssize_t n = pread(said, text, sizeof text - 1, 0);
+    if (n < 0) n = 0;
+    for (ssize_t i = 0; i < n; i++)
+        if ((unsigned char)text[i] < 32) text[i] = ' ';
+    text[n] = 0;
+    return mm_fail(err, MM_EDATA, "gnuplot made no picture: %s", text + strspn(text, " "));
+}
+
+static int run_gnuplot(int in, int out, int said, mm_err *err)
 {
     posix_spawn_file_actions_t a;
     char *const argv[] = { (char[]){ "gnuplot" }, NULL };
     pid_t pid;
-    int status = 0;
+    int status = 0, e = ENOMEM;
     if (posix_spawn_file_actions_init(&a)) return mm_fail(err, MM_ENOMEM, "out of memory");
-    int e = ENOMEM;
-    if (!posix_spawn_file_actions_adddup2(&a, in, 0) && !posix_spawn_file_actions_adddup2(&a, out, 1))
+    if (!posix_spawn_file_actions_adddup2(&a, in, 0) && !posix_spawn_file_actions_adddup2(&a, out, 1) &&
+        !posix_spawn_file_actions_adddup2(&a, said, 2))
         e = posix_spawnp(&pid, "gnuplot", &a, NULL, argv, environ);
     posix_spawn_file_actions_destroy(&a);
     if (e) {
@@ -149,23 +163,23 @@ static int run_gnuplot(int in, int out, mm_err *err)
     }
     while (waitpid(pid, &status, 0) < 0)
         if (errno != EINTR) return mm_fail_errno(err, "cannot wait for gnuplot");
-    if (status) return mm_fail(err, MM_EDATA, "gnuplot failed");
-    return lseek(out, 0, SEEK_CUR) > 0 ? 0 : mm_fail(err, MM_EDATA, "gnuplot made no picture");
+    return !status && lseek(out, 0, SEEK_CUR) > 0 ? 0 : failed(said, err);
 }
 
 static int draw(const char *path, const mm_buf *commands, mm_err *err)
 {
     mm_outfile f;
-    int fd = memfd_create("mm-plot", MFD_CLOEXEC);
-    if (fd < 0) return mm_fail_errno(err, "cannot plot");
-    int r = mm_write_all(fd, commands->p, commands->len, err);
+    int fd = memfd_create("mm-plot", MFD_CLOEXEC), said = memfd_create("mm-plot-said", MFD_CLOEXEC);
+    int r = fd < 0 || said < 0 ? mm_fail_errno(err, "cannot plot") : 0;
+    if (!r) r = mm_write_all(fd, commands->p, commands->len, err);
     if (!r && lseek(fd, 0, SEEK_SET)) r = mm_fail_errno(err, "cannot plot");
     if (!r && !(r = mm_outfile_open(&f, path, err))) {
-        r = run_gnuplot(fd, f.fd, err);
+        r = run_gnuplot(fd, f.fd, said, err);
         if (!r) r = mm_outfile_commit(&f, err);
         else mm_outfile_abort(&f);
     }
-    close(fd);
+    if (fd >= 0) close(fd);
+    if (said >= 0) close(said);
     return r;
 }
 

@@ -218,7 +218,7 @@ static int open_run(run *r, mm_err *err)
         mm_ckpt_clear(&c);
         if (e) return e;
         r->saved = r->first = r->s;
-        if (r->begun && r->task->stage && (e = r->task->stage(r->task->arg, r->stage, 0, err))) return e;
+        if (r->begun && r->task->stage && (e = r->task->stage(r->task->arg, t->stage[r->stage].id, 0, err))) return e;
         say(r, 0, "going on at step %llu", (unsigned long long)r->s);
     }
     if (t->metrics) e = mm_metrics_open(t->metrics, resume, r->s, &r->metrics, err);
@@ -283,7 +283,7 @@ static int enter_stage(run *r, double at, double *begin, mm_err *err)
     if (r->begun && stage == r->stage) return 0;
     r->stage = stage;
     r->begun = 1;
-    return r->task->stage ? r->task->stage(r->task->arg, stage, 1, err) : 0;
+    return r->task->stage ? r->task->stage(r->task->arg, r->t->stage[stage].id, 1, err) : 0;
 }
 
 static int one_step(run *r, mm_err *err)
@@ -300,7 +300,7 @@ static int one_step(run *r, mm_err *err)
     mm_pset_zero(r->ps);
     for (size_t i = 0; i < task->n_losses; i++) r->mean[i] = r->heard[i] = 0;
     for (unsigned k = 0; k < t->accumulate; k++) {
-        mm_micro m = { .step = r->s, .micro = k, .n_micro = t->accumulate, .stage = r->stage, .done = fmin(1, at / r->length),
+        mm_micro m = { .step = r->s, .micro = k, .n_micro = t->accumulate, .stage = stage->id, .done = fmin(1, at / r->length),
                        .scale = r->ps->scale, .threads = t->threads, .loss = r->loss };
         for (size_t i = 0; i < task->n_losses; i++) r->loss[i] = NAN;
         if ((e = task->step(task->arg, &m, err))) return e;

@@ -102,7 +102,7 @@ static int stage(void *arg, unsigned n, int begin, mm_err *err)
 {
     toy *t = arg;
     (void)begin;
-    return t->stages > 1 ? mm_pset_rest(&t->ps, "w1", n == 0, err) : 0;
+    return t->stages > 1 ? mm_pset_rest(&t->ps, "w1", n == 1, err) : 0;
 }
 
 static json_t *state(void *arg) { return json_pack("{s:I}", "seen", (json_int_t)((toy *)arg)->seen); }
@@ -191,8 +191,8 @@ int main(int argc, char **argv)
     toy t = { .seed = (uint64_t)NUM("seed", 1), .sleep_ms = (long)NUM("sleep", 0), .nan_at = (long)NUM("nan", 0),
               .stop_at = (long)NUM("stop", 0), .stages = (int)NUM("stages", 1) };
     const double steps = NUM("steps", 60), seconds = NUM("seconds", 0), lr = NUM("lr", 0.02);
-    const mm_stage stages[2] = { { "first", seconds > 0 ? seconds : steps, { MM_LR_COSINE, lr, 0.01, 0.1 } },
-                                 { "second", steps, { MM_LR_LINEAR, lr / 2, 0, 0 } } };
+    const mm_stage stages[2] = { { "first", seconds > 0 ? seconds : steps, { MM_LR_COSINE, lr, 0.01, 0.1 }, 1 },
+                                 { "second", steps, { MM_LR_LINEAR, lr / 2, 0, 0 }, 2 } };
     const mm_task task = { .arg = &t, .losses = losses, .n_losses = 2, .step = step, .validate = validate, .stage = stage, .state = state,
                            .restore = restore, .save = save };
     const char *how = TEXT("run", "new");
