@@ -33,7 +33,8 @@ typedef struct mm_train_opts {
     /* what from, what to */
     const char *const *data; /* manifests (mm_dataset.h) */
     size_t n_data;
-    const char *cache;       /* of decoded media; NULL: OUTPUT.cache */
+    const char *pairs;       /* JSON lines {"text":..,"en":..,"weight":..,"kind":..}: texts to be learned beside those of `data`; NULL: none */
+    const char *cache;       /* of decoded media; NULL: OUTPUT.cache. The teacher's vectors are beside it, in CACHE.teacher */
     const char *output;
     const char *from;        /* model to begin with; NULL with config NULL: the default one */
     const char *config;      /* "tiny", "small", "base": from nothing; NULL: as in `from` */
@@ -70,6 +71,9 @@ typedef struct mm_train_opts {
     mm_run_how run;
     int dry_run;             /* the plan and no more */
 
+    /* of what is met while the run is prepared: a bad record, say. May be NULL */
+    void (*say)(void *arg, int warning, const char *msg);
+    void *say_arg;
     mm_trainable_fn *open;   /* NULL: the family that `from` or `config` names */
 } mm_train_opts;
 #define MM_TRAIN_OPTS_INIT { .type = MM_F16, .stage = MM_STAGE_DEFAULT, .augment = 0.5, .accumulate = 8, .warmup = 0.01, .floor = 0.01, \

@@ -5,8 +5,8 @@
  * Pictures, sounds, clips: their vector is compared with the vectors of all different captions of the training data (a bank); the target
  * is a softmax over the bank by the teacher's own likeness of captions, so that near synonyms share it, and the vector is drawn to its own
  * caption's. With a teacher the bank is the teacher's (locked text: nothing moves under the pictures' feet, and negatives cost
- * nothing); without one, captions go through the model's own text side and each other's captions are the negatives (infonce, or sigmoid:
- * each pair on its own, arXiv 2303.15343).
+ * nothing); without one it is made of the model's own vectors as they are when the task is opened. Besides, captions can go through the
+ * model's own text side and each other's captions be the negatives (infonce, or sigmoid: each pair on its own, arXiv 2303.15343).
  *
  * Everything about a step is a function of (seed, step): a run that is resumed is the run that was not stopped. */
 #ifndef MM_UNI_TASK_H
@@ -36,7 +36,7 @@ typedef struct mm_uni_task_opts { /* everything is borrowed, for the life of the
     const mm_text_pair *pairs;  /* texts to be trained on; 0: none */
     size_t n_pairs;
     int texts;                  /* of them in one step */
-    mm_teacher *teacher;        /* NULL: none */
+    mm_teacher *teacher;        /* NULL: the model itself, whose weights must be there then */
     const mm_pca *pca;          /* turns its vectors; NULL with a teacher: as they are */
     mm_uni_weights weight;
     float part[MM_MODALITIES];  /* of each modality's loss in the sum */

@@ -129,9 +129,30 @@ static void texts_clear(texts *t)
     free(t->rows);
 }
 
-/* The teacher's vectors of texts, turned and of length 1: [n, out] from malloc. */
-static int teach(const mm_uni_task *t, const mm_slice *text, size_t n, float **vec, mm_err *err)
+static int tokenize(const mm_uni_task *t, const mm_slice *text, size_t n, tokens *k, mm_err *err);
+static int embed_texts(mm_uni_task *t, const tokens *k, const uint32_t *pick, size_t n, float *vec, mm_err *err);
+
+/* The model teaches itself: its own vectors of texts as they are now. */
+static int remember(mm_uni_task *t, const mm_slice *text, size_t n, float **vec, mm_err *err)
 {
+    tokens k = { 0 };
+    float *v = mm_aligned((n ? n : 1) * t->out, sizeof *v);
+    uint32_t *all = mm_realloc(NULL, n + 1, sizeof *all);
+    int r = v && all ? tokenize(t, text, n, &k, err) : no_memory(err);
+    for (size_t i = 0; i < n && !r; i++) all[i] = (uint32_t)i;
+    if (!r) r = embed_texts(t, &k, all, n, v, err);
+    free(k.ids);
+    free(k.off);
+    free(all);
+    if (r) free(v);
+    else *vec = v;
+    return r;
+}
+
+/* The teacher's vectors of texts, turned and of length 1: [n, out] from malloc. */
+static int teach(mm_uni_task *t, const mm_slice *text, size_t n, float **vec, mm_err *err)
+{
+    if (!t->o.teacher) return remember(t, text, n, vec, err);
     size_t dim = mm_teacher_dim(t->o.teacher), out = t->out;
     float *v = mm_aligned((n ? n : 1) * dim, sizeof *v), *w = mm_aligned((n ? n : 1) * out, sizeof *w);
     mm_text_in *in = mm_realloc(NULL, n + 1, sizeof *in);
@@ -198,7 +219,7 @@ static int make_bank(mm_uni_task *t, const finder *f, mm_modality m, mm_err *err
         b->n = x.n;
         x.rows = NULL;
         x.text = NULL;
-        if (t->o.teacher && b->n) r = teach(t, b->text, b->n, &b->vec, err);
+        if (b->n) r = teach(t, b->text, b->n, &b->vec, err);
         if (!r && (t->o.weight.infonce > 0 || t->o.weight.sigmoid > 0 || t->o.weight.fused > 0)) r = tokenize(t, b->text, b->n, &t->caption_ids[m], err);
     }
     texts_clear(&x);

@@ -1,0 +1,416 @@
+/* The unified model in mm-train: from options to weights, data, a teacher and a task. */
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include "base/mm_file.h"
+#include "train/mm_run.h"
+#include "train/mm_uni_task.h"
+
+/* The first stage is each modality towards the teacher alone, the second adds the model's own captions, the third whole records. */
+static const double shares[MM_TRAIN_STAGES] = { 0.5, 0.3, 0.2 };
+static const double rates[MM_TRAIN_STAGES] = { 1.2e-3, 1e-3, 6e-4 };
+enum { SOURCE_BATCH_TEXT = 64, SOURCE_BATCH_IMAGE = 64, SOURCE_BATCH_AUDIO = 32, SOURCE_BATCH_VIDEO = 4 };
+
+typedef struct {
+    const mm_train_opts *o;
+    mm_store *source;      /* the model to begin with, or NULL */
+    mm_uni *u;
+    float *weights;        /* of all slots, before the set takes them */
+    mm_tok *tok;
+    mm_buf tokenizer;
+    mm_dataset *data;
+    mm_batch_opts batch;
+    mm_arena text;         /* of the pairs */
+    mm_text_pair *pairs;
+    size_t n_pairs;
+    mm_model *teacher_model;
+    mm_teacher *teacher;
+    mm_text_start start;
+    mm_uni_task *task;
+    mm_uni_weights weigh[MM_TRAIN_STAGES];
+    mm_train_lists lists;
+    size_t bad;
+} uni_run;
+
+static const char *const loss_names[] = { "text", "image", "audio", "video" };
+
+static int no_memory(mm_err *err) { return mm_fail(err, MM_ENOMEM, "out of memory"); }
+
+static void close_run(void *arg)
+{
+    uni_run *x = arg;
+    mm_uni_task_close(&x->task);
+    mm_text_start_clear(&x->start);
+    mm_teacher_close(&x->teacher);
+    mm_model_close(&x->teacher_model);
+    mm_dataset_close(&x->data);
+    mm_tok_free(&x->tok);
+    mm_buf_clear(&x->tokenizer);
+    mm_uni_free(&x->u);
+    mm_store_close(&x->source);
+    mm_arena_clear(&x->text);
+    free(x->pairs);
+    free(x->weights);
+    free(x);
+}
+
+/* ---- text ---- */
+
+static int take_pair(uni_run *x, const char *line, size_t len, size_t number, mm_err *err)
+{
+    char where[64];
+    snprintf(where, sizeof where, "line %zu", number);
+    json_t *j = mm_json_load(line, len, where, err);
+    if (!j) return MM_EDATA;
+    const json_t *text = json_object_get(j, "text"), *en = json_object_get(j, "en"), *w = json_object_get(j, "weight");
+    const char *kind = json_string_value(json_object_get(j, "kind"));
+    if (!en) en = text;
+    int r = json_is_string(text) && json_is_string(en) && (!w || (json_is_number(w) && json_number_value(w) >= 0))
+                ? 0 : mm_fail(err, MM_EDATA, "%s: \"text\", \"en\" and \"weight\" should be two texts and a number of 0 or more", where);
+    if (!r && x->n_pairs % 4096 == 0) {
+        mm_text_pair *p = mm_realloc(x->pairs, x->n_pairs + 4096, sizeof *p);
+        if (p) x->pairs = p;
+        else r = no_memory(err);
+    }
+    if (!r) {
+        mm_text_pair *p = &x->pairs[x->n_pairs];
+        p->len = json_string_length(text);
+        p->en_len = json_string_length(en);
+        p->text = mm_arena_strndup(&x->text, json_string_value(text), p->len);
+        p->en = mm_arena_strndup(&x->text, json_string_value(en), p->en_len);
+        p->weight = w ? (float)json_number_value(w) : 1;
+        p->kind = kind && !strcmp(kind, "name") ? MM_TEXT_NAME : kind && !strcmp(kind, "word") ? MM_TEXT_WORD : MM_TEXT_SENTENCE;
+        if (p->text && p->en) x->n_pairs++;
+        else r = no_memory(err);
+    }
+    json_decref(j);
+    return r;
+}
+
+static int read_pairs(uni_run *x, mm_err *err)
+{
+    mm_buf b = { 0 };
+    size_t number = 0;
+    int r = mm_file_read(&b, x->o->pairs, (size_t)4 << 30, err);
+    for (const char *p = b.p, *end = b.p + b.len, *q; !r && p < end; p = q + 1) {
+        q = memchr(p, '\n', (size_t)(end - p));
+        if (!q) q = end;
+        number++;
+        if (q > p) r = take_pair(x, p, (size_t)(q - p), number, err);
+    }
+    mm_buf_clear(&b);
+    if (r) mm_err_prefix(err, "%s: ", x->o->pairs);
+    return !r && !x->n_pairs ? mm_fail(err, MM_EDATA, "%s: no pair of texts", x->o->pairs) : r;
+}
+
+static int open_teacher(uni_run *x, mm_err *err)
+{
+    mm_model_opts mo = MM_MODEL_OPTS_INIT;
+    mm_buf cache = { 0 };
+    char *path;
+    mo.threads = x->o->threads;
+    int r = mm_store_resolve(&path, x->o->distil, err);
+    if (r) return r;
+    r = mm_model_open(&x->teacher_model, path, &mo, err);
+    free(path);
+    if (!r && mm_buf_addf(&cache, "%s%s.teacher", x->o->cache ? x->o->cache : x->o->output, x->o->cache ? "" : ".cache")) r = no_memory(err);
+    if (!r) r = mm_teacher_open(&x->teacher, x->teacher_model, cache.p, err);
+    mm_buf_clear(&cache);
+    return r;
+}
+
+/* ---- the model ---- */
+
+/* Memory and starting values for all slots. */
+static int give_memory(uni_run *x, mm_err *err)
+{
+    size_t all = 0, at = 0;
+    for (size_t i = 0; i < mm_uni_count(x->u); i++) {
+        const mm_param *p = &mm_uni_slot_at(x->u, i)->p;
+        all += p->rows * p->cols;
+    }
+    if (!(x->weights = mm_aligned(all, sizeof *x->weights))) return no_memory(err);
+    for (size_t i = 0; i < mm_uni_count(x->u); i++) {
+        mm_param *p = &mm_uni_slot_at(x->u, i)->p;
+        p->w = x->weights + at;
+        at += p->rows * p->cols;
+    }
+    mm_uni_bind(x->u);
+    mm_uni_init(x->u, x->o->seed);
+    return 0;
+}
+
+static int from_file(uni_run *x, mm_err *err)
+{
+    mm_uni_config c;
+    const char *arch, *json;
+    char *path;
+    int r = mm_store_resolve(&path, x->o->from ? x->o->from : "default", err);
+    if (r) return r;
+    r = mm_store_open(&x->source, path, err);
+    if (!r) r = mm_store_kv_str(x->source, "general.architecture", "", &arch, err);
+    if (!r && strcmp(arch, "mm-uni")) r = mm_fail(err, MM_EUNSUP, "'%s' is no unified model: it is not trained here", path);
+    if (!r) r = mm_uni_config_read(&c, x->source, err);
+    if (!r) r = mm_store_kv_str(x->source, "tokenizer.huggingface.json", "", &json, err);
+    if (!r && mm_buf_adds(&x->tokenizer, json)) r = no_memory(err);
+    if (!r && c.mod[MM_TEXT].width) r = mm_tok_from_json(&x->tok, x->tokenizer.p, x->tokenizer.len, err);
+    if (!r) r = mm_uni_new(&x->u, &c, err);
+    if (!r) r = give_memory(x, err);
+    if (!r) r = mm_uni_read(x->u, x->source, err);
+    if (!r && x->o->distil) r = mm_fail(err, MM_EARG, "option '--distil' is for a model from nothing ('--config'): the space of '%s' is its own", path);
+    free(path);
+    return r;
+}
+
+/* From nothing: tokenizer and token table in closed form from the pairs and the teacher. */
+static int from_config(uni_run *x, mm_err *err)
+{
+    mm_uni_config c;
+    int r = mm_uni_config_named(&c, x->o->config, err);
+    if (!r && x->o->plan) r = mm_uni_plan(&c, x->o->plan, err);
+    if (!r && !x->o->dry_run && !(x->o->pairs && x->o->distil))
+        r = mm_fail(err, MM_EARG, "a model from nothing needs '--pairs' and '--distil': its text side begins with a teacher's vectors");
+    if (!r && !x->o->dry_run) {
+        mm_text_start_opts so = MM_TEXT_START_OPTS_INIT;
+        so.bpe.vocab = (size_t)c.vocab;
+        so.dim = (size_t)c.mod[MM_TEXT].width;
+        so.threads = x->o->threads;
+        r = mm_text_start_make(&x->start, x->teacher, x->pairs, x->n_pairs, &so, err);
+        if (!r && mm_buf_add(&x->tokenizer, x->start.tokenizer.p, x->start.tokenizer.len)) r = no_memory(err);
+        if (!r) r = mm_tok_from_json(&x->tok, x->tokenizer.p, x->tokenizer.len, err);
+        if (!r) c.vocab = (int64_t)mm_tok_vocab(x->tok);
+    }
+    if (!r) r = mm_uni_new(&x->u, &c, err);
+    if (!r) r = give_memory(x, err);
+    if (r || !x->start.table) return r;
+    mm_uni_slot *s = mm_uni_slot_find(x->u, "token_embd.weight");
+    size_t n = s->p.rows < x->start.vocab ? s->p.rows : x->start.vocab;
+    for (size_t i = 0; i < n; i++) memcpy(s->p.w + i * s->p.cols, x->start.table + i * x->start.dim, s->p.cols * sizeof *s->p.w);
+    return 0;
+}
+
+/* ---- data ---- */
+
+static void bad(void *arg, int code, const char *message)
+{
+    uni_run *x = arg;
+    (void)code;
+    if (x->bad++ < 20 && x->o->say) x->o->say(x->o->say_arg, 1, message);
+}
+
+static int open_data(uni_run *x, mm_err *err)
+{
+    const mm_uni_config *c = mm_uni_get_config(x->u);
+    mm_prep prep;
+    mm_buf cache = { 0 };
+    mm_prep_init(&prep, (int)(c->mod[MM_IMAGE].size ? c->mod[MM_IMAGE].size + 16 : 80)); /* room for crops */
+    int r = mm_buf_addf(&cache, "%s%s", x->o->cache ? x->o->cache : x->o->output, x->o->cache ? "" : ".cache") ? no_memory(err) : 0;
+    const mm_dataset_opts d = { .prep = &prep, .cache = cache.p, .bad = bad, .arg = x };
+    if (!r) r = mm_dataset_open(&x->data, &d, err);
+    for (size_t i = 0; i < x->o->n_data && !r; i++) r = mm_dataset_add(x->data, x->o->data[i], err);
+    if (!r) r = mm_dataset_load(x->data, err);
+    mm_buf_clear(&cache);
+    return r < 0 ? r : r ? mm_fail(err, MM_EIO, "decoding was stopped") : 0;
+}
+
+static float named_or(const uni_run *x, int loss, float dflt)
+{
+    if (!x->lists.has_loss) return dflt;
+    return isnan(x->lists.loss[loss]) ? 0 : (float)x->lists.loss[loss];
+}
+
+static int open_task(uni_run *x, mm_err *err)
+{
+    static const int defaults[MM_MODALITIES] = { SOURCE_BATCH_TEXT, SOURCE_BATCH_IMAGE, SOURCE_BATCH_AUDIO, SOURCE_BATCH_VIDEO };
+    const mm_uni_config *c = mm_uni_get_config(x->u);
+    mm_uni_task_opts t = MM_UNI_TASK_OPTS_INIT;
+    int count[MM_MODALITIES];
+    for (int i = 0; i < MM_TRAIN_STAGES; i++)
+        x->weigh[i] = (mm_uni_weights){ .distil = named_or(x, MM_LOSS_DISTIL, 1), .bank = named_or(x, MM_LOSS_BANK, 1),
+                                        .infonce = named_or(x, MM_LOSS_INFONCE, i ? 0.3f : 0), .sigmoid = named_or(x, MM_LOSS_SIGMOID, 0),
+                                        .fused = named_or(x, MM_LOSS_FUSED, i == 2 ? 0.5f : 0) };
+    static const int others[] = { MM_LOSS_NEXT_TOKEN, MM_LOSS_FLOW, MM_LOSS_JOINT };
+    for (size_t i = 0; i < 3; i++)
+        if (x->lists.has_loss && x->lists.loss[others[i]] > 0)
+            return mm_fail(err, MM_EUNSUP, "loss '%s' needs a head that this model has not", mm_train_loss_name(others[i]));
+    for (int m = 0; m < MM_MODALITIES; m++) count[m] = x->lists.batch[m] >= 0 ? (int)x->lists.batch[m] : defaults[m];
+    mm_batch_defaults(&x->batch);
+    for (int m = 0; m < MM_MODALITIES; m++) {
+        x->batch.count[m] = count[m];
+        x->batch.augment[m].strength = (float)x->o->augment;
+    }
+    if (c->mod[MM_IMAGE].width) x->batch.px = (int)c->mod[MM_IMAGE].size;
+    if (c->mod[MM_VIDEO].width) x->batch.video_px = (int)c->mod[MM_VIDEO].size;
+    x->batch.max_frames = 240;
+    t.model = x->u;
+    t.tok = x->tok;
+    t.data = x->data;
+    t.batch = &x->batch;
+    t.pairs = x->pairs;
+    t.n_pairs = x->n_pairs;
+    t.texts = count[MM_TEXT];
+    t.teacher = x->teacher;
+    t.pca = x->teacher ? &x->start.pca : NULL;
+    t.weight = x->weigh[MM_TRAIN_STAGES - 1]; /* what any stage needs */
+    t.weight.infonce += x->weigh[1].infonce;
+    t.keep = (mm_keep)x->o->precision;
+    t.threads = x->o->threads;
+    t.seed = x->o->seed;
+    int r = mm_uni_task_open(&x->task, &t, err);
+    if (!r) mm_uni_task_weigh(x->task, &x->weigh[0]);
+    return r;
+}
+
+/* ---- what the trainer calls ---- */
+
+static int step(void *arg, mm_micro *m, mm_err *err)
+{
+    uni_run *x = arg;
+    float loss[MM_MODALITIES];
+    size_t n[MM_MODALITIES];
+    int r = mm_uni_task_step(x->task, m->step * m->n_micro + m->micro, m->scale, loss, err);
+    mm_uni_task_counts(x->task, n);
+    for (int i = 0; i < MM_MODALITIES; i++) {
+        m->loss[i] = (double)loss[i];
+        if (!isnan(loss[i])) m->samples += (double)n[i];
+    }
+    return r;
+}
+
+static int validate(void *arg, uint64_t at, double *score, json_t *scores, mm_err *err)
+{
+    uni_run *x = arg;
+    double each[MM_MODALITIES];
+    (void)at;
+    int r = mm_uni_task_validate(x->task, MM_VAL, each, score, err);
+    for (int m = 0; m < MM_MODALITIES && !r; m++)
+        if (!isnan(each[m])) json_object_set_new(scores, loss_names[m], json_real(each[m]));
+    return !r && isnan(*score) ? mm_fail(err, MM_EDATA, "nothing to validate with: no record has \"split\":\"val\"") : r;
+}
+
+static int stage(void *arg, unsigned id, int begin, mm_err *err)
+{
+    uni_run *x = arg;
+    (void)begin;
+    (void)err;
+    mm_uni_task_weigh(x->task, &x->weigh[id - 1]); /* 1 .. 3 */
+    return 0;
+}
+
+static int save(void *arg, const char *path, const json_t *about, mm_err *err)
+{
+    uni_run *x = arg;
+    json_t *keys = json_object();
+    char *text = json_dumps(about, JSON_COMPACT | JSON_SORT_KEYS), scale[32];
+    const char *name;
+    snprintf(scale, sizeof scale, "%.6g", exp((double)*mm_uni_task_param(x->task, MM_IMAGE, &name)->w));
+    int r = keys && text ? 0 : no_memory(err);
+    if (!r) {
+        json_object_set_new(keys, "mm-uni.logit_scale", json_string(scale));
+        json_object_set_new(keys, "mm-uni.training", json_string(text));
+        r = mm_uni_write(x->u, path, x->o->type, NULL, x->tokenizer.p, x->tokenizer.len, keys, err);
+    }
+    json_decref(keys);
+    free(text);
+    return r;
+}
+
+/* ---- opening ---- */
+
+static int make_set(uni_run *x, mm_pset *ps, mm_err *err)
+{
+    int r = 0;
+    for (size_t i = 0; i < mm_uni_count(x->u) && !r; i++) {
+        mm_uni_slot *s = mm_uni_slot_at(x->u, i);
+        /* rare tokens' rows move far by few gradients: the closed form knows them better */
+        float rate = strcmp(s->name, "token_embd.weight") ? 1 : 0.2f;
+        r = mm_pset_add(ps, s->name, &s->p, s->decay ? MM_PSET_DECAY : 0, rate, err);
+    }
+    for (size_t i = 0; x->task && i < mm_uni_task_params(x->task) && !r; i++) {
+        const char *name;
+        mm_param *p = mm_uni_task_param(x->task, i, &name);
+        r = mm_pset_add(ps, name, p, 0, 1, err);
+    }
+    if (!r && x->o->freeze) r = mm_pset_freeze(ps, x->o->freeze, err);
+    if (!r && x->o->lora) {
+        if (!x->o->freeze) r = mm_pset_freeze(ps, "*norm*,token_embd*,*stem*,gate*,shift*,*ident,alloc*", err);
+        if (!r) r = mm_pset_lora(ps, "*attn_qkv.weight,*attn_output.weight,*ffn_up.weight,*ffn_down.weight", x->o->lora, 2, x->o->seed, err);
+    }
+    if (!r) r = mm_pset_build(ps, err);
+    if (!r) mm_uni_bind(x->u);
+    return r;
+}
+
+static json_t *facts(const uni_run *x)
+{
+    json_t *j = json_object(), *shared = json_object(), *n = json_object();
+    size_t count[MM_MODALITIES];
+    for (int m = 0; m < MM_MODALITIES; m++) {
+        size_t total, some;
+        if (!mm_uni_get_config(x->u)->mod[m].width) continue;
+        mm_uni_share(x->u, (mm_modality)m, &total, &some);
+        json_object_set_new(shared, loss_names[m], json_real(round(10000.0 * (double)some / (double)total) / 100));
+    }
+    json_object_set_new(j, "shared", shared);
+    if (x->task) {
+        mm_uni_task_counts(x->task, count);
+        for (int m = 0; m < MM_MODALITIES; m++) json_object_set_new(n, loss_names[m], json_integer((json_int_t)count[m]));
+    }
+    json_object_set_new(j, "batch", n);
+    return j;
+}
+
+static json_t *config(const uni_run *x)
+{
+    json_t *j = json_object(), *data = json_array();
+    mm_dataset_facts f = { 0 };
+    json_object_set_new(j, "uni", mm_uni_config_json(mm_uni_get_config(x->u)));
+    if (x->source) {
+        const char *print = "";
+        mm_err quiet;
+        if (!mm_store_kv_str(x->source, "mm.fingerprint", "", &print, &quiet)) json_object_set_new(j, "from", json_string(x->o->from ? x->o->from : "default"));
+    }
+    for (size_t i = 0; x->data && mm_dataset_set(x->data, i); i++) json_array_append_new(data, json_string(mm_dataset_set(x->data, i)));
+    json_object_set_new(j, "sets", data);
+    if (x->data) {
+        mm_dataset_facts_get(x->data, &f);
+        json_object_set_new(j, "examples", json_integer((json_int_t)f.examples));
+    }
+    json_object_set_new(j, "pairs", json_integer((json_int_t)x->n_pairs));
+    if (x->teacher_model) json_object_set_new(j, "teacher", json_string(mm_model_fingerprint(x->teacher_model)));
+    return j;
+}
+
+int mm_trainable_open(mm_trainable *out, const mm_train_opts *o, mm_err *err)
+{
+    uni_run *x = calloc(1, sizeof *x);
+    if (!x) return no_memory(err);
+    x->o = o;
+    out->arg = out->task.arg = x;
+    out->close = close_run;
+    out->family = "uni";
+    int r = mm_train_lists_parse(&x->lists, o, err);
+    if (!r && o->pairs && !o->dry_run) r = read_pairs(x, err);
+    if (!r && o->distil && !o->dry_run) r = open_teacher(x, err);
+    if (!r) r = o->config ? from_config(x, err) : from_file(x, err);
+    if (!r && !o->dry_run && o->n_data) r = open_data(x, err);
+    if (!r && !o->dry_run) r = open_task(x, err);
+    if (!r) r = make_set(x, &out->ps, err);
+    if (r) return r;
+    out->task.losses = loss_names;
+    out->task.n_losses = MM_MODALITIES;
+    out->task.step = step;
+    out->task.validate = validate;
+    out->task.stage = stage;
+    out->task.save = save;
+    for (int i = 0; i < MM_TRAIN_STAGES; i++) {
+        out->share[i] = shares[i];
+        out->lr[i] = o->config ? rates[i] : rates[i] / 4; /* what is there already is to be kept */
+    }
+    out->stage = o->config ? MM_STAGE_ALL : 2;
+    out->steps = o->config ? 20000 : 100;
+    out->facts = facts(x);
+    out->config = config(x);
+    return out->facts && out->config ? 0 : no_memory(err);
+}
