@@ -53,7 +53,7 @@ MM_API json_t *mm_uni_config_json(const mm_uni_config *c);
 MM_API MM_MUST_CHECK int mm_uni_config_parse(mm_uni_config *c, const json_t *j, mm_err *err);
 
 /* How inputs of each modality are prepared: pictures and the frames of a clip stretched to size x size (bicubic, transparency on white),
- * (x - 0.5) / 0.25; sound at 16 kHz as Kaldi's log-mel of 64 bins, 25 ms every 10 ms, (ln + 6) / 4. */
+ * (x - 0.5) / 0.25; sound at 16 kHz as Kaldi's log-mel of 64 bins, 25 ms every 10 ms, (ln + 4) / 4. */
 MM_API void mm_uni_specs(const mm_uni_config *c, mm_input_spec spec[MM_MODALITIES]);
 
 typedef struct mm_uni mm_uni;

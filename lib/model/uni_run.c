@@ -7,7 +7,7 @@
 #include "model/uni_int.h"
 
 #define BATCH_TOKENS 512
-#define PADDING 1.5f /* zeros behind a spectrum's last frame, after (x + 6) / 4 */
+#define PADDING 1.0f /* zeros behind a spectrum's last frame, after (x + 4) / 4 */
 
 void mm_uni_specs(const mm_uni_config *c, mm_input_spec spec[MM_MODALITIES])
 {
@@ -22,7 +22,7 @@ void mm_uni_specs(const mm_uni_config *c, mm_input_spec spec[MM_MODALITIES])
     s.video = (mm_video_spec){ .how = MM_FRAMES_SPREAD, .frames = s.frames };
     spec[MM_VIDEO] = s;
     spec[MM_AUDIO] = (mm_input_spec){ .source = MM_MEDIA_AUDIO, .views = 1, .frames = 1, .channels = 1, .height = 64, .width = n, .sound = MM_SOUND_WHOLE };
-    spec[MM_AUDIO].mel = (mm_mel_spec){ .kind = MM_MEL_KALDI, .rate = 16000, .bins = 64, .n_fft = 400, .hop = 160, .n_frames = n, .mean = -6, .std = 4 };
+    spec[MM_AUDIO].mel = (mm_mel_spec){ .kind = MM_MEL_KALDI, .rate = 16000, .bins = 64, .n_fft = 400, .hop = 160, .n_frames = n, .mean = -4, .std = 4 };
 }
 
 int mm_config_uni(mm_model *m, mm_err *err)
