@@ -68,7 +68,7 @@ static int video(float *x, const mm_input_spec *s, const mm_media_src *src, cons
     int n = s->video.frames, r;
     mm_image *im = calloc((size_t)n, sizeof *im);
     double *times = calloc((size_t)n, sizeof *times);
-    const mm_video_opts vo = { { o->no_rotate, o->alpha, o->max_pixels }, o->max_seconds };
+    const mm_video_opts vo = { { o->no_rotate, o->alpha ? o->alpha : s->ground, o->max_pixels }, o->max_seconds };
     size_t frame = plane(s) * 3;
     r = im && times ? mm_video_read(im, times, &s->video, src, &vo, &f->info, err) : mm_fail(err, MM_ENOMEM, "out of memory");
     for (int i = 0; i < n && !r && f->n_times < MM_INPUT_TIMES; i++) f->times[f->n_times++] = (float)times[i];
@@ -183,7 +183,7 @@ int mm_input_make(float *x, const mm_input_spec *s, const mm_media_src *src, con
         if (!r) track(src, o, facts);
         return r;
     }
-    const mm_image_opts io = { o->no_rotate, o->alpha, o->max_pixels };
+    const mm_image_opts io = { o->no_rotate, o->alpha ? o->alpha : s->ground, o->max_pixels };
     int r = mm_image_read(&im, src, &io, &facts->info, err);
     if (!r && o->quality) {
         facts->has_quality = 1;

@@ -30,6 +30,7 @@ typedef struct mm_input_spec {
            MM_SOUND_THIRDS   /* channels 0..2: the first n_frames of each third of the spectrum; short sound is repeated (LanguageBind) */
     } sound;
     double clip_seconds;
+    mm_alpha ground;         /* behind transparency, where mm_input_opts.alpha is MM_ALPHA_DROP */
 } mm_input_spec;
 
 #define MM_INPUT_TIMES 64

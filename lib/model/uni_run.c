@@ -12,7 +12,8 @@
 void mm_uni_specs(const mm_uni_config *c, mm_input_spec spec[MM_MODALITIES])
 {
     const int px = (int)c->mod[MM_IMAGE].size, vpx = (int)c->mod[MM_VIDEO].size, n = (int)c->mod[MM_AUDIO].frames;
-    mm_input_spec s = { .source = MM_MEDIA_IMAGE, .views = 1, .frames = 1, .channels = 3, .height = px, .width = px, .crops = 1 };
+    mm_input_spec s = { .source = MM_MEDIA_IMAGE, .views = 1, .frames = 1, .channels = 3, .height = px, .width = px, .crops = 1,
+                        .ground = MM_ALPHA_WHITE };
     s.image = (mm_image_spec){ .fit = MM_FIT_STRETCH, .resize = px, .height = px, .width = px, .filter = MM_RESIZE_BICUBIC, .fill = { 255, 255, 255 },
                                .mean = { 0.5f, 0.5f, 0.5f }, .std = { 0.25f, 0.25f, 0.25f } };
     spec[MM_IMAGE] = s;
