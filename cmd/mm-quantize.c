@@ -3,6 +3,7 @@
 #include <string.h>
 #include "base/mm_base.h"
 #include "cmd/cmd.h"
+#include "model/mm_uni.h"
 #include "quant/mm_quant.h"
 #include "token/mm_token.h"
 
@@ -97,14 +98,27 @@ typedef struct {
     const char *kind, *arch, *tok_model; /* tok_model NULL: none */
     uint64_t params, bytes;
     size_t tok_count, bad; /* tensors with NaN or infinite values */
+    size_t total[MM_MODALITIES], shared[MM_MODALITIES]; /* of the unified model's encoders, the token table apart */
 } facts;
+
+static int shares(mm_ctx *c, mm_store *st, facts *f)
+{
+    mm_uni_config conf;
+    mm_uni *u;
+    int r = mm_uni_config_read(&conf, st, &c->err);
+    if (!r) r = mm_uni_new(&u, &conf, &c->err);
+    if (r) return r;
+    for (int m = 0; m < MM_MODALITIES; m++) mm_uni_share(u, (mm_modality)m, &f->total[m], &f->shared[m]);
+    mm_uni_free(&u);
+    return 0;
+}
 
 static uint64_t elements(const mm_store_tensor *t)
 {
     return (uint64_t)t->bytes / mm_dtype_get(t->type)->bytes * mm_dtype_get(t->type)->block;
 }
 
-static int look(mm_ctx *c, const mm_store *st, facts *f)
+static int look(mm_ctx *c, mm_store *st, facts *f)
 {
     const char *p;
     size_t len;
@@ -115,7 +129,8 @@ static int look(mm_ctx *c, const mm_store *st, facts *f)
         f->kind = "gguf";
         if ((r = mm_store_kv_str(st, "general.architecture", "", &f->arch, &c->err)) ||
             (r = mm_store_kv_str(st, "tokenizer.ggml.model", NULL, &f->tok_model, &c->err)) ||
-            (r = mm_store_kv_strs(st, "tokenizer.ggml.tokens", &tokens, &f->tok_count, &c->err)))
+            (r = mm_store_kv_strs(st, "tokenizer.ggml.tokens", &tokens, &f->tok_count, &c->err)) ||
+            (!strcmp(f->arch, "mm-uni") && (r = shares(c, st, f))))
             return r;
     } else if (mm_store_config(st)) {
         f->kind = "folder";
@@ -182,6 +197,11 @@ static void as_json(mm_buf *b, const mm_store *st, const char *name, const facts
         quoted(b, f->tok_model);
         mm_buf_addf(b, ",\"tokens\":%zu}", f->tok_count);
     }
+    for (int m = 0, n = 0; m < MM_MODALITIES; m++)
+        if (f->total[m])
+            mm_buf_addf(b, "%s\"%s\":{\"parameters\":%zu,\"shared\":%.4f}", n++ ? "," : ",\"encoders\":{", mm_modality_name((mm_modality)m), f->total[m],
+                        (double)f->shared[m] / (double)f->total[m]);
+    if (!strcmp(f->arch, "mm-uni")) mm_buf_addc(b, '}');
     if (mm_store_config(st)) {
         char *s = json_dumps(mm_store_config(st), JSON_COMPACT);
         mm_buf_adds(b, ",\"config\":");
@@ -236,6 +256,10 @@ static void as_text(mm_buf *b, const mm_store *st, const char *name, const facts
         plain(b, f->tok_model);
         mm_buf_addf(b, ", %zu tokens\n", f->tok_count);
     }
+    for (int m = 0, some = 0; m < MM_MODALITIES; m++)
+        if (f->total[m])
+            mm_buf_addf(b, "%s  %-5s %zu parameters, %.1f %% of them shared\n", some++ ? "" : "\nencoders, the token table apart:\n",
+                        mm_modality_name((mm_modality)m), f->total[m], 100.0 * (double)f->shared[m] / (double)f->total[m]);
     if (mm_store_config(st)) {
         json_t *v;
         mm_buf_adds(b, "\nconfig.json:\n");
@@ -256,7 +280,9 @@ static void as_text(mm_buf *b, const mm_store *st, const char *name, const facts
         mm_buf_adds(b, "  ");
         plain(b, key);
         mm_buf_addf(b, " (%s) ", type);
-        if (v.p) mm_buf_add(b, v.p, v.len); /* JSON text: control characters are escaped */
+        size_t shown = v.len > 2000 ? mm_utf8_valid(v.p, 200) : v.len; /* a whole tokenizer.json is no reading */
+        if (v.p) mm_buf_add(b, v.p, shown); /* JSON text: control characters are escaped */
+        if (shown < v.len) mm_buf_addf(b, "... (%zu bytes)", v.len);
         mm_buf_addc(b, '\n');
         mm_buf_clear(&v);
     }

@@ -72,10 +72,11 @@ int mm_uni_config_read(mm_uni_config *c, mm_store *st, mm_err *err)
     return r;
 }
 
-/* Vectors and small tables stay float32: they cost nothing and are what rounding would hurt most. */
+/* Vectors and small tables stay float32: they cost nothing and are what rounding would hurt most. Rows that are no whole blocks: float16. */
 static int type_of(const mm_uni_slot *s, int type)
 {
-    return !s->matrix || (type == MM_Q8_0 && s->p.cols % 32) || s->p.rows < 4 ? MM_F32 : type;
+    if (!s->matrix || s->p.rows < 4 || s->p.rows * s->p.cols < 8192) return MM_F32;
+    return type == MM_Q8_0 && s->p.cols % 32 ? MM_F16 : type;
 }
 
 static int write_tensor(mm_gguf_writer *w, const mm_uni_slot *s, const float *from, int type, mm_err *err)
