@@ -19,7 +19,7 @@ enum { EMIT_VECTORS, EMIT_INPUTS };
 static struct {
     const char *model, *prompt, *prefix, *append, *errors_to, *labels;
     int pooling, normalize, overflow, modality, emit, clean;
-    int64_t max_tokens, window, frames, top;
+    int64_t max_tokens, window, frames, top, dim;
     mm_strv known, templates;
     mm_media_cli media;
     mm_io io;
@@ -28,6 +28,7 @@ static struct {
 static const mm_opt opts[] = {
     MM_OPT_GROUP("Embedding"),
     MM_OPT_STR('m', "model", &o.model, "NAME", "model: a name, a folder or a file (default: $MM_MODEL, or the built-in one)"),
+    MM_OPT_INT(0, "dim", &o.dim, "N", 1, 1 << 20, "only the first N numbers of each vector, scaled to length 1 again, of models trained so"),
     MM_OPT_ENUM(0, "modality", &o.modality, "text|image|audio|video", "which part of a record to embed (default: video, image, audio, text)"),
     MM_OPT_ENUM(0, "emit", &o.emit, "vectors|inputs", "write vectors (default), or what the model would see"),
     MM_OPT_STR(0, "prompt", &o.prompt, "NAME", "put the checkpoint's prompt of this name before each text"),
@@ -89,6 +90,7 @@ typedef struct state {
     mm_text_out *res;
     const float **x;
     int32_t *ids;
+    float *cut;     /* [o.dim], or NULL */
     mm_buf file, out;
     mm_progress bar;
     uint64_t done, skipped;
@@ -209,6 +211,15 @@ static int write_record(state *s, mm_rec *rec)
     return r ? mm_err_prefix(&s->c->err, "'%s': ", o.errors_to), r : 0;
 }
 
+/* The vector, or of it what --dim leaves. */
+static int set_vector(state *s, mm_rec *rec, const float *vec)
+{
+    if (!o.dim) return mm_rec_set_vec(rec, MM_F32, vec, s->dim);
+    memcpy(s->cut, vec, (size_t)o.dim * sizeof *vec);
+    mm_kern_get()->l2_normalize(s->cut, 1, (size_t)o.dim);
+    return mm_rec_set_vec(rec, MM_F32, s->cut, (size_t)o.dim);
+}
+
 static int add_vector(state *s, mm_rec *rec, const mm_text_out *res, const float *vec)
 {
     int r = mm_rec_set_str(rec, "model", mm_model_fingerprint(s->m), strlen(mm_model_fingerprint(s->m)));
@@ -216,7 +227,7 @@ static int add_vector(state *s, mm_rec *rec, const mm_text_out *res, const float
     if (!r) r = mm_rec_set_int(rec, "tokens", res->tokens);
     if (!r && res->used < res->tokens) r = mm_rec_set_bool(rec, "truncated", 1);
     if (!r && s->labels) r = mm_labels_report(s->labels, rec, vec, (size_t)o.top);
-    if (!r) r = mm_rec_set_vec(rec, MM_F32, vec, s->dim);
+    if (!r) r = set_vector(s, rec, vec);
     return r ? mm_fail(&s->c->err, MM_ENOMEM, "out of memory") : 0;
 }
 
@@ -270,7 +281,7 @@ static int put_media(state *s, item *it)
         if (!r && it->job.facts.info.note[0]) mm_info(s->c, "%s: %s", mm_rec_place(rec), it->job.facts.info.note);
         if (!r && o.emit == EMIT_INPUTS) r = emit_array(s, it);
         else if (!r && s->labels) r = mm_labels_report(s->labels, rec, it->vec, (size_t)o.top);
-        if (!r && o.emit == EMIT_VECTORS) r = mm_rec_set_vec(rec, MM_F32, it->vec, s->dim);
+        if (!r && o.emit == EMIT_VECTORS) r = set_vector(s, rec, it->vec);
         if (r) return mm_fail(&s->c->err, MM_ENOMEM, "out of memory");
     }
     mm_workers_release(s->pool, &it->job);
@@ -489,6 +500,11 @@ static int open_model(state *s)
     if (mm_utf8_valid(s->prefix, s->prefix_len) < s->prefix_len)
         return mm_fail(&c->err, MM_EARG, "the prefix is not valid UTF-8");
     s->dim = mm_model_dim(s->m);
+    size_t least = mm_model_nested(s->m);
+    if (o.dim && !least) return mm_fail(&c->err, MM_EARG, "model '%s' was not trained to have its vectors cut: option '--dim' is not for it", name);
+    if (o.dim && ((size_t)o.dim < least || (size_t)o.dim > s->dim))
+        return mm_fail(&c->err, MM_EARG, "option '--dim': vectors of '%s' may have %zu to %zu numbers", name, least, s->dim);
+    if (o.dim && !(s->cut = mm_realloc(NULL, (size_t)o.dim, sizeof *s->cut))) return mm_fail(&c->err, MM_ENOMEM, "out of memory");
     if (o.labels && (r = mm_labels_open(&s->labels, s->m, o.labels, &o.templates, &c->err))) return r;
     if (text && !(s->ids = mm_realloc(NULL, (size_t)text->window, sizeof *s->ids))) return mm_fail(&c->err, MM_ENOMEM, "out of memory");
     return 0;
@@ -584,6 +600,7 @@ static int run(mm_ctx *c, int argc, char **argv)
     free(s.res);
     free(s.x);
     free(s.ids);
+    free(s.cut);
     mm_buf_clear(&s.file);
     mm_buf_clear(&s.out);
     mm_labels_close(&s.labels);

@@ -95,6 +95,9 @@ MM_API const mm_input_spec *mm_model_input_spec(const mm_model *m, mm_modality m
 MM_API const mm_tok *mm_model_tokenizer(const mm_model *m);
 /* Floats per vector, the same for all modalities. */
 MM_API size_t mm_model_dim(const mm_model *m);
+/* The fewest leading numbers of a vector that are a vector of their own once they are scaled to length 1 again (Matryoshka: the model was trained
+ * so; arXiv 2205.13147); 0: only whole vectors are. */
+MM_API size_t mm_model_nested(const mm_model *m);
 /* "name@16hex": name of the checkpoint and a hash of its shape, tokenizer, pooling and samples of its weights. Two files
  * with the same fingerprint give vectors of one space; a GGUF made by mm-quantize keeps the fingerprint of its source. */
 MM_API const char *mm_model_fingerprint(const mm_model *m);

@@ -92,3 +92,9 @@ size_t mm_model_dim(const mm_model *m)
         if (m->tower[i].cfg.layers) return (size_t)(m->tower[i].cfg.proj ? m->tower[i].cfg.proj : m->tower[i].cfg.width);
     return 0;
 }
+
+size_t mm_model_nested(const mm_model *m)
+{
+    size_t dim = mm_model_dim(m);
+    return !m->uni ? 0 : dim < 64 ? dim : 64; /* the smallest cut that uni_task.c trains */
+}
