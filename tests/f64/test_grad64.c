@@ -310,6 +310,32 @@ static mm_tensor build_similarity_self(mm_graph *g)
 
 static mm_tensor build_transpose(mm_graph *g) { return mm_op_transpose(g, as(g, &leaf[0])); }
 
+static mm_tensor build_beside(mm_graph *g)
+{
+    mm_tensor a = as(g, &leaf[0]);
+    const mm_tensor x[3] = { a, as(g, &leaf[1]), a };
+    return mm_op_beside(g, x, 3);
+}
+static mm_tensor build_outer(mm_graph *g) { return mm_op_outer(g, as(g, &leaf[0]), as(g, &leaf[1])); }
+static mm_tensor build_log_softmax(mm_graph *g) { return mm_op_log_softmax_runs(g, as(g, &leaf[0]), &seqs); }
+static mm_tensor build_mix(mm_graph *g)
+{
+    mm_tensor w = as(g, &leaf[1]);
+    return mm_op_mix_runs(g, as(g, &leaf[0]), mm_op_log_softmax_runs(g, w, &seqs), &seqs);
+}
+
+static void op_mix(void)
+{
+    begin(), more(4, 3, 1, 0), more(4, 2, 1, 0);
+    check("beside", build_beside);
+    begin(), more(5, 1, 1, 0), more(1, 6, 1, 0);
+    check("outer", build_outer);
+    begin(), more(9, 1, 1, 0);
+    check("log softmax of runs", build_log_softmax);
+    begin(), more(9, 4, 1, 0), more(9, 1, 1, 0);
+    check("mix of runs", build_mix);
+}
+
 static const float *target;
 static mm_tensor build_softmax_ce(mm_graph *g) { return mm_op_softmax_ce(g, as(g, &leaf[0]), target); }
 static mm_tensor build_sigmoid_ce(mm_graph *g) { return mm_op_sigmoid_ce(g, as(g, &leaf[0]), target); }
@@ -608,6 +634,7 @@ int main(void)
     op_linear();
     op_rows();
     op_attention();
+    op_mix();
     op_losses();
     the_block();
     the_model();
