@@ -14,18 +14,15 @@
 
 /* Packed rows of A per group: half of a 2 MiB L2. (Prefetching the next panel by software was slower at every level and
  * shape tried; the hardware's prefetchers follow the streams.) */
+#ifndef GROUP_BYTES
 #define GROUP_BYTES ((size_t)1024 << 10)
+#endif
+
+/* Blocks of a transposed A that are packed at once. */
+enum { STRIPS = 8 };
 
 /* A thread more pays from this much work on: starting one costs 2 us or so, this is 10-20 us of FMA. */
 #define MMK_FLOP_PER_THREAD 2e6
-
-struct mmk_mat {
-    const mmk_gemm_ops *ops;
-    size_t n, k;
-    size_t steps;       /* K in ksteps, rounded up */
-    size_t panel_bytes; /* steps * ops->b_step, a multiple of 64 */
-};
-#define MAT_HEADER ((sizeof(struct mmk_mat) + 63) / 64 * 64)
 
 size_t mmk_mat_n(const mmk_mat *w)
 {
@@ -53,29 +50,19 @@ static size_t row_bytes(int dtype, size_t k)
     return dtype == 0 ? sizeof(float) * k : dtype == 8 ? k / 32 * 34 : 2 * k;
 }
 
-static size_t ceil_div(size_t a, size_t b)
-{
-    return a / b + (a % b != 0);
-}
-
 size_t mmk_pack_size(const struct mm_kern *kern, int dtype, size_t n, size_t k)
 {
     const mmk_gemm_ops *ops = find_ops(kern, dtype, k);
     size_t panel, total;
     if (!ops || k > SIZE_MAX / 8)
         return 0;
-    if (__builtin_mul_overflow(ceil_div(k, (size_t)ops->kstep), ops->b_step, &panel) || panel > SIZE_MAX - 63)
+    if (__builtin_mul_overflow(mmk_ceil_div(k, (size_t)ops->kstep), ops->b_step, &panel) || panel > SIZE_MAX - 63)
         return 0;
     panel = (panel + 63) / 64 * 64;
-    if (__builtin_mul_overflow(panel, ceil_div(n, (size_t)ops->nr), &total) ||
-        __builtin_add_overflow(total, MAT_HEADER, &total))
+    if (__builtin_mul_overflow(panel, mmk_ceil_div(n, (size_t)ops->nr), &total) ||
+        __builtin_add_overflow(total, MMK_MAT_HEADER, &total))
         return 0;
     return total;
-}
-
-static const char *panel_at(const mmk_mat *w, size_t p)
-{
-    return (const char *)w + MAT_HEADER + p * w->panel_bytes;
 }
 
 static void pack_panel(mmk_mat *w, size_t p, size_t bytes, const mmk_rows *src, size_t nsrc)
@@ -89,7 +76,7 @@ static void pack_panel(mmk_mat *w, size_t p, size_t bytes, const mmk_rows *src, 
             at += src[s++].n;
         rows[n] = (const char *)src[s].data + (first + n - at) * bytes;
     }
-    w->ops->pack_b((char *)w + MAT_HEADER + p * w->panel_bytes, rows, (int)n, w->k);
+    w->ops->pack_b(mmk_panel(w, p), rows, (int)n, w->k);
 }
 
 const mmk_mat *mmk_pack(const struct mm_kern *kern, void *mem, int dtype, size_t k, const mmk_rows *src, size_t nsrc,
@@ -103,7 +90,7 @@ const mmk_mat *mmk_pack(const struct mm_kern *kern, void *mem, int dtype, size_t
         return NULL;
     mmk_mat *w = mem;
     const mmk_gemm_ops *ops = find_ops(kern, dtype, k);
-    size_t steps = ceil_div(k, (size_t)ops->kstep), panels = ceil_div(n, (size_t)ops->nr);
+    size_t steps = mmk_ceil_div(k, (size_t)ops->kstep), panels = mmk_ceil_div(n, (size_t)ops->nr);
     *w = (mmk_mat){ ops, n, k, steps, (steps * ops->b_step + 63) / 64 * 64 };
     if (k == 0)
         return w;
@@ -116,49 +103,62 @@ const mmk_mat *mmk_pack(const struct mm_kern *kern, void *mem, int dtype, size_t
     return w;
 }
 
-/* One call of mmk_gemm. */
-typedef struct job {
-    float *c;
-    size_t ldc;
-    const float *a;
-    size_t lda, m;
-    const mmk_mat *w;
-    const float *bias, *res;
-    size_t ldr;
-    mmk_act act;
-} job;
-
 /* Where part i begins when n things are cut evenly into `parts` in units of `unit`. */
 static size_t cut(size_t n, size_t unit, size_t parts, size_t i)
 {
-    size_t units = ceil_div(n, unit), at = (units / parts * i + (units % parts < i ? units % parts : i)) * unit;
+    size_t units = mmk_ceil_div(n, unit), at = (units / parts * i + (units % parts < i ? units % parts : i)) * unit;
     return at < n ? at : n;
 }
 
 /* A product that waits for its epilogue. */
 typedef struct product {
-    const float *tile;
+    float *tile;
     size_t row, panel, np;
     int rows;
 } product;
 
-static void finish(const job *j, const product *t)
+static void finish(const mmk_job *j, const product *t)
 {
     size_t nr = (size_t)j->w->ops->nr;
     for (size_t i = 0; i < t->np; i++) {
         size_t col = (t->panel + i) * nr, cols = j->w->n - col < nr ? j->w->n - col : nr;
-        j->w->ops->epilogue(j->c + t->row * j->ldc + col, j->ldc, t->tile + i * (size_t)t->rows * nr, t->rows, (int)cols,
+        float *tile = t->tile + i * (size_t)t->rows * nr;
+        if (j->part)
+            for (size_t r = 0; r < (size_t)t->rows; r++)
+                for (size_t x = 0; x < cols; x++) tile[r * nr + x] += j->part[(t->row + r) * j->ldp + col + x];
+        j->w->ops->epilogue(j->c + t->row * j->ldc + col, j->ldc, tile, t->rows, (int)cols,
                             j->bias ? j->bias + col : NULL, j->res ? j->res + t->row * j->ldr + col : NULL, j->ldr, j->act);
+    }
+}
+
+/* Rows row .. row+rows-1 of op(A) in `blocks` blocks to a. */
+static void pack_rows(const mmk_job *j, size_t row, size_t rows, size_t blocks, char *a)
+{
+    const mmk_mat *w = j->w;
+    const mmk_gemm_ops *ops = w->ops;
+    size_t unit = (size_t)ops->row_unit;
+    for (size_t b = 0, count; b < blocks; b += count) {
+        size_t r0 = cut(rows, unit, blocks, b), n = cut(rows, unit, blocks, b + 1) - r0, bytes = w->steps * ops->a_step((int)n);
+        count = 1;
+        if (!j->ta) {
+            ops->pack_a(a, j->a + (row + r0) * j->lda, j->lda, (int)n, w->k);
+        } else {
+            /* several at once: their columns share cache lines, and a power of two as lda leaves few lines in L1 */
+            while (count < STRIPS && b + count < blocks && cut(rows, unit, blocks, b + count + 1) == r0 + (count + 1) * n) count++;
+            ops->strips((float *)(void *)a, bytes, j->a + row + r0, j->lda, (int)n, count, w->k);
+        }
+        a += count * bytes;
     }
 }
 
 /* Rows row .. row+rows-1, packed in `blocks` blocks at a, times panels p0 .. p1-1. A tile gets its epilogue after the next
  * product, when its stores have long left the pipeline; two tiles of MMK_MAX_TILE_ROWS x nr take turns. */
-static void group(const job *j, size_t row, size_t rows, size_t blocks, size_t p0, size_t p1, const char *a, float *tile)
+static void group(const mmk_job *j, size_t row, size_t rows, size_t blocks, size_t p0, size_t p1, const char *a, float *tile)
 {
     const mmk_mat *w = j->w;
     const mmk_gemm_ops *ops = w->ops;
     size_t unit = (size_t)ops->row_unit, np = (size_t)ops->panels((int)cut(rows, unit, blocks, 1));
+    int direct = ops->mul_to && j->act == MMK_ACT_NONE && !j->part;
     product last = { .np = 0 };
     float *other = tile + MMK_MAX_TILE_ROWS * ops->nr;
     for (size_t p = p0; p < p1; p += np) {
@@ -168,14 +168,21 @@ static void group(const job *j, size_t row, size_t rows, size_t blocks, size_t p
         for (size_t b = 0; b < blocks; b++) {
             size_t r0 = cut(rows, unit, blocks, b);
             const product t = { tile, row + r0, p, np, (int)(cut(rows, unit, blocks, b + 1) - r0) };
+            if (direct && np == 1 && (p + 1) * (size_t)ops->nr <= w->n) {
+                size_t col = p * (size_t)ops->nr;
+                ops->mul_to(j->c + t.row * j->ldc + col, j->ldc, block, mmk_panel(w, p), w->steps, t.rows,
+                            j->bias ? j->bias + col : NULL, j->res ? j->res + t.row * j->ldr + col : NULL, j->ldr);
+                block += w->steps * ops->a_step(t.rows);
+                continue;
+            }
             if (w->steps > 0)
-                ops->mul(tile, block, panel_at(w, p), w->panel_bytes, w->steps, t.rows, (int)np);
+                ops->mul(tile, block, mmk_panel(w, p), w->panel_bytes, w->steps, t.rows, (int)np);
             else
                 memset(tile, 0, (size_t)t.rows * np * (size_t)ops->nr * sizeof *tile);
             finish(j, &last);
             last = t;
             tile = other;
-            other = (float *)t.tile;
+            other = t.tile;
             block += w->steps * ops->a_step(t.rows);
         }
     }
@@ -183,7 +190,7 @@ static void group(const job *j, size_t row, size_t rows, size_t blocks, size_t p
 }
 
 /* The rectangle rows m0 .. m1-1, panels p0 .. p1-1 of C by the calling thread. */
-static int rectangle(const job *j, size_t m0, size_t m1, size_t p0, size_t p1)
+static int rectangle(const mmk_job *j, size_t m0, size_t m1, size_t p0, size_t p1)
 {
     const mmk_mat *w = j->w;
     const mmk_gemm_ops *ops = w->ops;
@@ -191,9 +198,9 @@ static int rectangle(const job *j, size_t m0, size_t m1, size_t p0, size_t p1)
     size_t per_group = block < GROUP_BYTES ? GROUP_BYTES / (block ? block : 1) : 1;
     if (m0 == m1 || p0 == p1)
         return MMK_OK;
-    if (per_group > ceil_div(m1 - m0, mr))
-        per_group = ceil_div(m1 - m0, mr);
-    size_t groups = ceil_div(m1 - m0, per_group * mr);
+    if (per_group > mmk_ceil_div(m1 - m0, mr))
+        per_group = mmk_ceil_div(m1 - m0, mr);
+    size_t groups = mmk_ceil_div(m1 - m0, per_group * mr);
     size_t tiles = 2 * MMK_MAX_TILE_ROWS * (size_t)ops->nr * sizeof(float);
     char *mem = mmk_scratch(tiles + per_group * block + 64);
     if (!mem)
@@ -202,14 +209,8 @@ static int rectangle(const job *j, size_t m0, size_t m1, size_t p0, size_t p1)
         ops->begin();
     for (size_t g = 0; g < groups; g++) {
         size_t row = m0 + cut(m1 - m0, unit, groups, g), rows = m0 + cut(m1 - m0, unit, groups, g + 1) - row;
-        size_t blocks = ceil_div(rows, mr);
-        char *a = mem + tiles;
-        for (size_t b = 0; b < blocks; b++) {
-            size_t r0 = cut(rows, unit, blocks, b);
-            int n = (int)(cut(rows, unit, blocks, b + 1) - r0);
-            ops->pack_a(a, j->a + (row + r0) * j->lda, j->lda, n, w->k);
-            a += w->steps * ops->a_step(n);
-        }
+        size_t blocks = mmk_ceil_div(rows, mr);
+        pack_rows(j, row, rows, blocks, mem + tiles);
         group(j, row, rows, blocks, p0, p1, mem + tiles, (float *)(void *)mem);
     }
     if (ops->end)
@@ -223,7 +224,7 @@ static void choose_grid(size_t m, size_t panels, size_t nr, int threads, int *tm
 {
     double best = 0;
     for (int t = 1; t <= threads; t++) {
-        double rows = (double)ceil_div(m, (size_t)t), cols = (double)(ceil_div(panels, (size_t)(threads / t)) * nr);
+        double rows = (double)mmk_ceil_div(m, (size_t)t), cols = (double)(mmk_ceil_div(panels, (size_t)(threads / t)) * nr);
         double cost = rows * cols + 16 * (rows + cols);
         if (t == 1 || cost < best) {
             best = cost;
@@ -233,27 +234,37 @@ static void choose_grid(size_t m, size_t panels, size_t nr, int threads, int *tm
     }
 }
 
-int mmk_gemm(float *c, size_t ldc, const float *a, size_t lda, size_t m, const mmk_mat *w, const float *bias,
-             const float *residual, size_t ldr, mmk_act act, int threads)
+int mmk_gemm_jobs(const mmk_job *jobs, size_t njobs, int threads)
 {
-    const job j = { c, ldc, a, lda, m, w, bias, residual, ldr, act };
-    size_t panels = ceil_div(w->n, (size_t)w->ops->nr), unit = (size_t)w->ops->row_unit;
-    double flop = 2.0 * (double)m * (double)w->n * (double)w->k;
+    const mmk_mat *w = jobs->w;
+    size_t m = jobs->m, panels = mmk_ceil_div(w->n, (size_t)w->ops->nr), unit = (size_t)w->ops->row_unit;
+    double flop = 0;
     int tm = 1, tn = 1, status = MMK_OK;
+    for (size_t i = 0; i < njobs; i++) flop += 2.0 * (double)m * (double)w->n * (double)jobs[i].w->k;
     if (threads > 1 && flop / MMK_FLOP_PER_THREAD < threads)
         threads = (int)(flop / MMK_FLOP_PER_THREAD);
-    if (threads <= 1)
-        return rectangle(&j, 0, m, 0, panels);
-    choose_grid(m, panels, (size_t)w->ops->nr, threads, &tm, &tn);
-#pragma omp parallel for num_threads(tm *tn) schedule(static, 1)
+    if (threads > 1)
+        choose_grid(m, panels, (size_t)w->ops->nr, threads, &tm, &tn);
+#pragma omp parallel for num_threads(tm *tn) schedule(static, 1) if (tm * tn > 1)
     for (int t = 0; t < tm * tn; t++) {
         size_t i = (size_t)(t / tn), k = (size_t)(t % tn);
-        int r = rectangle(&j, cut(m, unit, (size_t)tm, i), cut(m, unit, (size_t)tm, i + 1), cut(panels, 1, (size_t)tn, k),
-                          cut(panels, 1, (size_t)tn, k + 1));
-        if (r != MMK_OK) {
+        size_t m0 = cut(m, unit, (size_t)tm, i), m1 = cut(m, unit, (size_t)tm, i + 1);
+        size_t p0 = cut(panels, 1, (size_t)tn, k), p1 = cut(panels, 1, (size_t)tn, k + 1);
+        for (size_t x = 0; x < njobs; x++) {
+            int r = rectangle(&jobs[x], m0, m1, p0, p1);
+            if (r != MMK_OK) {
 #pragma omp atomic write
-            status = r;
+                status = r;
+            }
         }
     }
     return status;
+}
+
+int mmk_gemm(float *c, size_t ldc, const float *a, size_t lda, size_t m, const mmk_mat *w, const float *bias,
+             const float *residual, size_t ldr, mmk_act act, int threads)
+{
+    const mmk_job j = { .c = c, .ldc = ldc, .a = a, .lda = lda, .m = m, .w = w, .bias = bias, .res = residual, .ldr = ldr,
+                        .act = act };
+    return mmk_gemm_jobs(&j, 1, threads);
 }

@@ -30,9 +30,55 @@ typedef struct mmk_gemm_ops {
     void (*mul)(float *tile, const void *a, const void *b, size_t b_stride, size_t steps, int rows, int np);
     void (*epilogue)(float *c, size_t ldc, const float *tile, int rows, int cols, const float *bias, const float *res,
                      size_t ldr, mmk_act act);
+    /* mul of one whole panel and the epilogue of no activation in one, the same bits; may be NULL. C is fetched while the
+     * product runs. */
+    void (*mul_to)(float *c, size_t ldc, const void *a, const void *b, size_t steps, int rows, const float *bias,
+                   const float *res, size_t ldr);
     void (*begin)(void); /* before the first mul of a thread, and after the last; may be NULL */
     void (*end)(void);
+    /* What products of activations need (mm_kern.matmul), float32 only: blocks of `width` columns of a matrix that has K
+     * along its rows, which are copies without a transposition. Block i, i < count, at dst + i * stride bytes, is
+     * [k][width] of src[t * ld + i * width + j]. */
+    void (*strips)(float *dst, size_t stride, const float *src, size_t ld, int width, size_t count, size_t k);
 } mmk_gemm_ops;
+
+/* A packed matrix: this, then the panels, from MMK_MAT_HEADER bytes on. */
+struct mmk_mat {
+    const mmk_gemm_ops *ops;
+    size_t n, k;
+    size_t steps;       /* K in ksteps, rounded up */
+    size_t panel_bytes; /* steps * ops->b_step, a multiple of 64 */
+};
+#define MMK_MAT_HEADER ((sizeof(struct mmk_mat) + 63) / 64 * 64)
+
+/* A product with a packed matrix, and what mmk_gemm does not need: a may be [k, m] (ta), and `part`, or NULL, is added before
+ * bias and act; it may be c. */
+typedef struct mmk_job {
+    float *c;
+    size_t ldc;
+    const float *a;
+    size_t lda, m;
+    const mmk_mat *w;
+    const float *bias, *res;
+    size_t ldr;
+    mmk_act act;
+    int ta;
+    const float *part;
+    size_t ldp;
+} mmk_job;
+
+/* Jobs of the same m and w->n, one after the other: each element of C goes through all of them on one thread. */
+int mmk_gemm_jobs(const mmk_job *jobs, size_t njobs, int threads);
+
+static inline char *mmk_panel(const mmk_mat *w, size_t p)
+{
+    return (char *)w + MMK_MAT_HEADER + p * w->panel_bytes;
+}
+
+static inline size_t mmk_ceil_div(size_t a, size_t b)
+{
+    return a / b + (a % b != 0);
+}
 
 /* Least rows a tile is made for, so that any (rows, panels) a micro-kernel takes at once fits: rows * panels <= this. */
 #define MMK_MAX_TILE_ROWS 32

@@ -103,6 +103,7 @@ typedef struct mm_kern {
     double (*sumsq)(const float *x, size_t n);
 
     const struct mmk_gemm_ops *gemm[MMK_NFMT];
+    const struct mmk_gemm_ops *matmul; /* float32, products of activations */
     const struct mmk_attn_ops *attn;
     const struct mmk_attn_grad_ops *attn_grad;
     const struct mmk_scan_ops *scan;

@@ -8,4 +8,7 @@
  * without memory. */
 void *mmk_scratch(size_t bytes);
 
+/* The same, another block: for what a thread shares with others while each of them uses mmk_scratch. */
+void *mmk_scratch_shared(size_t bytes);
+
 #endif

@@ -124,6 +124,19 @@ static void pack_a(void *dst, const float *a, size_t lda, int rows, size_t k)
         for (int r = 0; r < rows; r++) *d++ = a[(size_t)r * lda + i];
 }
 
+static void strips(float *dst, size_t stride, const float *src, size_t ld, int width, size_t count, size_t k)
+{
+    size_t n = (size_t)width, fours = n / 4 * 4;
+    for (size_t t = 0; t < k; t++) {
+        float *d = dst + t * n;
+        const float *s = src + t * ld;
+        for (size_t i = 0; i < count; i++, s += n, d += stride / sizeof *d) {
+            for (size_t j = 0; j < fours; j += 4) vst1q_f32(d + j, vld1q_f32(s + j));
+            for (size_t j = fours; j < n; j++) d[j] = s[j];
+        }
+    }
+}
+
 static void epilogue(float *c, size_t ldc, const float *tile, int rows, int cols, const float *bias, const float *res,
                      size_t ldr, mmk_act act)
 {
@@ -133,7 +146,7 @@ static void epilogue(float *c, size_t ldc, const float *tile, int rows, int cols
 #define OPS(dtype, step, pack_fn, mul_fn)                                                                             \
     const mmk_gemm_ops mmk_gemm_##dtype##_neon = {                                                                    \
         .name = #dtype "_neon", .nr = NR, .mr = MR, .row_unit = 1, .kstep = 1, .b_step = step, .a_step = a_step, \
-        .panels = panels, .pack_b = pack_fn, .pack_a = pack_a, .mul = mul_fn, .epilogue = epilogue,                   \
+        .panels = panels, .pack_b = pack_fn, .pack_a = pack_a, .mul = mul_fn, .epilogue = epilogue, .strips = strips, \
     }
 
 OPS(f32, 48, pack_f32, mul_f32);

@@ -77,6 +77,7 @@ void mmk_fill_neon(mm_kern *k)
 {
     fill_vec(k);
     k->gemm[MMK_FMT_F32] = &mmk_gemm_f32_neon;
+    k->matmul = &mmk_gemm_f32_neon;
     k->gemm[MMK_FMT_F16] = &mmk_gemm_f16_neon;
     k->gemm[MMK_FMT_BF16] = &mmk_gemm_bf16_neon;
     k->gemm[MMK_FMT_Q8_0] = &mmk_gemm_q8_0_neon;

@@ -60,6 +60,14 @@ static void pack_a(void *dst, const float *a, size_t lda, int rows, size_t k)
             d[i * (size_t)rows + (size_t)r] = a[(size_t)r * lda + i];
 }
 
+static void strips(float *dst, size_t stride, const float *src, size_t ld, int width, size_t count, size_t k)
+{
+    for (size_t i = 0; i < count; i++)
+        for (size_t t = 0; t < k; t++)
+            for (size_t j = 0; j < (size_t)width; j++)
+                dst[i * (stride / sizeof *dst) + t * (size_t)width + j] = src[t * ld + i * (size_t)width + j];
+}
+
 static void mul(float *tile, const void *a, const void *b, size_t b_stride, size_t steps, int rows, int np)
 {
     const float *x = a, *w = b;
@@ -101,7 +109,7 @@ static void epilogue(float *c, size_t ldc, const float *tile, int rows, int cols
     const mmk_gemm_ops mmk_gemm_##dtype##_ref = {                                                               \
         .name = #dtype "_ref", .nr = NR, .mr = MR, .row_unit = 1, .kstep = 1, .b_step = NR * sizeof(float),           \
         .a_step = a_step, .panels = panels, .pack_b = pack_##dtype, .pack_a = pack_a, .mul = mul,               \
-        .epilogue = epilogue,                                                                                   \
+        .epilogue = epilogue, .strips = strips,                                                                 \
     }
 
 REF(f32);

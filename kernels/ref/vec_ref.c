@@ -208,6 +208,7 @@ void mmk_fill_ref(mm_kern *k)
     k->pool_max = pool_max;
     k->l2_normalize = l2_normalize;
     k->gemm[MMK_FMT_F32] = &mmk_gemm_f32_ref;
+    k->matmul = &mmk_gemm_f32_ref;
     k->gemm[MMK_FMT_F16] = &mmk_gemm_f16_ref;
     k->gemm[MMK_FMT_BF16] = &mmk_gemm_bf16_ref;
     k->gemm[MMK_FMT_Q8_0] = &mmk_gemm_q8_0_ref;

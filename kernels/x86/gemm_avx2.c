@@ -46,12 +46,10 @@ static inline void load_bf16(const char *p, __m256 *w0, __m256 *w1)
     *w1 = widen_bf16(_mm_load_si128((const __m128i *)(const void *)p + 1));
 }
 
-/* The micro-kernel; rows, np and load are constants wherever it is inlined. */
-static inline __attribute__((always_inline)) void kernel(float *tile, const float *a, const char *b, size_t b_stride,
-                                                         size_t steps, int rows, int np, load_fn *load,
-                                                         size_t b_step)
+/* The micro-kernel: sums of rows x np panels; rows, np and load are constants wherever it is inlined. */
+static inline __attribute__((always_inline)) void sums(__m256 *acc, const float *a, const char *b, size_t b_stride,
+                                                       size_t steps, int rows, int np, load_fn *load, size_t b_step)
 {
-    __m256 acc[MR * 2];
 #pragma GCC unroll 12
     for (int i = 0; i < rows * np * 2; i++)
         acc[i] = _mm256_setzero_ps();
@@ -72,9 +70,53 @@ static inline __attribute__((always_inline)) void kernel(float *tile, const floa
         a += rows;
         b += b_step;
     }
+}
+
+static inline __attribute__((always_inline)) void kernel(float *tile, const float *a, const char *b, size_t b_stride,
+                                                         size_t steps, int rows, int np, load_fn *load,
+                                                         size_t b_step)
+{
+    __m256 acc[MR * 2];
+    sums(acc, a, b, b_stride, steps, rows, np, load, b_step);
 #pragma GCC unroll 12
     for (int i = 0; i < rows * np * 2; i++)
         _mm256_store_ps(tile + i * 8, acc[i]);
+}
+
+static inline __attribute__((always_inline)) void kernel_to(float *c, size_t ldc, const float *a, const char *b, size_t steps,
+                                                            int rows, const float *bias, const float *res, size_t ldr,
+                                                            load_fn *load, size_t b_step)
+{
+    __m256 acc[MR * 2];
+#pragma GCC unroll 6
+    for (int r = 0; r < rows; r++) {
+        const float *x = c + (size_t)r * ldc;
+        _mm_prefetch(x, _MM_HINT_T0);
+        _mm_prefetch(x + 15, _MM_HINT_T0);
+    }
+    sums(acc, a, b, 0, steps, rows, 1, load, b_step);
+    if (bias) {
+        __m256 b0 = _mm256_loadu_ps(bias), b1 = _mm256_loadu_ps(bias + 8);
+#pragma GCC unroll 6
+        for (int r = 0; r < rows; r++) {
+            acc[2 * r] = _mm256_add_ps(acc[2 * r], b0);
+            acc[2 * r + 1] = _mm256_add_ps(acc[2 * r + 1], b1);
+        }
+    }
+    if (res) {
+#pragma GCC unroll 6
+        for (int r = 0; r < rows; r++) {
+            const float *x = res + (size_t)r * ldr;
+            acc[2 * r] = _mm256_add_ps(acc[2 * r], _mm256_loadu_ps(x));
+            acc[2 * r + 1] = _mm256_add_ps(acc[2 * r + 1], _mm256_loadu_ps(x + 8));
+        }
+    }
+#pragma GCC unroll 6
+    for (int r = 0; r < rows; r++) {
+        float *x = c + (size_t)r * ldc;
+        _mm256_storeu_ps(x, acc[2 * r]);
+        _mm256_storeu_ps(x + 8, acc[2 * r + 1]);
+    }
 }
 
 #define CASE(r, p, load, step) \
@@ -90,18 +132,33 @@ static inline __attribute__((always_inline)) void kernel(float *tile, const floa
             CASE(1, 6, load_##dtype, step) CASE(2, 3, load_##dtype, step) CASE(3, 2, load_##dtype, step)              \
         default: break;                                                                                               \
         }                                                                                                             \
+    }                                                                                                                 \
+    static void mul_to_##dtype(float *c, size_t ldc, const void *a, const void *b, size_t steps, int rows,            \
+                               const float *bias, const float *res, size_t ldr)                                       \
+    {                                                                                                                 \
+        switch (rows) {                                                                                               \
+        case 1: kernel_to(c, ldc, a, b, steps, 1, bias, res, ldr, load_##dtype, step); break;                         \
+        case 2: kernel_to(c, ldc, a, b, steps, 2, bias, res, ldr, load_##dtype, step); break;                         \
+        case 3: kernel_to(c, ldc, a, b, steps, 3, bias, res, ldr, load_##dtype, step); break;                         \
+        case 4: kernel_to(c, ldc, a, b, steps, 4, bias, res, ldr, load_##dtype, step); break;                         \
+        case 5: kernel_to(c, ldc, a, b, steps, 5, bias, res, ldr, load_##dtype, step); break;                         \
+        default: kernel_to(c, ldc, a, b, steps, 6, bias, res, ldr, load_##dtype, step); break;                        \
+        }                                                                                                             \
     }
 
 MUL(f32, 64)
 MUL(f16, 32)
 MUL(bf16, 32)
 
-/* Rows 0 .. n-1 of eight (the others zero), elements i .. i+7, transposed; cols <= 8 of them exist. */
-static inline void gather8(__m256 t[8], const char *const *rows, int n, size_t i, size_t cols)
+/* Rows 0 .. n-1 of eight (the others zero), elements i .. i+7, transposed; cols <= 8 of them exist. n and cols == 8 are
+ * constants where it matters. */
+static inline __attribute__((always_inline)) void gather8(__m256 t[8], const char *const *rows, int n, size_t i, size_t cols)
 {
-    for (int r = 0; r < 8; r++)
-        t[r] = r < n ? _mm256_maskload_ps((const float *)(const void *)(rows[r] + 4 * i), tail_avx2(cols))
-                     : _mm256_setzero_ps();
+#pragma GCC unroll 8
+    for (int r = 0; r < 8; r++) {
+        const float *x = r < n ? (const float *)(const void *)(rows[r] + 4 * i) : NULL;
+        t[r] = r >= n ? _mm256_setzero_ps() : cols == 8 ? _mm256_loadu_ps(x) : _mm256_maskload_ps(x, tail_avx2(cols));
+    }
     transpose8(t);
 }
 
@@ -112,7 +169,9 @@ static void pack_f32(void *dst, const void *const *rows, int n, size_t k)
         for (int h = 0; h < 2; h++) {
             __m256 t[8];
             size_t cols = k - i < 8 ? k - i : 8;
-            gather8(t, (const char *const *)rows + 8 * h, n - 8 * h, i, cols);
+            const char *const *row = (const char *const *)rows + 8 * h;
+            if (cols == 8 && n == NR) gather8(t, row, 8, i, 8);
+            else gather8(t, row, n - 8 * h, i, cols);
             for (size_t j = 0; j < cols; j++)
                 _mm256_store_ps(d + (i + j) * NR + 8 * h, t[j]);
         }
@@ -129,23 +188,67 @@ static void pack_16(void *dst, const void *const *rows, int n, size_t k)
         }
 }
 
-/* [k][rows] */
-static void pack_a(void *dst, const float *a, size_t lda, int rows, size_t k)
+/* [k][rows]; rows is a constant where this is inlined. A store that is too wide is overwritten by the next; masked stores are
+ * slow on Zen. */
+static inline __attribute__((always_inline)) void pack_a_of(float *d, const float *a, size_t lda, int rows, size_t k)
 {
-    float *d = dst;
-    if (rows == 1) {
-        memcpy(d, a, k * sizeof *d);
-        return;
-    }
     const char *row[MR];
+    __m256 t[8];
+    size_t i = 0;
     for (int r = 0; r < rows; r++)
         row[r] = (const char *)(a + (size_t)r * lda);
-    for (size_t i = 0; i < k; i += 8) {
-        __m256 t[8];
-        size_t cols = k - i < 8 ? k - i : 8;
-        gather8(t, row, rows, i, cols);
-        for (size_t j = 0; j < cols; j++, d += rows)
-            _mm256_storeu_ps(d, t[j]); /* the next store overwrites what is too much; masked stores are slow on Zen */
+    for (; i + 8 <= k; i += 8) {
+        gather8(t, row, rows, i, 8);
+#pragma GCC unroll 8
+        for (int j = 0; j < 8; j++, d += rows)
+            _mm256_storeu_ps(d, t[j]);
+    }
+    if (i < k) {
+        gather8(t, row, rows, i, k - i);
+        for (size_t j = 0; j < k - i; j++, d += rows)
+            _mm256_storeu_ps(d, t[j]);
+    }
+}
+
+static void pack_a(void *dst, const float *a, size_t lda, int rows, size_t k)
+{
+    switch (rows) {
+    case 1: memcpy(dst, a, k * sizeof *a); break;
+    case 2: pack_a_of(dst, a, lda, 2, k); break;
+    case 3: pack_a_of(dst, a, lda, 3, k); break;
+    case 4: pack_a_of(dst, a, lda, 4, k); break;
+    case 5: pack_a_of(dst, a, lda, 5, k); break;
+    default: pack_a_of(dst, a, lda, 6, k); break;
+    }
+}
+
+/* Whole rows of K by full registers, of which the next row overwrites what is too much; the last one as it is. A narrow
+ * matrix could end within such a load. */
+static inline __attribute__((always_inline)) void strips_of(float *dst, size_t stride, const float *src, size_t ld, size_t width,
+                                                            size_t count, size_t k)
+{
+    size_t whole = width == NR ? k : width < 4 || k == 0 ? 0 : k - 1, apart = stride / sizeof *dst;
+    for (size_t t = 0; t < whole; t++) {
+        float *d = dst + t * width;
+        const float *s = src + t * ld;
+#pragma GCC unroll 8
+        for (size_t i = 0; i < count; i++) {
+            _mm256_storeu_ps(d + i * apart, _mm256_loadu_ps(s + i * width));
+            if (width == NR) _mm256_storeu_ps(d + i * apart + 8, _mm256_loadu_ps(s + i * width + 8));
+        }
+    }
+    for (size_t t = whole; t < k; t++)
+        for (size_t i = 0; i < count; i++)
+            memcpy(dst + i * apart + t * width, src + t * ld + i * width, width * sizeof *dst);
+}
+
+static void strips(float *dst, size_t stride, const float *src, size_t ld, int width, size_t count, size_t k)
+{
+    switch (width * 16 + (int)count) { /* 8 blocks of a transposed A, 4 panels of B: what is asked for most */
+    case NR * 16 + 4: strips_of(dst, stride, src, ld, NR, 4, k); break;
+    case 6 * 16 + 8: strips_of(dst, stride, src, ld, 6, 8, k); break;
+    case 5 * 16 + 8: strips_of(dst, stride, src, ld, 5, 8, k); break;
+    default: strips_of(dst, stride, src, ld, (size_t)width, count, k); break;
     }
 }
 
@@ -155,12 +258,13 @@ static void epilogue(float *c, size_t ldc, const float *tile, int rows, int cols
     epilogue_avx2(c, ldc, tile, NR, rows, cols, bias, res, ldr, act);
 }
 
-#define OPS(dtype, step, pack_fn, mul_fn)                                                                    \
+#define OPS(dtype, step, pack_fn)                                                                            \
     const mmk_gemm_ops mmk_gemm_##dtype##_avx2 = {                                                           \
         .name = #dtype "_avx2", .nr = NR, .mr = MR, .row_unit = 1, .kstep = 1, .b_step = step, .a_step = a_step, \
-        .panels = panels, .pack_b = pack_fn, .pack_a = pack_a, .mul = mul_fn, .epilogue = epilogue,          \
+        .panels = panels, .pack_b = pack_fn, .pack_a = pack_a, .mul = mul_##dtype, .mul_to = mul_to_##dtype, .epilogue = epilogue,          \
+        .strips = strips,                                                                                    \
     }
 
-OPS(f32, 64, pack_f32, mul_f32);
-OPS(f16, 32, pack_16, mul_f16);
-OPS(bf16, 32, pack_16, mul_bf16);
+OPS(f32, 64, pack_f32);
+OPS(f16, 32, pack_16);
+OPS(bf16, 32, pack_16);

@@ -180,6 +180,20 @@ static void pack_a(void *dst, const float *a, size_t lda, int rows, size_t k)
     }
 }
 
+static void strips(float *dst, size_t stride, const float *src, size_t ld, int width, size_t count, size_t k)
+{
+    __mmask16 lo = (__mmask16)(width < 16 ? (1u << width) - 1 : 0xffff);
+    __mmask16 hi = (__mmask16)(width > 16 ? (1u << (width - 16)) - 1 : 0);
+    for (size_t t = 0; t < k; t++) {
+        float *d = dst + t * (size_t)width;
+        const float *s = src + t * ld;
+        for (size_t i = 0; i < count; i++, s += width, d += stride / sizeof *d) {
+            _mm512_mask_storeu_ps(d, lo, _mm512_maskz_loadu_ps(lo, s));
+            if (hi) _mm512_mask_storeu_ps(d + 16, hi, _mm512_maskz_loadu_ps(hi, s + 16));
+        }
+    }
+}
+
 static void epilogue(float *c, size_t ldc, const float *tile, int rows, int cols, const float *bias, const float *res,
                      size_t ldr, mmk_act act)
 {
@@ -190,6 +204,7 @@ static void epilogue(float *c, size_t ldc, const float *tile, int rows, int cols
     const mmk_gemm_ops mmk_gemm_##dtype##_avx512 = {                                                         \
         .name = #dtype "_avx512", .nr = NR, .mr = MR, .row_unit = 1, .kstep = 1, .b_step = step, .a_step = a_step, \
         .panels = panels, .pack_b = pack_##dtype, .pack_a = pack_a, .mul = mul_fn, .epilogue = epilogue, \
+        .strips = strips,                                                                                    \
     }
 
 OPS(f32, 128, mul_f32);

@@ -87,6 +87,7 @@ void mmk_fill_avx2(mm_kern *k)
 {
     fill_vec(k);
     k->gemm[MMK_FMT_F32] = &mmk_gemm_f32_avx2;
+    k->matmul = &mmk_gemm_f32_avx2;
     k->gemm[MMK_FMT_F16] = &mmk_gemm_f16_avx2;
     k->gemm[MMK_FMT_BF16] = &mmk_gemm_bf16_avx2;
     k->gemm[MMK_FMT_Q8_0] = &mmk_gemm_q8_0_avx2;

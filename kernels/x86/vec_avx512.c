@@ -67,6 +67,7 @@ void mmk_fill_avx512(mm_kern *k)
 {
     fill_vec(k);
     k->gemm[MMK_FMT_F32] = &mmk_gemm_f32_avx512;
+    k->matmul = &mmk_gemm_f32_avx512;
     k->gemm[MMK_FMT_F16] = &mmk_gemm_f16_avx512;
     k->gemm[MMK_FMT_BF16] = &mmk_gemm_bf16_avx512;
     k->gemm[MMK_FMT_Q8_0] = &mmk_gemm_q8_0_avx512;
