@@ -35,7 +35,7 @@ typedef struct mmk_attn_grad_ops {
     void (*head)(const mmk_head_grad *h, void *scratch);
 } mmk_attn_grad_ops;
 
-extern const mmk_attn_grad_ops mmk_attn_grad_ref;
+extern const mmk_attn_grad_ops mmk_attn_grad_ref, mmk_attn_grad_avx2, mmk_attn_grad_avx512, mmk_attn_grad_neon;
 extern const mmk_attn_ops mmk_attn_ref, mmk_attn_avx2, mmk_attn_avx512, mmk_attn_neon;
 
 #endif

@@ -13,31 +13,31 @@ static size_t scratch(size_t n, size_t d)
     return (padded(n) * padded(d) + MR * padded(n)) * sizeof(float) + 64;
 }
 
-static void transpose_keys(float *kt, const mmk_head *h, size_t np)
+static void transpose_rows(float *kt, const float *k, size_t ldk, size_t n, size_t d, size_t np)
 {
-    for (size_t j = 0; j < h->n; j += W)
-        for (size_t t = 0; t < h->d; t += W) {
+    for (size_t j = 0; j < n; j += W)
+        for (size_t t = 0; t < d; t += W) {
             V x[W];
-            size_t cols = h->d - t < W ? h->d - t : W;
-            for (size_t i = 0; i < W; i++) x[i] = j + i < h->n ? LOADN(h->k + (j + i) * h->ldk + t, cols) : ZERO();
+            size_t cols = d - t < W ? d - t : W;
+            for (size_t i = 0; i < W; i++) x[i] = j + i < n ? LOADN(k + (j + i) * ldk + t, cols) : ZERO();
             TRANSPOSE(x);
             for (size_t i = 0; i < cols; i++) STOREA(kt + (t + i) * np + j, x[i]);
         }
 }
 
 /* s[rows][np] = q K^T, keys j .. j + vecs W; rows and vecs are constants where this is inlined */
-static inline __attribute__((always_inline)) void logits(const mmk_head *h, const float *kt, size_t np, const float *q,
+static inline __attribute__((always_inline)) void logits(const float *kt, size_t np, const float *q, size_t ldq, size_t d,
                                                          int rows, int vecs, float *s, size_t j)
 {
     V a[2 * MR];
     kt += j;
 #pragma GCC unroll 16
     for (int i = 0; i < rows * vecs; i++) a[i] = ZERO();
-    for (size_t t = 0; t < h->d; t++, kt += np) {
+    for (size_t t = 0; t < d; t++, kt += np) {
         V k0 = LOADA(kt), k1 = vecs == 2 ? LOADA(kt + W) : k0;
 #pragma GCC unroll 8
         for (int r = 0; r < rows; r++) {
-            V x = SET1(q[(size_t)r * h->ldq + t]);
+            V x = SET1(q[(size_t)r * ldq + t]);
             a[r] = FMA(x, k0, a[r]);
             if (vecs == 2) a[rows + r] = FMA(x, k1, a[rows + r]);
         }
@@ -48,14 +48,14 @@ static inline __attribute__((always_inline)) void logits(const mmk_head *h, cons
 
 /* Weights in place, not yet divided by their sum; inv[r] = 1 / sum, or 0 where no key is visible. keys: visible to the last
  * row; the others see `fewer` less each. */
-static inline __attribute__((always_inline)) void soften(const mmk_head *h, float *s, size_t np, int rows, size_t keys,
-                                                         size_t fewer, float *inv)
+static inline __attribute__((always_inline)) void soften(float *s, size_t np, int rows, size_t keys, size_t fewer,
+                                                         float factor, const float *key_bias, float *inv)
 {
-    V scale = SET1(h->scale), max[MR], sum[MR];
+    V scale = SET1(factor), max[MR], sum[MR];
 #pragma GCC unroll 8
     for (int r = 0; r < rows; r++) max[r] = SET1(-INFINITY), sum[r] = ZERO();
     for (size_t j = 0; j < keys; j += W) {
-        V bias = h->bias ? LOADN(h->bias + j, keys - j < W ? keys - j : W) : ZERO();
+        V bias = key_bias ? LOADN(key_bias + j, keys - j < W ? keys - j : W) : ZERO();
         int edge = j + W > keys - fewer * (size_t)(rows - 1); /* not every row sees all of these keys */
 #pragma GCC unroll 8
         for (int r = 0; r < rows; r++) {
@@ -87,58 +87,192 @@ static inline __attribute__((always_inline)) void soften(const mmk_head *h, floa
     }
 }
 
-/* out[rows][d] = weights V, columns c .. c + vecs W of which the last register has `last` */
-static inline __attribute__((always_inline)) void mix(const mmk_head *h, const float *s, size_t np, size_t i, int rows,
-                                                      int vecs, size_t keys, const float *inv, size_t c, size_t last)
+/* What mix makes: out[r] = (add ? out[r] : 0) + factor[r] * sum over j of weight(r, j) v[j], r < rows, j < n. A weight is
+ * s[r * sr + j * sj]. */
+typedef struct mixed {
+    const float *s, *v, *factor;
+    size_t sr, sj, ldv, n;
+    float *out;
+    size_t ldo;
+    int add;
+} mixed;
+
+static inline __attribute__((always_inline)) V load_last(const float *p, size_t n) { return n == W ? LOAD(p) : LOADN(p, n); }
+
+/* Columns c .. c + vecs W of which the last register has `last`, where not all a constant */
+static inline __attribute__((always_inline)) void mix(const mixed *m, int rows, int vecs, size_t c, size_t last)
 {
     V a[2 * MR];
-    const float *v = h->v + c;
+    const float *v = m->v + c, *s = m->s;
 #pragma GCC unroll 16
     for (int x = 0; x < rows * vecs; x++) a[x] = ZERO();
-    for (size_t j = 0; j < keys; j++, v += h->ldv) {
-        V v0 = vecs == 2 ? LOAD(v) : LOADN(v, last), v1 = vecs == 2 ? LOADN(v + W, last) : v0;
+    for (size_t j = 0; j < m->n; j++, v += m->ldv, s += m->sj) {
+        V v0 = vecs == 2 ? LOAD(v) : load_last(v, last), v1 = vecs == 2 ? load_last(v + W, last) : v0;
 #pragma GCC unroll 8
         for (int r = 0; r < rows; r++) {
-            V w = SET1(s[(size_t)r * np + j]);
+            V w = SET1(s[(size_t)r * m->sr]);
             a[r] = FMA(w, v0, a[r]);
             if (vecs == 2) a[rows + r] = FMA(w, v1, a[rows + r]);
         }
     }
 #pragma GCC unroll 8
     for (int r = 0; r < rows; r++) {
-        float *o = h->out + (i + (size_t)r) * h->ldo + c;
-        V d = SET1(inv[r]);
-        if (vecs == 2) STORE(o, MUL(a[r], d));
-        STOREN(o + (vecs - 1) * W, MUL(a[(vecs - 1) * rows + r], d), last);
+        float *o = m->out + (size_t)r * m->ldo + c, *o1 = o + (vecs - 1) * W;
+        V f = SET1(m->factor[r]), x = MUL(a[r], f), y = MUL(a[(vecs - 1) * rows + r], f);
+        if (m->add) {
+            if (vecs == 2) x = ADD(LOAD(o), x);
+            y = ADD(load_last(o1, last), y);
+        }
+        if (vecs == 2) STORE(o, x);
+        if (last == W) STORE(o1, y);
+        else STOREN(o1, y, last);
     }
+}
+
+static inline __attribute__((always_inline)) void mix_all(const mixed *m, int rows, size_t d)
+{
+    size_t c = 0;
+    for (; c + 2 * W <= d; c += 2 * W) mix(m, rows, 2, c, W);
+    if (c + W < d) mix(m, rows, 2, c, d - c - W);
+    else if (c < d) mix(m, rows, 1, c, d - c);
+}
+
+static inline __attribute__((always_inline)) void logits_all(const float *kt, size_t np, const float *q, size_t ldq, size_t d,
+                                                             int rows, size_t keys, float *s)
+{
+    size_t j = 0;
+    for (; j + W < keys; j += 2 * W) logits(kt, np, q, ldq, d, rows, 2, s, j);
+    if (j < keys) logits(kt, np, q, ldq, d, rows, 1, s, j);
 }
 
 /* Rows i .. i + rows. Hidden keys of a causal block have weight zero, which changes no sum (unless a value is not finite). */
 static inline __attribute__((always_inline)) void block(const mmk_head *h, const float *kt, size_t np, size_t i, int rows,
                                                         float *s)
 {
-    size_t keys = h->causal ? i + (size_t)rows : h->n, j = 0, c = 0;
-    const float *q = h->q + i * h->ldq;
+    size_t keys = h->causal ? i + (size_t)rows : h->n;
     float inv[MR];
-    for (; j + W < keys; j += 2 * W) logits(h, kt, np, q, rows, 2, s, j);
-    if (j < keys) logits(h, kt, np, q, rows, 1, s, j);
-    soften(h, s, np, rows, keys, h->causal ? 1 : 0, inv);
-    for (; c + W < h->d; c += 2 * W) mix(h, s, np, i, rows, 2, keys, inv, c, h->d - c < 2 * W ? h->d - c - W : W);
-    if (c < h->d) mix(h, s, np, i, rows, 1, keys, inv, c, h->d - c);
+    logits_all(kt, np, h->q + i * h->ldq, h->ldq, h->d, rows, keys, s);
+    soften(s, np, rows, keys, h->causal ? 1 : 0, h->scale, h->bias, inv);
+    const mixed m = { s, h->v, inv, np, 1, h->ldv, keys, h->out + i * h->ldo, h->ldo, 0 };
+    mix_all(&m, rows, h->d);
 }
 
 static void head(const mmk_head *h, void *mem)
 {
     size_t np = padded(h->n);
     float *kt = mem, *s = kt + np * h->d;
-    transpose_keys(kt, h, np);
+    transpose_rows(kt, h->k, h->ldk, h->n, h->d, np);
     for (size_t i = 0; i < h->n;) {
         int rows = h->n - i < MR ? (int)(h->n - i) : MR;
         switch (rows) {
 #define X(n) \
     case n: block(h, kt, np, i, n, s); break;
             EACH_ROWS(X)
+#undef X
         }
         i += (size_t)rows;
+    }
+}
+
+/* ---- gradients ----
+ *
+ * The same passes over blocks of MR rows give the weights P and, by a product of dout with the transposed values, the
+ * gradients of the logits dS = P (dout V^T - dout out). dq comes from a block at once; the rows of dk and dv are products of
+ * columns of dS and P with q and dout, for which PART rows of P and dS are kept: a sequence that fits is gone through
+ * once, a longer one adds up in dk and dv. */
+
+#define PART 96 /* a multiple of every MR */
+
+static size_t scratch_grad(size_t n, size_t d)
+{
+    return (2 * padded(n) * padded(d) + 2 * PART * padded(n)) * sizeof(float) + 64;
+}
+
+/* Rows i .. i + rows: P and dS to p and ds, dq */
+static inline __attribute__((always_inline)) void block_grad(const mmk_head_grad *h, const float *kt, const float *vt, size_t np,
+                                                             size_t i, int rows, float *p, float *ds)
+{
+    size_t keys = h->causal ? i + (size_t)rows : h->n, end = padded(keys);
+    const float *dout = h->dout + i * h->lddo;
+    float inv[MR], dot[MR], scale[MR];
+    logits_all(kt, np, h->q + i * h->ldq, h->ldq, h->d, rows, keys, p);
+    logits_all(vt, np, dout, h->lddo, h->d, rows, keys, ds);
+    soften(p, np, rows, keys, h->causal ? 1 : 0, h->scale, h->bias, inv);
+#pragma GCC unroll 8
+    for (int r = 0; r < rows; r++) {
+        const float *x = dout + (size_t)r * h->lddo, *y = h->out + (i + (size_t)r) * h->ldo;
+        V s = ZERO();
+        size_t t = 0;
+        for (; t + W <= h->d; t += W) s = FMA(LOAD(x + t), LOAD(y + t), s);
+        if (t < h->d) s = FMA(LOADN(x + t, h->d - t), LOADN(y + t, h->d - t), s);
+        dot[r] = HSUM(s);
+        scale[r] = h->scale;
+    }
+#pragma GCC unroll 8
+    for (int r = 0; r < rows; r++) {
+        float *pr = p + (size_t)r * np, *dr = ds + (size_t)r * np;
+        V f = SET1(inv[r]), o = SET1(dot[r]);
+        for (size_t j = 0; j < end; j += W) {
+            V w = MUL(LOADA(pr + j), f);
+            STOREA(pr + j, w);
+            STOREA(dr + j, MUL(w, SUB(LOADA(dr + j), o)));
+        }
+    }
+    const mixed m = { ds, h->k, scale, np, 1, h->ldk, keys, h->dq + i * h->lddq, h->lddq, 0 };
+    mix_all(&m, rows, h->d);
+}
+
+/* Keys j .. j + rows from the rows i .. i1-1 of P and dS, of which p and ds hold those from i on. In a causal sequence i is j
+ * where it is not the first of the part: rows are cut into blocks as keys are, and the block of row j has all of these. */
+static inline __attribute__((always_inline)) void columns(const mmk_head_grad *h, size_t np, size_t i, size_t i1, size_t j,
+                                                          int rows, const float *p, const float *ds, int add)
+{
+    float scale[MR], one[MR];
+    for (int r = 0; r < rows; r++) scale[r] = h->scale, one[r] = 1;
+    const mixed v = { p + j, h->dout + i * h->lddo, one, 1, np, h->lddo, i1 - i, h->dv + j * h->lddv, h->lddv, add };
+    mix_all(&v, rows, h->d);
+    const mixed k = { ds + j, h->q + i * h->ldq, scale, 1, np, h->ldq, i1 - i, h->dk + j * h->lddk, h->lddk, add };
+    mix_all(&k, rows, h->d);
+}
+
+static void head_grad(const mmk_head_grad *h, void *mem)
+{
+    size_t np = padded(h->n);
+    float *kt = mem, *vt = kt + np * padded(h->d), *p = vt + np * padded(h->d), *ds = p + PART * np;
+    transpose_rows(kt, h->k, h->ldk, h->n, h->d, np);
+    transpose_rows(vt, h->v, h->ldv, h->n, h->d, np);
+    for (size_t first = 0; first < h->n; first += PART) {
+        size_t end = h->n - first < PART ? h->n : first + PART;
+        for (size_t i = first; i < end;) {
+            int rows = end - i < MR ? (int)(end - i) : MR;
+            size_t at = (i - first) * np;
+            switch (rows) {
+#define X(n) \
+    case n: block_grad(h, kt, vt, np, i, n, p + at, ds + at); break;
+                EACH_ROWS(X)
+#undef X
+            }
+            i += (size_t)rows;
+        }
+        /* a causal row has nothing for later keys; a key before this part has sums already */
+        size_t keys = h->causal ? end : h->n;
+        for (size_t j = 0; j < keys;) {
+            int rows = keys - j < MR ? (int)(keys - j) : MR;
+            size_t from = h->causal && j > first ? j : first, at = (from - first) * np;
+            int add = h->add || (h->causal ? j < first : first > 0);
+            switch (rows) {
+#define X(n) \
+    case n: columns(h, np, from, end, j, n, p + at, ds + at, add); break;
+                EACH_ROWS(X)
+#undef X
+            }
+            j += (size_t)rows;
+        }
+        for (size_t j = 0; h->dbias && j < keys; j += W) {
+            size_t n = keys - j < W ? keys - j : W, from = h->causal && j > first ? j : first;
+            V s = LOADN(h->dbias + j, n);
+            for (size_t i = from; i < end; i++) s = ADD(s, LOADA(ds + (i - first) * np + j));
+            STOREN(h->dbias + j, s, n);
+        }
     }
 }

@@ -19,7 +19,9 @@
 #endif
 
 /* Blocks of a transposed A that are packed at once. */
-enum { STRIPS = 8 };
+#ifndef STRIPS
+#define STRIPS 8
+#endif
 
 /* A thread more pays from this much work on: starting one costs 2 us or so, this is 10-20 us of FMA. */
 #define MMK_FLOP_PER_THREAD 2e6

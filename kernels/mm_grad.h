@@ -39,8 +39,8 @@ int mmk_matmul(const struct mm_kern *kern, float *c, size_t ldc, size_t m, size_
  * it. dq, dk, dv (shaped and strided as q, k, v; they may be parts of one matrix) are written, not added to; with fewer
  * key heads than heads dk and dv are sums over the heads of a group, in order. They overlap no input.
  * dkey_bias: NULL, or [n_heads, off[nseq]], to which the gradient of key_bias is added (it may be asked for with key_bias
- * NULL: that of a bias of zero). The logits are computed again; nothing of the size of a whole attention matrix is
- * kept, only that of one head of one sequence. A query without a visible key has gradients of zero.
+ * NULL: that of a bias of zero). The logits are computed again; scratch grows with the length of the longest sequence, not with its
+ * square. A query without a visible key has gradients of zero.
  * A sequence's gradients depend on its own rows alone. Returns MMK_OK or MMK_ENOMEM. */
 int mmk_attention_grad(const struct mm_kern *kern, float *dq, size_t lddq, float *dk, size_t lddk, float *dv, size_t lddv,
                        const float *dout, size_t lddo, const float *out, size_t ldo, const float *q, size_t ldq,

@@ -37,3 +37,4 @@ static inline void TRANSPOSE(float32x4_t t[4])
 #include "kernels/attn_tmpl.h"
 
 const mmk_attn_ops mmk_attn_neon = { scratch, head };
+const mmk_attn_grad_ops mmk_attn_grad_neon = { scratch_grad, head_grad };

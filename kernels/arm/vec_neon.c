@@ -82,5 +82,6 @@ void mmk_fill_neon(mm_kern *k)
     k->gemm[MMK_FMT_BF16] = &mmk_gemm_bf16_neon;
     k->gemm[MMK_FMT_Q8_0] = &mmk_gemm_q8_0_neon;
     k->attn = &mmk_attn_neon;
+    k->attn_grad = &mmk_attn_grad_neon;
     k->scan = &mmk_scan_neon;
 }

@@ -43,3 +43,4 @@ static inline float HMAX(__m256 v)
 #include "kernels/attn_tmpl.h"
 
 const mmk_attn_ops mmk_attn_avx2 = { scratch, head };
+const mmk_attn_grad_ops mmk_attn_grad_avx2 = { scratch_grad, head_grad };

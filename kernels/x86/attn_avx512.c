@@ -32,3 +32,4 @@
 #include "kernels/attn_tmpl.h"
 
 const mmk_attn_ops mmk_attn_avx512 = { scratch, head };
+const mmk_attn_grad_ops mmk_attn_grad_avx512 = { scratch_grad, head_grad };

@@ -231,7 +231,10 @@ static inline __attribute__((always_inline)) void strips_of(float *dst, size_t s
     for (size_t t = 0; t < whole; t++) {
         float *d = dst + t * width;
         const float *s = src + t * ld;
-#pragma GCC unroll 8
+#ifdef PF
+        for (size_t i = 0; i < count * width; i += 16) _mm_prefetch(s + PF * ld + i, _MM_HINT_T0);
+#endif
+#pragma GCC unroll 4
         for (size_t i = 0; i < count; i++) {
             _mm256_storeu_ps(d + i * apart, _mm256_loadu_ps(s + i * width));
             if (width == NR) _mm256_storeu_ps(d + i * apart + 8, _mm256_loadu_ps(s + i * width + 8));
@@ -244,10 +247,10 @@ static inline __attribute__((always_inline)) void strips_of(float *dst, size_t s
 
 static void strips(float *dst, size_t stride, const float *src, size_t ld, int width, size_t count, size_t k)
 {
-    switch (width * 16 + (int)count) { /* 8 blocks of a transposed A, 4 panels of B: what is asked for most */
-    case NR * 16 + 4: strips_of(dst, stride, src, ld, NR, 4, k); break;
-    case 6 * 16 + 8: strips_of(dst, stride, src, ld, 6, 8, k); break;
-    case 5 * 16 + 8: strips_of(dst, stride, src, ld, 5, 8, k); break;
+    switch (width) {
+    case NR: strips_of(dst, stride, src, ld, NR, count, k); break;
+    case 6: strips_of(dst, stride, src, ld, 6, count, k); break;
+    case 5: strips_of(dst, stride, src, ld, 5, count, k); break;
     default: strips_of(dst, stride, src, ld, (size_t)width, count, k); break;
     }
 }

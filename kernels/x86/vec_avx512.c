@@ -72,5 +72,6 @@ void mmk_fill_avx512(mm_kern *k)
     k->gemm[MMK_FMT_BF16] = &mmk_gemm_bf16_avx512;
     k->gemm[MMK_FMT_Q8_0] = &mmk_gemm_q8_0_avx512;
     k->attn = &mmk_attn_avx512;
+    k->attn_grad = &mmk_attn_grad_avx512;
     k->scan = &mmk_scan_avx512;
 }

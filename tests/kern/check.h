@@ -33,5 +33,6 @@ void case_vec(const mm_kern *k, const mm_kern *ref);
 void case_gemm(const mm_kern *k, const mm_kern *ref);
 void case_attn(const mm_kern *k, const mm_kern *ref);
 void case_scan(const mm_kern *k, const mm_kern *ref);
+void case_grad(const mm_kern *k, const mm_kern *ref);
 
 #endif

@@ -197,6 +197,7 @@ int main(int argc, char **argv)
         guard_case(case_gemm, &k, &ref);
         guard_case(case_attn, &k, &ref);
         guard_case(case_scan, &k, &ref);
+        guard_case(case_grad, &k, &ref);
     }
     if (!bench) printf("1..%d\n", tests);
     return bad > 0;
