@@ -5,6 +5,7 @@
 #include "kernels/attn_int.h"
 #include "kernels/gemm_int.h"
 #include "kernels/kern_int.h"
+#include "kernels/mm_grad.h"
 #include "kernels/scan_int.h"
 
 #define V float32x4_t
@@ -27,6 +28,13 @@
 #define HSUM(v) vaddvq_f32(v)
 #define HMAX(v) vmaxvq_f32(v)
 #define HIDE(v, n) hide_neon(v, n)
+#define DIV(a, b) vdivq_f32(a, b)
+#define SQRT(a) vsqrtq_f32(a)
+#define NEGABS(a) vnegq_f32(vabsq_f32(a))
+#define IFNEG(s, a, b) vbslq_f32(vcltzq_s32(vreinterpretq_s32_f32(s)), a, b)
+#define IFNOT0(t, v) vreinterpretq_f32_u32(vbicq_u32(vreinterpretq_u32_f32(v), vceqzq_f32(t)))
+#define STEP(v) vbslq_f32(vceqq_f32(v, v), vbslq_f32(vcgtzq_f32(v), vdupq_n_f32(1), vdupq_n_f32(0)), v)
+#define ERF(v) erf_neon(v)
 #define EXPNEG(v) exp_neg_neon(v)
 #define ACT(v, a) act_neon(v, a)
 #define ROUND(v) vrndaq_f32(v)
@@ -72,10 +80,12 @@ static inline double SUMSQ(float32x4_t v)
 }
 
 #include "kernels/vec_tmpl.h"
+#include "kernels/grad_tmpl.h"
 
 void mmk_fill_neon(mm_kern *k)
 {
     fill_vec(k);
+    fill_grad(k);
     k->gemm[MMK_FMT_F32] = &mmk_gemm_f32_neon;
     k->matmul = &mmk_gemm_f32_neon;
     k->gemm[MMK_FMT_F16] = &mmk_gemm_f16_neon;

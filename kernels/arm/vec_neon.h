@@ -94,8 +94,8 @@ static inline float32x4_t x_sigmoid_neon(float32x4_t x, float32x4_t u)
     return vmulq_f32(x, vbslq_f32(negative, vmulq_f32(r, e), r));
 }
 
-/* erf(x) = x P(x^2) / Q(x^2) for |x| < 3.92, beyond it +-1; |error| < 3e-7. */
-static inline float32x4_t gelu_erf_neon(float32x4_t x)
+/* erf(x / sqrt 2), by erf(z) = z P(z^2) / Q(z^2) for |z| < 3.92, beyond it +-1; |error| < 3e-7. */
+static inline float32x4_t erf_neon(float32x4_t x)
 {
     float32x4_t z = vmulq_f32(x, vdupq_n_f32(0.707106781f));
     float32x4_t t = vminq_f32(vdupq_n_f32(15.3664f), vmulq_f32(z, z));
@@ -112,9 +112,13 @@ static inline float32x4_t gelu_erf_neon(float32x4_t x)
     q = vfmaq_f32(vdupq_n_f32(1.0f), q, t);
     float32x4_t erf = vdivq_f32(vmulq_f32(z, p), q);
     float32x4_t one = vbslq_f32(vdupq_n_u32(0x80000000u), z, vdupq_n_f32(1.0f)); /* with the sign of z */
-    erf = vbslq_f32(vcageq_f32(z, vdupq_n_f32(3.92f)), one, erf);
+    return vbslq_f32(vcageq_f32(z, vdupq_n_f32(3.92f)), one, erf);
+}
+
+static inline float32x4_t gelu_erf_neon(float32x4_t x)
+{
     float32x4_t h = vmulq_f32(x, vdupq_n_f32(0.5f));
-    return vfmaq_f32(h, h, erf);
+    return vfmaq_f32(h, h, erf_neon(x));
 }
 
 static inline float32x4_t act_neon(float32x4_t x, mmk_act act)

@@ -5,6 +5,7 @@
 #include "kernels/attn_int.h"
 #include "kernels/gemm_int.h"
 #include "kernels/kern_int.h"
+#include "kernels/mm_grad.h"
 #include "kernels/scan_int.h"
 #include "kernels/x86/vec_avx2.h"
 
@@ -31,6 +32,14 @@
 #define HALF(h) _cvtsh_ss(h)
 #define TO_HALF(f) _cvtss_sh(f, _MM_FROUND_TO_NEAREST_INT)
 #define NANMAX(a, b) _mm256_blendv_ps(_mm256_max_ps(b, a), b, _mm256_cmp_ps(b, b, _CMP_UNORD_Q))
+#define DIV(a, b) _mm256_div_ps(a, b)
+#define SQRT(a) _mm256_sqrt_ps(a)
+#define NEGABS(a) _mm256_or_ps(_mm256_set1_ps(-0.0f), a)
+#define IFNEG(s, a, b) _mm256_blendv_ps(b, a, s)
+#define IFNOT0(t, v) _mm256_and_ps(_mm256_cmp_ps(t, _mm256_setzero_ps(), _CMP_NEQ_UQ), v)
+#define STEP(v) _mm256_blendv_ps(_mm256_and_ps(_mm256_cmp_ps(v, _mm256_setzero_ps(), _CMP_GT_OQ), _mm256_set1_ps(1)), v, \
+                                 _mm256_cmp_ps(v, v, _CMP_UNORD_Q))
+#define ERF(v) erf_avx2(v)
 #define EXPNEG(v) exp_neg_avx2(v)
 #define ACT(v, a) act_avx2(v, a)
 #define HIDE(v, n) _mm256_blendv_ps(_mm256_set1_ps(-INFINITY), v, _mm256_castsi256_ps(tail_avx2(n)))
@@ -82,10 +91,12 @@ static inline void TO_BF16(char *p, __m256 v)
 }
 
 #include "kernels/vec_tmpl.h"
+#include "kernels/grad_tmpl.h"
 
 void mmk_fill_avx2(mm_kern *k)
 {
     fill_vec(k);
+    fill_grad(k);
     k->gemm[MMK_FMT_F32] = &mmk_gemm_f32_avx2;
     k->matmul = &mmk_gemm_f32_avx2;
     k->gemm[MMK_FMT_F16] = &mmk_gemm_f16_avx2;

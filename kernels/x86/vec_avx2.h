@@ -66,8 +66,8 @@ static inline __m256 x_sigmoid_avx2(__m256 x, __m256 u)
     return _mm256_mul_ps(x, _mm256_blendv_ps(r, _mm256_mul_ps(r, e), u));
 }
 
-/* erf(x) = x P(x^2) / Q(x^2) for |x| < 3.92, beyond it +-1; |error| < 3e-7. */
-static inline __m256 gelu_erf_avx2(__m256 x)
+/* erf(x / sqrt 2), by erf(z) = z P(z^2) / Q(z^2) for |z| < 3.92, beyond it +-1; |error| < 3e-7. */
+static inline __m256 erf_avx2(__m256 x)
 {
     __m256 z = _mm256_mul_ps(x, _mm256_set1_ps(0.707106781f)), sign = _mm256_set1_ps(-0.0f);
     __m256 t = _mm256_min_ps(_mm256_set1_ps(15.3664f), _mm256_mul_ps(z, z)); /* keeps NaN */
@@ -84,9 +84,13 @@ static inline __m256 gelu_erf_avx2(__m256 x)
     q = _mm256_fmadd_ps(q, t, _mm256_set1_ps(1.0f));
     __m256 erf = _mm256_div_ps(_mm256_mul_ps(z, p), q);
     __m256 far = _mm256_cmp_ps(_mm256_andnot_ps(sign, z), _mm256_set1_ps(3.92f), _CMP_GE_OQ);
-    erf = _mm256_blendv_ps(erf, _mm256_or_ps(_mm256_and_ps(z, sign), _mm256_set1_ps(1.0f)), far);
+    return _mm256_blendv_ps(erf, _mm256_or_ps(_mm256_and_ps(z, sign), _mm256_set1_ps(1.0f)), far);
+}
+
+static inline __m256 gelu_erf_avx2(__m256 x)
+{
     __m256 h = _mm256_mul_ps(x, _mm256_set1_ps(0.5f));
-    return _mm256_fmadd_ps(h, erf, h);
+    return _mm256_fmadd_ps(h, erf_avx2(x), h);
 }
 
 static inline __m256 act_avx2(__m256 x, mmk_act act)

@@ -5,6 +5,7 @@
 #include "kernels/attn_int.h"
 #include "kernels/gemm_int.h"
 #include "kernels/kern_int.h"
+#include "kernels/mm_grad.h"
 #include "kernels/scan_int.h"
 #include "kernels/x86/vec_avx512.h"
 
@@ -34,6 +35,14 @@
 #define HALF(h) _cvtsh_ss(h)
 #define TO_HALF(f) _cvtss_sh(f, _MM_FROUND_TO_NEAREST_INT)
 #define NANMAX(a, b) _mm512_mask_mov_ps(_mm512_max_ps(b, a), _mm512_cmp_ps_mask(b, b, _CMP_UNORD_Q), b)
+#define DIV(a, b) _mm512_div_ps(a, b)
+#define SQRT(a) _mm512_sqrt_ps(a)
+#define NEGABS(a) _mm512_or_ps(_mm512_set1_ps(-0.0f), a)
+#define IFNEG(s, a, b) _mm512_mask_mov_ps(b, _mm512_movepi32_mask(_mm512_castps_si512(s)), a)
+#define IFNOT0(t, v) _mm512_maskz_mov_ps(_mm512_cmp_ps_mask(t, _mm512_setzero_ps(), _CMP_NEQ_UQ), v)
+#define STEP(v) _mm512_mask_mov_ps(_mm512_maskz_mov_ps(_mm512_cmp_ps_mask(v, _mm512_setzero_ps(), _CMP_GT_OQ), _mm512_set1_ps(1)), \
+                                   _mm512_cmp_ps_mask(v, v, _CMP_UNORD_Q), v)
+#define ERF(v) erf_avx512(v)
 #define EXPNEG(v) exp_neg_avx512(v)
 #define ACT(v, a) act_avx512(v, a)
 #define HIDE(v, n) _mm512_mask_mov_ps(_mm512_set1_ps(-INFINITY), TAIL(n), v)
@@ -62,10 +71,12 @@ static inline void TO_BF16(char *p, __m512 v)
 }
 
 #include "kernels/vec_tmpl.h"
+#include "kernels/grad_tmpl.h"
 
 void mmk_fill_avx512(mm_kern *k)
 {
     fill_vec(k);
+    fill_grad(k);
     k->gemm[MMK_FMT_F32] = &mmk_gemm_f32_avx512;
     k->matmul = &mmk_gemm_f32_avx512;
     k->gemm[MMK_FMT_F16] = &mmk_gemm_f16_avx512;

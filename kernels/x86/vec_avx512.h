@@ -73,8 +73,8 @@ static inline __m512 x_sigmoid_avx512(__m512 x, __m512 u)
     return _mm512_mul_ps(x, _mm512_mask_mul_ps(r, neg, r, e));
 }
 
-/* erf(x) = x P(x^2) / Q(x^2) for |x| < 3.92, beyond it +-1; |error| < 3e-7. */
-static inline __m512 gelu_erf_avx512(__m512 x)
+/* erf(x / sqrt 2), by erf(z) = z P(z^2) / Q(z^2) for |z| < 3.92, beyond it +-1; |error| < 3e-7. */
+static inline __m512 erf_avx512(__m512 x)
 {
     __m512 z = _mm512_mul_ps(x, _mm512_set1_ps(0.707106781f));
     __m512 t = _mm512_min_ps(_mm512_set1_ps(15.3664f), _mm512_mul_ps(z, z)); /* keeps NaN */
@@ -91,9 +91,13 @@ static inline __m512 gelu_erf_avx512(__m512 x)
     q = _mm512_fmadd_ps(q, t, _mm512_set1_ps(1.0f));
     __m512 erf = _mm512_mul_ps(_mm512_mul_ps(z, p), recip_avx512(q));
     __mmask16 far = _mm512_cmp_ps_mask(_mm512_abs_ps(z), _mm512_set1_ps(3.92f), _CMP_GE_OQ);
-    erf = _mm512_mask_or_ps(erf, far, _mm512_and_ps(z, _mm512_set1_ps(-0.0f)), _mm512_set1_ps(1.0f));
+    return _mm512_mask_or_ps(erf, far, _mm512_and_ps(z, _mm512_set1_ps(-0.0f)), _mm512_set1_ps(1.0f));
+}
+
+static inline __m512 gelu_erf_avx512(__m512 x)
+{
     __m512 h = _mm512_mul_ps(x, _mm512_set1_ps(0.5f));
-    return _mm512_fmadd_ps(h, erf, h);
+    return _mm512_fmadd_ps(h, erf_avx512(x), h);
 }
 
 static inline __m512 act_avx512(__m512 x, mmk_act act)
