@@ -34,12 +34,10 @@ static inline void load_bf16(const char *p, float32x4_t w[3])
     for (int i = 0; i < 3; i++) w[i] = load_bf16_neon(p + 8 * i);
 }
 
-/* The micro-kernel; rows, np and load are constants wherever it is inlined. */
-static inline __attribute__((always_inline)) void kernel(float *tile, const float *a, const char *b, size_t b_stride,
-                                                         size_t steps, int rows, int np, load_fn *load,
-                                                         size_t b_step)
+/* The micro-kernel: sums of rows x np panels; rows, np and load are constants wherever it is inlined. */
+static inline __attribute__((always_inline)) void sums(float32x4_t *acc, const float *a, const char *b, size_t b_stride,
+                                                       size_t steps, int rows, int np, load_fn *load, size_t b_step)
 {
-    float32x4_t acc[MR * 3];
 #pragma GCC unroll 24
     for (int i = 0; i < rows * np * 3; i++) acc[i] = vdupq_n_f32(0);
     for (size_t s = 0; s < steps; s++, a += rows, b += b_step) {
@@ -57,12 +55,43 @@ static inline __attribute__((always_inline)) void kernel(float *tile, const floa
             }
         }
     }
+}
+
+static inline __attribute__((always_inline)) void kernel(float *tile, const float *a, const char *b, size_t b_stride,
+                                                         size_t steps, int rows, int np, load_fn *load,
+                                                         size_t b_step)
+{
+    float32x4_t acc[MR * 3];
+    sums(acc, a, b, b_stride, steps, rows, np, load, b_step);
 #pragma GCC unroll 24
     for (int i = 0; i < rows * np * 3; i++) vst1q_f32(tile + i * 4, acc[i]);
 }
 
+static inline __attribute__((always_inline)) void kernel_to(float *c, size_t ldc, const float *a, const char *b, size_t steps,
+                                                            int rows, const float *bias, const float *res, size_t ldr,
+                                                            load_fn *load, size_t b_step)
+{
+    float32x4_t acc[MR * 3];
+#pragma GCC unroll 8
+    for (int r = 0; r < rows; r++) {
+        __builtin_prefetch(c + (size_t)r * ldc, 1);
+        __builtin_prefetch(c + (size_t)r * ldc + NR - 1, 1);
+    }
+    sums(acc, a, b, 0, steps, rows, 1, load, b_step);
+#pragma GCC unroll 24
+    for (int i = 0; i < rows * 3; i++) {
+        size_t r = (size_t)(i / 3), col = (size_t)(i % 3) * 4;
+        if (bias) acc[i] = vaddq_f32(acc[i], vld1q_f32(bias + col));
+        if (res) acc[i] = vaddq_f32(acc[i], vld1q_f32(res + r * ldr + col));
+        vst1q_f32(c + r * ldc + col, acc[i]);
+    }
+}
+
 #define CASE(r, p, load, step) \
     case r * 8 + p: kernel(tile, a, b, b_stride, steps, r, p, load, step); break;
+
+#define TO(r, load, step) \
+    case r: kernel_to(c, ldc, a, b, steps, r, bias, res, ldr, load, step); break;
 
 #define MUL(dtype, step)                                                                                               \
     static void mul_##dtype(float *tile, const void *a, const void *b, size_t b_stride, size_t steps, int rows, int np) \
@@ -73,6 +102,15 @@ static inline __attribute__((always_inline)) void kernel(float *tile, const floa
             CASE(7, 1, load_##dtype, step) CASE(8, 1, load_##dtype, step)                                              \
             CASE(1, 6, load_##dtype, step) CASE(2, 4, load_##dtype, step) CASE(3, 2, load_##dtype, step)               \
             CASE(4, 2, load_##dtype, step)                                                                             \
+        default: break;                                                                                                \
+        }                                                                                                              \
+    }                                                                                                                  \
+    static void mul_to_##dtype(float *c, size_t ldc, const void *a, const void *b, size_t steps, int rows,             \
+                               const float *bias, const float *res, size_t ldr)                                        \
+    {                                                                                                                  \
+        switch (rows) {                                                                                                \
+            TO(1, load_##dtype, step) TO(2, load_##dtype, step) TO(3, load_##dtype, step) TO(4, load_##dtype, step)    \
+            TO(5, load_##dtype, step) TO(6, load_##dtype, step) TO(7, load_##dtype, step) TO(8, load_##dtype, step)    \
         default: break;                                                                                                \
         }                                                                                                              \
     }
@@ -143,13 +181,13 @@ static void epilogue(float *c, size_t ldc, const float *tile, int rows, int cols
     epilogue_neon(c, ldc, tile, NR, rows, cols, bias, res, ldr, act);
 }
 
-#define OPS(dtype, step, pack_fn, mul_fn)                                                                             \
+#define OPS(dtype, step, pack_fn, from)                                                                               \
     const mmk_gemm_ops mmk_gemm_##dtype##_neon = {                                                                    \
         .name = #dtype "_neon", .nr = NR, .mr = MR, .row_unit = 1, .kstep = 1, .b_step = step, .a_step = a_step, \
-        .panels = panels, .pack_b = pack_fn, .pack_a = pack_a, .mul = mul_fn, .epilogue = epilogue, .strips = strips, \
+        .panels = panels, .pack_b = pack_fn, .pack_a = pack_a, .mul = mul_##from, .mul_to = mul_to_##from, .epilogue = epilogue, .strips = strips, \
     }
 
-OPS(f32, 48, pack_f32, mul_f32);
-OPS(f16, 24, pack_16, mul_f16);
-OPS(bf16, 24, pack_16, mul_bf16);
-OPS(q8_0, 24, pack_q8_0, mul_f16);
+OPS(f32, 48, pack_f32, f32);
+OPS(f16, 24, pack_16, f16);
+OPS(bf16, 24, pack_16, bf16);
+OPS(q8_0, 24, pack_q8_0, f16);

@@ -122,6 +122,9 @@ static inline __attribute__((always_inline)) void kernel_to(float *c, size_t ldc
 #define CASE(r, p, load, step) \
     case r * 8 + p: kernel(tile, a, b, b_stride, steps, r, p, load, step); break;
 
+#define TO(r, load, step) \
+    case r: kernel_to(c, ldc, a, b, steps, r, bias, res, ldr, load, step); break;
+
 #define MUL(dtype, step)                                                                                              \
     static void mul_##dtype(float *tile, const void *a, const void *b, size_t b_stride, size_t steps, int rows,       \
                             int np)                                                                   \
@@ -137,12 +140,9 @@ static inline __attribute__((always_inline)) void kernel_to(float *c, size_t ldc
                                const float *bias, const float *res, size_t ldr)                                       \
     {                                                                                                                 \
         switch (rows) {                                                                                               \
-        case 1: kernel_to(c, ldc, a, b, steps, 1, bias, res, ldr, load_##dtype, step); break;                         \
-        case 2: kernel_to(c, ldc, a, b, steps, 2, bias, res, ldr, load_##dtype, step); break;                         \
-        case 3: kernel_to(c, ldc, a, b, steps, 3, bias, res, ldr, load_##dtype, step); break;                         \
-        case 4: kernel_to(c, ldc, a, b, steps, 4, bias, res, ldr, load_##dtype, step); break;                         \
-        case 5: kernel_to(c, ldc, a, b, steps, 5, bias, res, ldr, load_##dtype, step); break;                         \
-        default: kernel_to(c, ldc, a, b, steps, 6, bias, res, ldr, load_##dtype, step); break;                        \
+            TO(1, load_##dtype, step) TO(2, load_##dtype, step) TO(3, load_##dtype, step)                             \
+            TO(4, load_##dtype, step) TO(5, load_##dtype, step) TO(6, load_##dtype, step)                             \
+        default: break;                                                                                               \
         }                                                                                                             \
     }
 

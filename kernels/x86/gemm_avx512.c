@@ -48,12 +48,10 @@ static inline void load_bf16(const char *p, __m512 *w0, __m512 *w1)
     *w1 = widen_bf16(_mm256_load_si256((const __m256i *)(const void *)p + 1));
 }
 
-/* The micro-kernel; rows, np and load are constants wherever it is inlined. */
-static inline __attribute__((always_inline)) void kernel(float *tile, const float *a, const char *b, size_t b_stride,
-                                                         size_t steps, int rows, int np, load_fn *load,
-                                                         size_t b_step)
+/* The micro-kernel: sums of rows x np panels; rows, np and load are constants wherever it is inlined. */
+static inline __attribute__((always_inline)) void sums(__m512 *acc, const float *a, const char *b, size_t b_stride,
+                                                       size_t steps, int rows, int np, load_fn *load, size_t b_step)
 {
-    __m512 acc[MR * 2];
 #pragma GCC unroll 28
     for (int i = 0; i < rows * np * 2; i++)
         acc[i] = _mm512_setzero_ps();
@@ -76,13 +74,61 @@ static inline __attribute__((always_inline)) void kernel(float *tile, const floa
         a += rows;
         b += b_step;
     }
+}
+
+static inline __attribute__((always_inline)) void kernel(float *tile, const float *a, const char *b, size_t b_stride,
+                                                         size_t steps, int rows, int np, load_fn *load,
+                                                         size_t b_step)
+{
+    __m512 acc[MR * 2];
+    sums(acc, a, b, b_stride, steps, rows, np, load, b_step);
 #pragma GCC unroll 28
     for (int i = 0; i < rows * np * 2; i++)
         _mm512_store_ps(tile + i * 16, acc[i]);
 }
 
+static inline __attribute__((always_inline)) void kernel_to(float *c, size_t ldc, const float *a, const char *b, size_t steps,
+                                                            int rows, const float *bias, const float *res, size_t ldr,
+                                                            load_fn *load, size_t b_step)
+{
+    __m512 acc[MR * 2];
+#pragma GCC unroll 14
+    for (int r = 0; r < rows; r++) {
+        const float *x = c + (size_t)r * ldc;
+        _mm_prefetch(x, _MM_HINT_T0);
+        _mm_prefetch(x + 16, _MM_HINT_T0);
+        _mm_prefetch(x + 31, _MM_HINT_T0);
+    }
+    sums(acc, a, b, 0, steps, rows, 1, load, b_step);
+    if (bias) {
+        __m512 b0 = _mm512_loadu_ps(bias), b1 = _mm512_loadu_ps(bias + 16);
+#pragma GCC unroll 14
+        for (int r = 0; r < rows; r++) {
+            acc[2 * r] = _mm512_add_ps(acc[2 * r], b0);
+            acc[2 * r + 1] = _mm512_add_ps(acc[2 * r + 1], b1);
+        }
+    }
+    if (res) {
+#pragma GCC unroll 14
+        for (int r = 0; r < rows; r++) {
+            const float *x = res + (size_t)r * ldr;
+            acc[2 * r] = _mm512_add_ps(acc[2 * r], _mm512_loadu_ps(x));
+            acc[2 * r + 1] = _mm512_add_ps(acc[2 * r + 1], _mm512_loadu_ps(x + 16));
+        }
+    }
+#pragma GCC unroll 14
+    for (int r = 0; r < rows; r++) {
+        float *x = c + (size_t)r * ldc;
+        _mm512_storeu_ps(x, acc[2 * r]);
+        _mm512_storeu_ps(x + 16, acc[2 * r + 1]);
+    }
+}
+
 #define CASE(r, p, load, step) \
     case r * 8 + p: kernel(tile, a, b, b_stride, steps, r, p, load, step); break;
+
+#define TO(r, load, step) \
+    case r: kernel_to(c, ldc, a, b, steps, r, bias, res, ldr, load, step); break;
 
 #define MUL(dtype, step)                                                                                              \
     static void mul_##dtype(float *tile, const void *a, const void *b, size_t b_stride, size_t steps, int rows,       \
@@ -96,6 +142,17 @@ static inline __attribute__((always_inline)) void kernel(float *tile, const floa
             CASE(13, 1, load_##dtype, step) CASE(14, 1, load_##dtype, step) CASE(1, 6, load_##dtype, step)            \
             CASE(2, 6, load_##dtype, step) CASE(3, 4, load_##dtype, step) CASE(4, 3, load_##dtype, step)              \
             CASE(5, 2, load_##dtype, step) CASE(6, 2, load_##dtype, step) CASE(7, 2, load_##dtype, step)              \
+        default: break;                                                                                               \
+        }                                                                                                             \
+    }                                                                                                                 \
+    static void mul_to_##dtype(float *c, size_t ldc, const void *a, const void *b, size_t steps, int rows,            \
+                               const float *bias, const float *res, size_t ldr)                                       \
+    {                                                                                                                 \
+        switch (rows) {                                                                                               \
+            TO(1, load_##dtype, step) TO(2, load_##dtype, step) TO(3, load_##dtype, step) TO(4, load_##dtype, step)   \
+            TO(5, load_##dtype, step) TO(6, load_##dtype, step) TO(7, load_##dtype, step) TO(8, load_##dtype, step)   \
+            TO(9, load_##dtype, step) TO(10, load_##dtype, step) TO(11, load_##dtype, step)                           \
+            TO(12, load_##dtype, step) TO(13, load_##dtype, step) TO(14, load_##dtype, step)                          \
         default: break;                                                                                               \
         }                                                                                                             \
     }
@@ -200,14 +257,14 @@ static void epilogue(float *c, size_t ldc, const float *tile, int rows, int cols
     epilogue_avx512(c, ldc, tile, NR, rows, cols, bias, res, ldr, act);
 }
 
-#define OPS(dtype, step, mul_fn)                                                                                     \
+#define OPS(dtype, step, from)                                                                                       \
     const mmk_gemm_ops mmk_gemm_##dtype##_avx512 = {                                                         \
         .name = #dtype "_avx512", .nr = NR, .mr = MR, .row_unit = 1, .kstep = 1, .b_step = step, .a_step = a_step, \
-        .panels = panels, .pack_b = pack_##dtype, .pack_a = pack_a, .mul = mul_fn, .epilogue = epilogue, \
+        .panels = panels, .pack_b = pack_##dtype, .pack_a = pack_a, .mul = mul_##from, .mul_to = mul_to_##from, .epilogue = epilogue, \
         .strips = strips,                                                                                    \
     }
 
-OPS(f32, 128, mul_f32);
-OPS(f16, 64, mul_f16);
-OPS(bf16, 64, mul_bf16);
-OPS(q8_0, 64, mul_f16);
+OPS(f32, 128, f32);
+OPS(f16, 64, f16);
+OPS(bf16, 64, bf16);
+OPS(q8_0, 64, f16);

@@ -69,7 +69,7 @@ static void one(const mm_kern *k, size_t m, size_t n, size_t kk, int ta, int tb,
 
 static void check_matmul(const mm_kern *k)
 {
-    static const size_t edge[] = { 0, 1, 2, 3, 4, 5, 6, 7, 12, 13, 14, 15, 16, 17, 31, 32, 33, 47, 48, 49, 64, 65, 100 };
+    static const size_t edge[] = { 0, 1, 2, 3, 4, 5, 6, 7, 12, 13, 14, 15, 16, 17, 31, 32, 33, 48, 65 };
     for (int o = 0; o < 4; o++) {
         int ta = o & 1, tb = o >> 1;
         begin("matmul %c%c, all sizes", ta ? 'T' : 'N', tb ? 'T' : 'N');
@@ -88,8 +88,8 @@ static void check_matmul(const mm_kern *k)
         end();
         begin("matmul %c%c, bits independent of threads and neighbours; a NaN stays in its row", ta ? 'T' : 'N', tb ? 'T' : 'N');
         for (int how = 0; how < 5; how += 2) {
-            product p = make(150, 200, 1100, ta, tb, 0);
-            size_t n = 149 * p.ldc + p.n;
+            product p = make(61, 75, 1100, ta, tb, 0);
+            size_t n = 60 * p.ldc + p.n;
             float *c = malloc(4 * n), *some = malloc(4 * n);
             int r = multiply(k, &p, how, 1);
             memcpy(c, p.c, 4 * n);
@@ -97,14 +97,14 @@ static void check_matmul(const mm_kern *k)
                 r |= multiply(k, &p, how, threads);
                 if (memcmp(c, p.c, 4 * n)) wrong("%d threads give other bits", threads);
             }
-            /* the piece from 40, 33 on, 50 x 99 */
+            /* the piece from 20, 33 on, 31 x 40 */
             product q = p;
-            q.m = 50, q.n = 99;
-            r |= mmk_matmul(k, some, q.ldc, q.m, q.n, q.k, q.a + (ta ? 40 : 40 * q.lda), q.lda, ta, q.b + (tb ? 33 * q.ldb : 33),
-                            q.ldb, tb, how == 4 ? q.bias + 33 : NULL, how ? q.res + 40 * p.n + 33 : NULL, p.n,
+            q.m = 31, q.n = 40;
+            r |= mmk_matmul(k, some, q.ldc, q.m, q.n, q.k, q.a + (ta ? 20 : 20 * q.lda), q.lda, ta, q.b + (tb ? 33 * q.ldb : 33),
+                            q.ldb, tb, how == 4 ? q.bias + 33 : NULL, how ? q.res + 20 * p.n + 33 : NULL, p.n,
                             how == 4 ? MMK_ACT_RELU : MMK_ACT_NONE, 1);
             for (size_t i = 0; i < q.m; i++)
-                if (memcmp(some + i * q.ldc, c + (40 + i) * q.ldc + 33, 4 * q.n)) wrong("a piece alone has other bits");
+                if (memcmp(some + i * q.ldc, c + (20 + i) * q.ldc + 33, 4 * q.n)) wrong("a piece alone has other bits");
             p.a[ta ? 600 * p.lda + 7 : 7 * p.lda + 600] = NAN;
             r |= multiply(k, &p, 0, 1);
             for (size_t i = 0; i < p.m; i++)
@@ -198,7 +198,7 @@ static void compare_attn(const mm_kern *k, const mm_kern *ref, size_t heads, siz
 
 static void check_attn(const mm_kern *k, const mm_kern *ref)
 {
-    static const size_t lens[][3] = { { 1, 2, 3 }, { 0, 7, 16 }, { 17, 31, 33 }, { 64, 65, 1 }, { 100, 0, 9 }, { 96, 97, 230 } };
+    static const size_t lens[][3] = { { 1, 2, 3 }, { 0, 7, 16 }, { 17, 31, 33 }, { 64, 65, 1 }, { 100, 0, 9 }, { 96, 0, 110 } };
     static const size_t shapes[][3] = { { 1, 1, 1 },  { 2, 2, 7 },  { 4, 2, 16 }, { 3, 1, 20 },
                                         { 2, 2, 32 }, { 2, 1, 64 }, { 1, 1, 80 }, { 1, 1, 128 } };
     begin("attention_grad: lengths, head widths, shared keys, causal, bias, threads");
