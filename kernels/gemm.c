@@ -14,14 +14,10 @@
 
 /* Packed rows of A per group: half of a 2 MiB L2. (Prefetching the next panel by software was slower at every level and
  * shape tried; the hardware's prefetchers follow the streams.) */
-#ifndef GROUP_BYTES
 #define GROUP_BYTES ((size_t)1024 << 10)
-#endif
 
 /* Blocks of a transposed A that are packed at once. */
-#ifndef STRIPS
-#define STRIPS 8
-#endif
+enum { STRIPS = 32 };
 
 /* A thread more pays from this much work on: starting one costs 2 us or so, this is 10-20 us of FMA. */
 #define MMK_FLOP_PER_THREAD 2e6

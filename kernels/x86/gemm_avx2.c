@@ -231,9 +231,6 @@ static inline __attribute__((always_inline)) void strips_of(float *dst, size_t s
     for (size_t t = 0; t < whole; t++) {
         float *d = dst + t * width;
         const float *s = src + t * ld;
-#ifdef PF
-        for (size_t i = 0; i < count * width; i += 16) _mm_prefetch(s + PF * ld + i, _MM_HINT_T0);
-#endif
 #pragma GCC unroll 4
         for (size_t i = 0; i < count; i++) {
             _mm256_storeu_ps(d + i * apart, _mm256_loadu_ps(s + i * width));

@@ -1,7 +1,7 @@
-/* check_kern [--bench [LEVEL]] - every kernel level that this CPU has against kernels/ref: all small sizes and odd big ones,
+/* check_kern [--bench] [LEVEL] - every kernel level that this CPU has against kernels/ref: all small sizes and odd big ones,
  * unaligned pointers, inputs of several kinds, guard bytes around outputs; a crash inside a kernel is that kernel's
  * failure. Prints TAP, and the seed.
- * --bench prints timings as JSON lines instead, of one level where one is named. */
+ * --bench prints timings as JSON lines instead. LEVEL: that one only. */
 #include <math.h>
 #include <setjmp.h>
 #include <signal.h>
@@ -188,7 +188,7 @@ int main(int argc, char **argv)
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
         unsigned want = mm_cpu_level_flags(names[i]);
         if (!mm_cpu_level_known(names[i])) continue; /* of another architecture */
-        if (argc > 2 && strcmp(argv[2], names[i])) continue;
+        if (argc > 1 + bench && strcmp(argv[1 + bench], names[i])) continue;
         level = names[i];
         if ((mm_cpu_flags() & want) != want) {
             if (!bench) printf("ok %d - %s # SKIP this CPU does not have it\n", ++tests, level);
