@@ -226,11 +226,11 @@ static void duration(mm_buf *b, const char *sign, double seconds)
     else if (sign[0]) mm_buf_addf(b, "<b>%s</b>", sign);
 }
 
-/* What to call it where it cannot be seen: its text, or its id. */
+/* What to call it where it cannot be seen. */
 static void name(state *s, const item *it)
 {
     mm_slice v;
-    if (value(s, it->rec, "text", &v) || value(s, it->rec, "id", &v)) mm_html_text(&s->page, v.p, v.len, 100);
+    if (value(s, it->rec, "text", &v) || value(s, it->rec, "caption", &v) || value(s, it->rec, "id", &v)) mm_html_text(&s->page, v.p, v.len, 100);
 }
 
 /* A link to the file itself, around what is shown of it. */
@@ -362,7 +362,7 @@ static void said(state *s, item *it, int sound)
         mm_html_text(b, why, strlen(why), 0);
         mm_buf_adds(b, "</p>");
     }
-    if (value(s, it->rec, "text", &v)) {
+    if (value(s, it->rec, "text", &v) || value(s, it->rec, "caption", &v)) {
         mm_buf_adds(b, "<p class=\"text\" dir=\"auto\">");
         mm_html_text(b, v.p, v.len, TEXT_MAX);
         mm_buf_adds(b, "</p>");
