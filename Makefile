@@ -206,6 +206,7 @@ install: all
 	  sh scripts/completions fish $(B)/bin/$$f > $(DESTDIR)$(datadir)/fish/vendor_completions.d/$$f.fish || exit 1; done
 	$(INSTALL) -m 755 scripts/get-model $(DESTDIR)$(bindir)/mm-get-model
 	$(INSTALL) -D -m 644 scripts/models.tsv $(DESTDIR)$(datadir)/mm/models.tsv
+	$(INSTALL) -m 644 lib/model/default.md $(DESTDIR)$(datadir)/mm/default.md
 uninstall:
 	rm -f $(FILTERS:%=$(DESTDIR)$(bindir)/%) $(DESTDIR)$(bindir)/mm-get-model
 	rm -rf $(DESTDIR)$(datadir)/mm
