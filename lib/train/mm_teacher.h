@@ -13,9 +13,10 @@
  *   mm_pca_clear(&p);
  *
  * The cache is one file per model: a header with the model's fingerprint, then records of one size {two hashes of the text, the
- * vector as binary16, CRC-32C}, appended a batch at a time. Whatever kills the writer leaves whole records and at most a torn one at the
- * end, which is cut off when the file is next opened. A vector has passed through binary16 whether it comes from the file or
- * was made just now: a run that finds everything in the cache has the same bits as the run that filled it. */
+ * vector as binary16, CRC-32C}, appended a batch at a time under a lock, so that several processes may fill one cache. Whatever kills a
+ * writer leaves whole records and at most a torn one at the end, which the next one cuts off. A vector has passed through binary16
+ * whether it comes from the file or was made just now: a run that finds everything in the cache has the same bits as the run that
+ * filled it. */
 #ifndef MM_TEACHER_H
 #define MM_TEACHER_H
 
@@ -31,8 +32,8 @@ extern "C" {
 
 typedef struct mm_teacher mm_teacher;
 
-/* path NULL: no cache. A file that is not there is made. MM_EMODEL: the file holds another model's vectors; MM_ELOCK: another process
- * writes it; MM_EDATA: it is no such file. One thread at a time uses a teacher. */
+/* path NULL: no cache. A file that is not there is made. MM_EMODEL: the file holds another model's vectors; MM_EDATA: it is no such
+ * file, and is left as it is. One thread at a time uses a teacher. */
 MM_API MM_MUST_CHECK int mm_teacher_open(mm_teacher **out, mm_model *m, const char *path, mm_err *err);
 MM_API void mm_teacher_close(mm_teacher **t);
 MM_API size_t mm_teacher_dim(const mm_teacher *t);

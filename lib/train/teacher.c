@@ -41,17 +41,17 @@ static size_t find(const mm_teacher *t, key k)
     return i;
 }
 
-static int index_all(mm_teacher *t, size_t more, mm_err *err)
+/* Room for `more` records in the table. */
+static int make_room(mm_teacher *t, size_t more, mm_err *err)
 {
-    size_t slots = 1024;
+    size_t slots = t->slots ? t->slots : 1024;
     while (slots < 2 * (t->n + more)) slots *= 2;
-    if (slots > t->slots) {
-        uint32_t *p = mm_realloc(t->slot, slots, sizeof *p);
-        if (!p) return mm_fail(err, MM_ENOMEM, "out of memory");
-        t->slot = p;
-        t->slots = slots;
-    }
-    memset(t->slot, 0, t->slots * sizeof *t->slot);
+    if (slots == t->slots) return 0;
+    uint32_t *p = calloc(slots, sizeof *p);
+    if (!p) return mm_fail(err, MM_ENOMEM, "out of memory");
+    free(t->slot);
+    t->slot = p;
+    t->slots = slots;
     for (size_t i = 0; i < t->n; i++) {
         key k;
         memcpy(&k, record(t, i), sizeof k);
@@ -89,32 +89,66 @@ static int whole(const mm_teacher *t, const char *r)
     return crc == mm_crc32c(0, r, t->size - 4);
 }
 
+/* Read at most n bytes at an offset; the count, or MM_EIO */
+static ssize_t read_at(const mm_teacher *t, void *p, size_t n, size_t from, mm_err *err)
+{
+    size_t got = 0;
+    while (got < n) {
+        ssize_t k = pread(t->fd, (char *)p + got, n - got, (off_t)(from + got));
+        if (k < 0 && errno == EINTR) continue;
+        if (k < 0) return mm_fail_errno(err, "cannot read '%s'", t->path);
+        if (!k) break;
+        got += (size_t)k;
+    }
+    return (ssize_t)got;
+}
+
+/* The lock is held: take in what the file has beyond the records that are known, and cut off what is no whole record: its writer is dead. */
+static int catch_up(mm_teacher *t, mm_err *err)
+{
+    struct stat st;
+    size_t end = HEAD + t->rec.len;
+    int r;
+    if (fstat(t->fd, &st)) return mm_fail_errno(err, "cannot read '%s'", t->path);
+    if ((size_t)st.st_size == end) return 0;
+    if ((size_t)st.st_size < end) return mm_fail(err, MM_EDATA, "'%s' has become shorter", t->path);
+    size_t more = (size_t)st.st_size - end, had = t->rec.len, n = 0, count = more / t->size;
+    if ((r = make_room(t, count, err))) return r;
+    if (count > UINT32_MAX / 2 - t->n || mm_buf_reserve(&t->rec, count * t->size + 1)) return mm_fail(err, MM_ENOMEM, "out of memory");
+    ssize_t got = read_at(t, t->rec.p + had, count * t->size, end, err);
+    if (got < 0) return (int)got;
+    for (; (n + 1) * t->size <= (size_t)got && whole(t, t->rec.p + had + n * t->size); n++) {
+        key k;
+        memcpy(&k, t->rec.p + had + n * t->size, sizeof k);
+        t->rec.len += t->size;
+        t->slot[find(t, k)] = (uint32_t)++t->n;
+    }
+    t->rec.p[t->rec.len] = 0;
+    return n * t->size < more && ftruncate(t->fd, (off_t)(end + n * t->size)) ? mm_fail_errno(err, "cannot cut '%s'", t->path) : 0;
+}
+
+static int locked(mm_teacher *t, int how, mm_err *err)
+{
+    while (flock(t->fd, how))
+        if (errno != EINTR) return mm_fail_errno(err, "cannot lock '%s'", t->path);
+    return 0;
+}
+
+/* The head, made where there is none; a first write that was cut short is none. The lock is held. */
 static int load(mm_teacher *t, mm_err *err)
 {
-    char head[HEAD], *old;
-    mm_buf b = { 0 };
+    char head[HEAD], old[HEAD + 1] = { 0 };
     head_make(t, head);
-    int r = mm_file_read(&b, t->path, (size_t)1 << 40, err);
-    if (r) return r;
-    /* a file whose first write was cut short is a new one */
-    if (b.len < HEAD && (!b.len || !memcmp(b.p, head, b.len < 16 ? b.len : 16))) {
-        mm_buf_clear(&b);
+    ssize_t got = read_at(t, old, HEAD, 0, err);
+    if (got < 0) return (int)got;
+    if (got < HEAD && !memcmp(old, head, got < 12 ? (size_t)got : 12)) {
         if (ftruncate(t->fd, 0)) return mm_fail_errno(err, "cannot cut '%s'", t->path);
         return mm_write_all(t->fd, head, HEAD, err);
     }
-    old = b.p;
-    if (b.len < HEAD || memcmp(old, head, 12)) r = mm_fail(err, MM_EDATA, "'%s' is no cache of a teacher's vectors", t->path);
-    else if (memcmp(old, head, HEAD))
-        r = mm_fail(err, MM_EMODEL, "'%s' has vectors of the model %.60s, not of %s", t->path, old + 16, hash_of(head + 16));
-    size_t n = 0;
-    if (!r)
-        while (HEAD + (n + 1) * t->size <= b.len && n < UINT32_MAX - 1 && whole(t, old + HEAD + n * t->size)) n++;
-    if (!r && mm_buf_add(&t->rec, old + HEAD, n * t->size)) r = mm_fail(err, MM_ENOMEM, "out of memory");
-    if (!r && HEAD + n * t->size < b.len && ftruncate(t->fd, (off_t)(HEAD + n * t->size)))
-        r = mm_fail_errno(err, "cannot cut '%s'", t->path);
-    mm_buf_clear(&b);
-    t->n = n;
-    return r;
+    if (got < HEAD || memcmp(old, head, 12)) return mm_fail(err, MM_EDATA, "'%s' is no cache of a teacher's vectors", t->path);
+    if (memcmp(old, head, HEAD))
+        return mm_fail(err, MM_EMODEL, "'%s' has vectors of the model %.60s, not of %s", t->path, old + 16, hash_of(head + 16));
+    return catch_up(t, err);
 }
 
 int mm_teacher_open(mm_teacher **out, mm_model *m, const char *path, mm_err *err)
@@ -127,16 +161,16 @@ int mm_teacher_open(mm_teacher **out, mm_model *m, const char *path, mm_err *err
     t->dim = mm_model_dim(m);
     t->size = sizeof(key) + 2 * t->dim + 4;
     t->fd = -1;
-    if (path) {
+    r = make_room(t, 0, err);
+    if (path && !r) {
         if (!(t->path = strdup(path))) r = mm_fail(err, MM_ENOMEM, "out of memory");
         else if ((t->fd = open(path, O_RDWR | O_APPEND | O_CREAT | O_CLOEXEC, 0666)) < 0)
             r = mm_fail_errno(err, "cannot open '%s'", path);
-        else if (flock(t->fd, LOCK_EX | LOCK_NB))
-            r = errno == EWOULDBLOCK ? mm_fail(err, MM_ELOCK, "another process writes '%s'", path)
-                                     : mm_fail_errno(err, "cannot lock '%s'", path);
-        if (!r) r = load(t, err);
+        else if (!(r = locked(t, LOCK_EX, err))) {
+            r = load(t, err);
+            if (flock(t->fd, LOCK_UN) && !r) r = mm_fail_errno(err, "cannot unlock '%s'", path);
+        }
     }
-    if (!r) r = index_all(t, 0, err);
     *out = t;
     if (r) mm_teacher_close(out);
     return r;
@@ -158,16 +192,17 @@ size_t mm_teacher_cached(const mm_teacher *t) { return t->n; }
 
 /* ---- embedding ---- */
 
-/* Embed a batch of texts that are not in the table; their records are added to file and table. */
-static int add(mm_teacher *t, const mm_text_in *in, const key *keys, size_t n, float *vec, mm_text_out *res, mm_err *err)
+/* Put records behind those that are there, in file and table; texts that another process has put there since are left out. */
+static int append(mm_teacher *t, const key *keys, size_t n, const float *vec, mm_err *err)
 {
-    int r = mm_model_embed_text(t->model, in, n, vec, res, err);
-    size_t start = t->rec.len;
+    int r = t->fd >= 0 ? catch_up(t, err) : 0;
+    size_t start = t->rec.len, fresh = 0;
+    if (!r) r = make_room(t, n, err);
     if (!r && mm_buf_reserve(&t->rec, n * t->size)) r = mm_fail(err, MM_ENOMEM, "out of memory");
-    if (r) return r;
-    for (size_t i = 0; i < n; i++) {
+    for (size_t i = 0; i < n && !r; i++) {
         uint16_t h;
         size_t from = t->rec.len;
+        if (t->slot[find(t, keys[i])]) continue;
         mm_buf_add(&t->rec, &keys[i], sizeof keys[i]);
         for (size_t k = 0; k < t->dim; k++) {
             h = mm_f32_to_f16(vec[i * t->dim + k]);
@@ -175,14 +210,28 @@ static int add(mm_teacher *t, const mm_text_in *in, const key *keys, size_t n, f
         }
         uint32_t crc = mm_crc32c(0, t->rec.p + from, t->size - 4);
         mm_buf_add(&t->rec, &crc, sizeof crc);
+        fresh++;
     }
-    if (t->fd >= 0 && (r = mm_write_all(t->fd, t->rec.p + start, t->rec.len - start, err))) {
-        t->rec.len = start; /* the file may have a torn end: it goes when it is opened again, or now */
+    if (!r && t->fd >= 0 && (r = mm_write_all(t->fd, t->rec.p + start, t->rec.len - start, err))) {
+        t->rec.len = start; /* the file may have a torn end now: it goes at once, or when it is next opened */
         if (ftruncate(t->fd, (off_t)(HEAD + start))) mm_err_prefix(err, "and cannot be cut: ");
         return mm_err_prefix(err, "'%s': ", t->path), r;
     }
-    for (size_t i = 0; i < n; i++) t->slot[find(t, keys[i])] = (uint32_t)++t->n;
-    return 0;
+    for (size_t i = 0; i < fresh && !r; i++) {
+        key k;
+        memcpy(&k, record(t, t->n), sizeof k);
+        t->slot[find(t, k)] = (uint32_t)++t->n;
+    }
+    return r;
+}
+
+static int add(mm_teacher *t, const mm_text_in *in, const key *keys, size_t n, float *vec, mm_text_out *res, mm_err *err)
+{
+    int r = mm_model_embed_text(t->model, in, n, vec, res, err);
+    if (r || t->fd < 0) return r ? r : append(t, keys, n, vec, err);
+    if ((r = locked(t, LOCK_EX, err))) return r;
+    r = append(t, keys, n, vec, err);
+    return flock(t->fd, LOCK_UN) && !r ? mm_fail_errno(err, "cannot unlock '%s'", t->path) : r;
 }
 
 int mm_teacher_embed(mm_teacher *t, const mm_text_in *in, size_t n, float *vec, mm_train_progress *progress, void *arg, mm_err *err)
@@ -195,7 +244,6 @@ int mm_teacher_embed(mm_teacher *t, const mm_text_in *in, size_t n, float *vec, 
     size_t missing = 0;
     int r = !own || !todo ? mm_fail(err, MM_ENOMEM, "out of memory") : 0;
     if (!r && n > UINT32_MAX / 4 - t->n) r = mm_fail(err, MM_ENOMEM, "more texts than a cache holds");
-    if (!r && 2 * (t->n + n) > t->slots) r = index_all(t, n, err);
     for (size_t i = 0; i < n && !r; i++)
         if (!t->slot[find(t, key_of(in[i].p, in[i].len))]) todo[missing++] = (uint32_t)i;
     for (size_t i = 0; i < missing && !r;) {

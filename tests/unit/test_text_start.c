@@ -344,7 +344,13 @@ static void teacher(mm_model *m)
     for (size_t i = 0; i < 5 * d; i++) worst = fmax(worst, fabs((double)(want[i] - got[i])));
     ok(worst < 1e-3 && worst > 0, "the teacher's vectors, through 16 bits: off by %.1e", worst);
     ok(mm_teacher_cached(t) == 4 && file_size(cache) == 128 + 4 * size, "each text is in the cache once");
-    ok(mm_teacher_open(&u, m, cache, &err) == MM_ELOCK && !u, "one writer: %s", err.msg);
+    mm_text_in more[3] = { in("good water"), in("the red house"), in("a dog") };
+    check(mm_teacher_open(&u, m, cache, &err));
+    check(mm_teacher_embed(u, more, 1, want, NULL, NULL, &err));
+    check(mm_teacher_embed(t, more + 1, 2, want, NULL, NULL, &err));
+    check(mm_teacher_embed(u, more, 2, want, NULL, NULL, &err));
+    ok(mm_teacher_cached(t) == 6 && mm_teacher_cached(u) == 6 && file_size(cache) == 128 + 6 * size, "two writers share a file");
+    mm_teacher_close(&u);
     mm_teacher_close(&t);
     check(truncate(cache, (off_t)(128 + 4 * size - 1)) ? mm_fail_errno(&err, "truncate") : 0);
     check(mm_teacher_open(&t, m, cache, &err));
