@@ -40,12 +40,12 @@ typedef struct mm_table_opts {
     float lambda;     /* > 0 */
     int iterations;   /* at most; a column that is solved to 1e-6 of its right side stops before */
     int threads;      /* 0: as many as OpenMP would use. The table has the same bits whatever their number */
-    int precondition; /* 1: by the diagonal, so that rare tokens come as fast as frequent ones */
+    int precondition; /* 1: by the diagonal, so that rare tokens come as fast as frequent ones: half the iterations do */
     mm_train_progress *progress;
     void *arg;
     double *residual; /* out, may be NULL: |rest| / |right side| of the normal equations, all columns together */
 } mm_table_opts;
-#define MM_TABLE_OPTS_INIT { MM_TABLE_SQRT, 1, 25, 0, 0, NULL, NULL, NULL }
+#define MM_TABLE_OPTS_INIT { MM_TABLE_SQRT, 1, 25, 0, 1, NULL, NULL, NULL }
 
 /* table [vocab, d]. A token of no text has a row of zeros. Returns 0, MM_ENOMEM, MM_ESHAPE (an id, target or size out of range), MM_EARG
  * (lambda, weights), or what progress returned. Memory: 4 vocab x 64 floats a thread, and 4 bytes a token. */

@@ -230,10 +230,14 @@ int mm_pca_center(mm_pca *p, const float *x, size_t n, mm_err *err)
 int mm_pca_apply(const mm_pca *p, const float *x, size_t n, float *y, size_t out, mm_err *err)
 {
     size_t d = p->dim;
+    int threads = n < 64 ? 1 : omp_get_max_threads();
     if (out > d) return mm_fail(err, MM_ESHAPE, "%zu coordinates cannot be had of %zu", out, d);
-    float *row = mm_realloc(NULL, d, sizeof *row);
-    if (!row) return mm_fail(err, MM_ENOMEM, "out of memory");
+    if (y == x && out < d) threads = 1; /* rows move up: one after the other */
+    float *rows = mm_aligned((size_t)threads * d, sizeof *rows);
+    if (!rows) return mm_fail(err, MM_ENOMEM, "out of memory");
+#pragma omp parallel for num_threads(threads) schedule(static) if (threads > 1)
     for (size_t i = 0; i < n; i++) {
+        float *row = rows + (size_t)omp_get_thread_num() * d;
         int zero = 1;
         for (size_t k = 0; k < d && zero; k++) zero = x[i * d + k] == 0;
         turn(p, x + i * d, row);
@@ -241,7 +245,7 @@ int mm_pca_apply(const mm_pca *p, const float *x, size_t n, float *y, size_t out
         mm_kern_get()->l2_normalize(row, 1, d);
         memcpy(y + i * out, row, out * sizeof *y);
     }
-    free(row);
+    free(rows);
     return 0;
 }
 
