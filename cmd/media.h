@@ -16,7 +16,7 @@ typedef struct mm_media_cli {
 #define MM_OPTS_MEDIA(m) \
     MM_OPT_GROUP("Pictures, sound, video"), \
     MM_OPT_BOOL(0, "rotate", &(m).rotate, "turn pictures and frames as they say (default); --no-rotate for parity"), \
-    MM_OPT_ENUM(0, "alpha", &(m).alpha, "drop|white|black", "transparency: keep the stored colours, or put on a ground (default: drop; the unified model: white)"), \
+    MM_OPT_ENUM(0, "alpha", &(m).alpha, "drop|white|black", "transparency: stored colours, or on a ground (default: drop; unified model: white)"), \
     MM_OPT_INT(0, "max-pixels", &(m).max_pixels, "N", 1, 1LL << 32, "largest picture or frame (default 134217728)"), \
     MM_OPT_NUM(0, "max-seconds", &(m).max_seconds, "S", 0.001, 1e9, "longest sound or video (default 3600)"), \
     MM_OPT_BOOL(0, "cut", &(m).cut, "use the beginning of longer sound instead of failing"), \
