@@ -192,18 +192,43 @@ static void affine_back(mm_graph *g, mm_node *node)
     affine_node *t = (affine_node *)node;
     const float *d = node->out.var->d;
     size_t cols = node->out.cols, rows = node->out.rows;
+    size_t blocks = mm_blocks(rows);
     int fresh = 0;
+    float *part = mm_tape_scratch(g, blocks * 2 * cols);
+    if (!part) return;
+    if (t->a.var || (t->b.p && t->b.var)) {
+#pragma omp parallel for num_threads(mm_threads_for(g, (double)(rows * cols) * 3)) schedule(static)
+        for (size_t k = 0; k < blocks; k++) {
+            size_t end = rows - k * MM_BLOCK < MM_BLOCK ? rows : (k + 1) * MM_BLOCK;
+            float *restrict sa = part + k * 2 * cols, *restrict sb = sa + cols;
+            memset(sa, 0, 2 * cols * sizeof *sa);
+            for (size_t r = k * MM_BLOCK; r < end; r++) {
+                const float *restrict dr = d + r * cols, *restrict x = t->x.p + r * cols;
+#pragma omp simd
+                for (size_t c = 0; c < cols; c++) {
+                    sa[c] += dr[c] * x[c];
+                    sb[c] += dr[c];
+                }
+            }
+        }
+    }
     /* one after the other, since they may be one tensor */
     float *db = mm_tape_into(g, t->b, &fresh);
     if (db && fresh) memset(db, 0, cols * sizeof *db);
-    if (db) mm_add_rows(db, d, rows, cols, cols);
+    if (db) mm_add_rows(db, part + cols, blocks, cols, 2 * cols);
     float *da = mm_tape_into(g, t->a, &fresh);
     if (da && fresh) memset(da, 0, cols * sizeof *da);
-    for (size_t r = 0; da && r < rows; r++)
-        for (size_t c = 0; c < cols; c++) da[c] += d[r * cols + c] * t->x.p[r * cols + c];
+    if (da) mm_add_rows(da, part, blocks, cols, 2 * cols);
+    mm_tape_unscratch(g, part);
     float *dx = mm_tape_into(g, t->x, &fresh);
-    for (size_t r = 0; dx && r < rows; r++)
-        for (size_t c = 0; c < cols; c++) dx[r * cols + c] = d[r * cols + c] * t->a.p[c] + (fresh ? 0 : dx[r * cols + c]);
+    if (!dx) return;
+    const float *a = t->a.p;
+#pragma omp parallel for num_threads(mm_threads_for(g, (double)(rows * cols) * 2)) schedule(static)
+    for (size_t r = 0; r < rows; r++) {
+        if (fresh) memset(dx + r * cols, 0, cols * sizeof *dx);
+#pragma omp simd
+        for (size_t c = 0; c < cols; c++) dx[r * cols + c] += d[r * cols + c] * a[c];
+    }
 }
 
 mm_tensor mm_op_affine(mm_graph *g, mm_tensor x, mm_tensor a, const mm_tensor *b)
@@ -211,8 +236,15 @@ mm_tensor mm_op_affine(mm_graph *g, mm_tensor x, mm_tensor a, const mm_tensor *b
     if (!x.p || !a.p || (b && !b->p)) return none;
     mm_tensor y = mm_op_new(g, x.rows, x.cols);
     if (!y.p) return none;
-    for (size_t r = 0; r < x.rows; r++)
-        for (size_t c = 0; c < x.cols; c++) y.p[r * x.cols + c] = x.p[r * x.cols + c] * a.p[c] + (b ? b->p[c] : 0);
+#pragma omp parallel for num_threads(mm_threads_for(g, (double)(x.rows * x.cols) * 2)) schedule(static)
+    for (size_t r = 0; r < x.rows; r++) {
+        float *restrict out = y.p + r * x.cols;
+        const float *restrict in = x.p + r * x.cols;
+        if (b) memcpy(out, b->p, x.cols * sizeof *out);
+        else memset(out, 0, x.cols * sizeof *out);
+#pragma omp simd
+        for (size_t c = 0; c < x.cols; c++) out[c] += in[c] * a.p[c];
+    }
     if (!MM_WANTS(g, x.var || a.var || (b && b->var))) return y;
     affine_node *t = mm_tape_add(g, &y, sizeof *t, affine_back);
     if (!t) return none;
