@@ -184,7 +184,8 @@ static void epilogue(float *c, size_t ldc, const float *tile, int rows, int cols
 #define OPS(dtype, step, pack_fn, from)                                                                               \
     const mmk_gemm_ops mmk_gemm_##dtype##_neon = {                                                                    \
         .name = #dtype "_neon", .nr = NR, .mr = MR, .row_unit = 1, .kstep = 1, .b_step = step, .a_step = a_step, \
-        .panels = panels, .pack_b = pack_fn, .pack_a = pack_a, .mul = mul_##from, .mul_to = mul_to_##from, .epilogue = epilogue, .strips = strips, \
+        .panels = panels, .pack_b = pack_fn, .pack_a = pack_a, .mul = mul_##from, .mul_to = mul_to_##from,            \
+        .epilogue = epilogue, .strips = strips,                                                                       \
     }
 
 OPS(f32, 48, pack_f32, f32);

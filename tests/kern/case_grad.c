@@ -126,6 +126,13 @@ typedef struct {
     float *qkv, *dout, *out, *grad, *key_bias, *key_grad;
 } attn;
 
+static int forward(const mm_kern *k, attn *a)
+{
+    size_t kc = a->heads * a->d, vc = kc + a->kv * a->d;
+    return mmk_attention(k, a->out, kc, a->qkv, a->ld, a->qkv + kc, a->ld, a->qkv + vc, a->ld, a->off, a->nseq, a->heads, a->kv, a->d,
+                         1 / sqrtf((float)a->d), a->causal, a->bias ? a->key_bias : NULL, 1);
+}
+
 static attn make_attn(const mm_kern *k, size_t heads, size_t kv, size_t d, const size_t *len, size_t nseq, int causal, int bias)
 {
     attn a = { .heads = heads, .kv = kv, .d = d, .ld = (heads + 2 * kv) * d + 3, .nseq = nseq, .causal = causal, .bias = bias };
@@ -136,10 +143,7 @@ static attn make_attn(const mm_kern *k, size_t heads, size_t kv, size_t d, const
     a.key_bias = guarded(4 * heads * a.rows, 4), a.key_grad = guarded(4 * heads * a.rows, 4);
     fill(a.qkv, n, 0), fill(a.dout, no, 0), fill(a.key_bias, heads * a.rows, 0);
     for (size_t i = 0; i < n; i++) a.qkv[i] *= 2;
-    size_t kc = heads * d, vc = kc + kv * d;
-    if (mmk_attention(k, a.out, kc, a.qkv, a.ld, a.qkv + kc, a.ld, a.qkv + vc, a.ld, a.off, nseq, heads, kv, d, 1 / sqrtf((float)d),
-                      causal, bias ? a.key_bias : NULL, 1))
-        wrong("no memory");
+    if (forward(k, &a)) wrong("no memory");
     return a;
 }
 
@@ -162,9 +166,7 @@ static void compare_attn(const mm_kern *k, const mm_kern *ref, size_t heads, siz
         attn a = make_attn(ref, heads, kv, d, len, nseq, mode & 1, mode > 1);
         size_t n = a.rows * a.ld, nb = heads * a.rows;
         if (mode == 4 && nb) a.key_bias[0] = -INFINITY; /* a hidden key */
-        if (mode == 4 && a.rows && mmk_attention(ref, a.out, heads * d, a.qkv, a.ld, a.qkv + heads * d, a.ld, a.qkv + (heads + kv) * d, a.ld,
-                                       a.off, nseq, heads, kv, d, 1 / sqrtf((float)d), 0, a.key_bias, 1))
-            wrong("no memory");
+        if (mode == 4 && forward(ref, &a)) wrong("no memory");
         float *want = malloc(4 * n + 4), *bias = malloc(4 * nb + 4);
         memset(a.grad, 0, 4 * n);
         fill(a.key_grad, nb, 0);
@@ -391,11 +393,7 @@ static void bench_attn(void *arg)
 }
 static void bench_forward(void *arg)
 {
-    attn *a = arg;
-    size_t kc = a->heads * a->d, vc = kc + a->kv * a->d;
-    if (mmk_attention(bk, a->out, kc, a->qkv, a->ld, a->qkv + kc, a->ld, a->qkv + vc, a->ld, a->off, a->nseq, a->heads, a->kv, a->d,
-                      1 / sqrtf((float)a->d), a->causal, a->bias ? a->key_bias : NULL, 1))
-        exit(4);
+    if (forward(bk, arg)) exit(4);
 }
 
 typedef struct {
