@@ -89,7 +89,7 @@ static void one(const char *name, mm_tower_config c, int threads)
                     vec((size_t)d, 0.3f, 1), vec((size_t)d, 0.3f, 0), vec((size_t)d, 0.3f, 1), vec((size_t)d, 0.3f, 0) };
     float *x = vec((size_t)(ROWS * d), 1, 0);
     int dims[4][2] = { { n, d }, { d, q }, { f, d }, { d, f } };
-    mm_layer l = { .attn_norm = { b[4], b[5] }, .ff_norm = { b[6], b[7] } };
+    mm_layer l = { .attn_norm = { .gain = b[4], .bias = b[5] }, .ff_norm = { .gain = b[6], .bias = b[7] } };
     mm_linear *lin[4] = { &l.qkv, &l.out, &l.up, &l.down };
     void *mem[4];
     for (int i = 0; i < 4; i++) {
