@@ -4,7 +4,7 @@
 . "$MM_ROOT/tests/lib-test.sh"
 mk_models uni stand-in.gguf && mk_models tinybert tiny > /dev/null && mk_models tinybert default > /dev/null || exit 1
 mm-quantize -q -t f32 -o tiny.gguf tiny > /dev/null || exit 1
-libs=$(make -s --no-print-directory -C "$MM_ROOT" print-libs)
+libs=$(env -u MAKEFLAGS -u MFLAGS -u MAKELEVEL make -s --no-print-directory -C "$MM_ROOT" print-libs)
 cc=${MM_CC:-cc}
 # filter NAME WHERE [GGUF]: NAME with that file as its default, or with none
 filter() {
