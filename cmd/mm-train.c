@@ -119,6 +119,17 @@ static void progress(void *arg, const mm_train_status *s)
     mm_progress_text(&r->p, text);
 }
 
+static int work(void *arg, const char *what, uint64_t done, uint64_t total)
+{
+    reporter *r = arg;
+    char text[120];
+    if (mm_progress_due(&r->p)) {
+        snprintf(text, sizeof text, "%s: %llu of %llu", what, (unsigned long long)done, (unsigned long long)total);
+        mm_progress_text(&r->p, text);
+    }
+    return stop != 0;
+}
+
 static int print(mm_ctx *c, json_t *j)
 {
     char *s = j ? json_dumps(j, JSON_COMPACT | JSON_REAL_PRECISION(9)) : NULL;
@@ -160,7 +171,7 @@ static void prepare(const mm_ctx *c)
 static int run(mm_ctx *c, int argc, char **argv)
 {
     reporter rep = { .c = c };
-    const mm_train_hooks hooks = { &stop, progress, say, &rep };
+    const mm_train_hooks hooks = { &stop, progress, say, work, &rep };
     mm_train_result res;
     json_t *plan;
     int r;
@@ -177,11 +188,12 @@ static int run(mm_ctx *c, int argc, char **argv)
     mm_progress_start(&rep.p, c, "steps", 0);
     r = mm_train_run(&t, &hooks, &plan, &res, &c->err);
     mm_progress_end(&rep.p);
-    if (r == 1 && c->verbose >= 0)
+    const int stopped = r == 1;
+    if (stopped && c->verbose >= 0)
         mm_error(c, "stopped after %llu steps: the same command with --resume%s goes on", (unsigned long long)res.step,
                  o.fresh ? " in place of --fresh" : "");
-    if (r >= 0 && t.dry_run) r = print(c, json_incref(plan));
-    else if (r >= 0) r = print(c, summary(&res, plan, r));
+    if (r == 1) r = 0; /* what was done is kept */
+    if (!r && plan) r = print(c, t.dry_run ? json_incref(plan) : summary(&res, plan, stopped));
     json_decref(plan);
     return r;
 }

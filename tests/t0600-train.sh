@@ -1,5 +1,5 @@
 #!/bin/sh
-# mm-train: usage errors, pictures of metrics. The loop itself: t0610.
+# mm-train: usage errors, pictures of metrics, a small unified model fine-tuned on a handful of files. The loop itself: t0610.
 # shellcheck source=tests/lib-test.sh disable=SC2016
 . "$MM_ROOT/tests/lib-test.sh"
 cat >> "$test_dir/helpers" <<'HELPERS'
@@ -38,4 +38,54 @@ test_if 'command -v gnuplot' 'by gnuplot; names with quotes, a line that is no J
     expect_code 0 mm-train --plot x.svg --metrics x.jsonl && [ ! -s err ] && grep -q "it.s .b.<" x.svg &&
     expect_code 3 mm-train --plot y.png --metrics m.jsonl && has err "no losses" && [ ! -e y.png ] &&
     expect_code 4 mm-train --plot y.png --metrics none.jsonl && expect_code 4 mm-train --plot no/y.png --metrics x.jsonl && has err "no folder"'
+
+# ---- a model of 53,380 numbers, 12 pictures, 3 sounds, captions ----
+mk_models uni s.gguf || exit 1
+for i in 1 2 3 4 5 6 7 8 9 10 11 12; do
+    mk_media png p$i.png w=$((16 + i)) h=$((30 - i)) && echo '{"image":"p'$i'.png","text":"word '$i' of a b c"}' >> d.jsonl
+    echo '{"image":"p'$i'.png","text":"other '$i' a b","split":"val"}' >> d.jsonl
+    echo '{"image":"p'$i'.png","text":"third '$i' c d","split":"val"}' >> d.jsonl
+done
+for i in 1 2 3; do mk_media wav w$i.wav ms=$((200 * i)) && echo '{"audio":"w'$i'.wav","text":"sound '$i' x"}' >> d.jsonl; done
+echo '{"image":"none.png","text":"not there"}' >> d.jsonl
+cat >> "$test_dir/helpers" <<'HELPERS'
+tune() { mm-train -d d.jsonl --from s.gguf -j 1 -n 6 -B 3 --accumulate 2 --validate 3 --cache c.cache "$@"; }
+HELPERS
+test_ok 'what a run would take: the plan, and nothing is written' '
+    tune -o x.gguf --dry-run >out 2>err && [ ! -e x.gguf ] && [ ! -e c.cache ] && [ ! -s err ] &&
+    test_json out ".[0] | .family == \"uni\" and .parameters == 53380 and .steps == 6 and (.stages | length == 1) and .memory.total > 1000000 and .shared.text > 0" &&
+    tune -o x.gguf --dry-run --lora 2 >out && test_json out ".[0].trained < 0.3 * .[0].parameters" &&
+    tune -o x.gguf --dry-run --freeze "token_embd*,blk.0.*" >out && test_json out ".[0].trained < .[0].parameters" &&
+    usage "no.such" -d d.jsonl --from s.gguf -o x.gguf -n 6 --freeze "no.such*"'
+test_ok 'fine-tuned: the model embeds, and says how it was made; a file that is not there is told of' '
+    tune -o a.gguf --metrics a.jsonl >out 2>err && has err "none.png" &&
+    test_json out ".[0].finished and .[0].steps == 6 and .[0].score >= 0" &&
+    test_json a.jsonl "[.[] | select(.loss) | .step] == [range(1; 7)] and ([.[] | select(.validation)] | length == 2)" &&
+    mm-embed -m a.gguf p1.png >v && test_json v ".[0].embedding | length == 32" && mm-embed -m s.gguf p1.png >w && must_fail cmp -s v w &&
+    mm-quantize --info --json a.gguf | jq -r ".metadata[\"mm-uni.training\"]" >how && test_json how ".[0].config.accumulate == 2 and .[0].config.seed == 1"'
+test_ok 'the same with another number of threads, not with another seed' '
+    tune -o b.gguf -j 2 >out && cmp a.gguf b.gguf && tune -o b.gguf --seed 2 >out && must_fail cmp -s a.gguf b.gguf'
+test_ok 'SIGTERM: status 0, and how to go on; the end is the same, byte for byte' '
+    tune -o whole.gguf -n 400 --validate 100 >out
+    mm-train -d d.jsonl --from s.gguf -j 1 -n 400 -B 3 --accumulate 2 --validate 100 --cache c.cache -o t.gguf --metrics t.jsonl >out 2>err & p=$!
+    for i in $(seq 3000); do [ ! -s t.jsonl ] || break; sleep 0.02; done
+    kill -TERM $p
+    wait $p
+    has err "--resume goes on" && [ -e t.gguf.ckpt ] && [ ! -e t.gguf ] && test_json out ".[0].finished == false" &&
+    expect_code 2 tune -o t.gguf -n 400 --validate 100 && has err "--fresh" &&
+    expect_code 2 tune -o t.gguf -n 400 --validate 100 --resume --lr 1 && has err "stages" &&
+    expect_code 0 tune -o t.gguf -n 400 --validate 100 --resume --metrics t.jsonl && cmp whole.gguf t.gguf && [ ! -e t.gguf.ckpt ] &&
+    test_json t.jsonl "[.[] | select(.loss) | .step] == [range(1; 401)]"'
+test_ok 'kill -9 likewise' '
+    for i in 1 2 3; do
+        mm-train -d d.jsonl --from s.gguf -j 1 -n 6 -B 3 --accumulate 2 --validate 3 --cache c.cache -o k.gguf --resume --checkpoint 0.01 >out 2>err & p=$!
+        sleep 0.$((i * 2))
+        kill -9 $p 2>/dev/null || :
+        wait $p 2>/dev/null || :
+    done
+    [ -e k.gguf ] || tune -o k.gguf --resume >out
+    cmp a.gguf k.gguf'
+test_ok 'a low-rank addition and half precision train as well' '
+    tune -o l.gguf --lora 2 --precision bf16 >out && test_json out ".[0].trained < 20000 and .[0].skipped == 0" &&
+    must_fail cmp -s a.gguf l.gguf && mm-embed -m l.gguf p1.png >v'
 finish

@@ -12,6 +12,7 @@
 #include "base/mm_err.h"
 #include "graph/mm_tape.h"
 #include "model/mm_model.h"
+#include "train/mm_progress.h"
 #include "train/mm_trainer.h"
 
 #ifdef __cplusplus
@@ -25,9 +26,18 @@ enum {
 enum { MM_STAGE_DEFAULT = -1, MM_STAGE_ALL = 0 }; /* and 1, 2, 3 */
 enum { MM_TRAIN_STAGES = 3 };
 
+typedef struct mm_train_hooks { /* each may be NULL */
+    const volatile sig_atomic_t *stop;
+    void (*progress)(void *arg, const mm_train_status *s);
+    void (*say)(void *arg, int warning, const char *msg);
+    mm_train_progress *work; /* of what comes before the first step: decoding, the teacher. Not 0: stop */
+    void *arg;
+} mm_train_hooks;
+
 struct mm_trainable;
 struct mm_train_opts;
-typedef int mm_trainable_fn(struct mm_trainable *out, const struct mm_train_opts *o, mm_err *err);
+/* 0, 1: stopped by hooks->work, MM_E*. */
+typedef int mm_trainable_fn(struct mm_trainable *out, const struct mm_train_opts *o, const mm_train_hooks *hooks, mm_err *err);
 
 typedef struct mm_train_opts {
     /* what from, what to */
@@ -71,9 +81,6 @@ typedef struct mm_train_opts {
     mm_run_how run;
     int dry_run;             /* the plan and no more */
 
-    /* of what is met while the run is prepared: a bad record, say. May be NULL */
-    void (*say)(void *arg, int warning, const char *msg);
-    void *say_arg;
     mm_trainable_fn *open;   /* NULL: the family that `from` or `config` names */
 } mm_train_opts;
 #define MM_TRAIN_OPTS_INIT { .type = MM_F16, .stage = MM_STAGE_DEFAULT, .augment = 0.5, .accumulate = 8, .warmup = 0.01, .floor = 0.01, \
@@ -108,13 +115,6 @@ typedef struct mm_train_lists {
 MM_API MM_MUST_CHECK int mm_train_lists_parse(mm_train_lists *l, const mm_train_opts *o, mm_err *err);
 /* "infonce" ... NULL beyond the last. */
 MM_API const char *mm_train_loss_name(int loss);
-
-typedef struct mm_train_hooks {
-    const volatile sig_atomic_t *stop;
-    void (*progress)(void *arg, const mm_train_status *s);
-    void (*say)(void *arg, int warning, const char *msg);
-    void *arg;
-} mm_train_hooks;
 
 /* 0 done, or planned; 1 stopped (mm_trainer_run()); MM_EARG: an option is wrong, err says which; MM_EUNSUP: a family that is not trained
  * here. *plan: what was to be done, an object (json_decref), NULL when it did not come to that. */

@@ -281,7 +281,7 @@ int mm_train_run(const mm_train_opts *o, const mm_train_hooks *hooks, json_t **p
     *plan = NULL;
     *result = (mm_train_result){ 0 };
     int r = check(o, err);
-    if (!r) r = (o->open ? o->open : mm_trainable_open)(&t, o, err);
+    if (!r) r = (o->open ? o->open : mm_trainable_open)(&t, o, hooks, err);
     if (!r) r = stages(&s, o, &t, err);
     if (!r && (!(config = configuration(o, &t, &s)) || !(*plan = plan_of(o, &t, &s, config)))) r = mm_fail(err, MM_ENOMEM, "out of memory");
     if (!r && !o->dry_run) r = train(o, hooks, &t, &s, config, result, err);

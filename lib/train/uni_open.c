@@ -14,6 +14,7 @@ enum { SOURCE_BATCH_TEXT = 64, SOURCE_BATCH_IMAGE = 64, SOURCE_BATCH_AUDIO = 32,
 
 typedef struct {
     const mm_train_opts *o;
+    const mm_train_hooks *h;
     mm_store *source;      /* the model to begin with, or NULL */
     mm_uni *u;
     float *weights;        /* of all slots, before the set takes them */
@@ -176,6 +177,8 @@ static int from_config(uni_run *x, mm_err *err)
         so.bpe.vocab = (size_t)c.vocab;
         so.dim = (size_t)c.mod[MM_TEXT].width;
         so.threads = x->o->threads;
+        so.progress = x->h->work;
+        so.arg = x->h->arg;
         r = mm_text_start_make(&x->start, x->teacher, x->pairs, x->n_pairs, &so, err);
         if (!r && mm_buf_add(&x->tokenizer, x->start.tokenizer.p, x->start.tokenizer.len)) r = no_memory(err);
         if (!r) r = mm_tok_from_json(&x->tok, x->tokenizer.p, x->tokenizer.len, err);
@@ -196,7 +199,13 @@ static void bad(void *arg, int code, const char *message)
 {
     uni_run *x = arg;
     (void)code;
-    if (x->bad++ < 20 && x->o->say) x->o->say(x->o->say_arg, 1, message);
+    if (x->bad++ < 20 && x->h->say) x->h->say(x->h->arg, 1, message);
+}
+
+static int decoding(void *arg, size_t done, size_t total)
+{
+    const mm_train_hooks *h = ((uni_run *)arg)->h;
+    return h->work ? h->work(h->arg, "decoding", done, total) : 0;
 }
 
 static int open_data(uni_run *x, mm_err *err)
@@ -206,12 +215,12 @@ static int open_data(uni_run *x, mm_err *err)
     mm_buf cache = { 0 };
     mm_prep_init(&prep, (int)(c->mod[MM_IMAGE].size ? c->mod[MM_IMAGE].size + 16 : 80)); /* room for crops */
     int r = mm_buf_addf(&cache, "%s%s", x->o->cache ? x->o->cache : x->o->output, x->o->cache ? "" : ".cache") ? no_memory(err) : 0;
-    const mm_dataset_opts d = { .prep = &prep, .cache = cache.p, .bad = bad, .arg = x };
+    const mm_dataset_opts d = { .prep = &prep, .cache = cache.p, .bad = bad, .progress = decoding, .arg = x };
     if (!r) r = mm_dataset_open(&x->data, &d, err);
     for (size_t i = 0; i < x->o->n_data && !r; i++) r = mm_dataset_add(x->data, x->o->data[i], err);
     if (!r) r = mm_dataset_load(x->data, err);
     mm_buf_clear(&cache);
-    return r < 0 ? r : r ? mm_fail(err, MM_EIO, "decoding was stopped") : 0;
+    return r; /* 1: stopped, and what is decoded is kept */
 }
 
 static float named_or(const uni_run *x, int loss, float dflt)
@@ -257,6 +266,8 @@ static int open_task(uni_run *x, mm_err *err)
     t.keep = (mm_keep)x->o->precision;
     t.threads = x->o->threads;
     t.seed = x->o->seed;
+    t.progress = x->h->work;
+    t.arg = x->h->arg;
     int r = mm_uni_task_open(&x->task, &t, err);
     if (!r) mm_uni_task_weigh(x->task, &x->weigh[0]);
     return r;
@@ -382,11 +393,12 @@ static json_t *config(const uni_run *x)
     return j;
 }
 
-int mm_trainable_open(mm_trainable *out, const mm_train_opts *o, mm_err *err)
+int mm_trainable_open(mm_trainable *out, const mm_train_opts *o, const mm_train_hooks *hooks, mm_err *err)
 {
     uni_run *x = calloc(1, sizeof *x);
     if (!x) return no_memory(err);
     x->o = o;
+    x->h = hooks;
     out->arg = out->task.arg = x;
     out->close = close_run;
     out->family = "uni";

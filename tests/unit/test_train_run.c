@@ -58,8 +58,9 @@ static int save(void *arg, const char *path, const json_t *about, mm_err *err)
 
 static void closing(void *arg) { ((eight *)arg)->closed++; }
 
-static int open_eight(mm_trainable *out, const mm_train_opts *o, mm_err *err)
+static int open_eight(mm_trainable *out, const mm_train_opts *o, const mm_train_hooks *h, mm_err *err)
 {
+    if (h->work && h->work(h->arg, "numbers", 3, 8)) return 1;
     static const char *const names[] = { "distance" };
     out->arg = &e;
     out->close = closing;
@@ -95,9 +96,16 @@ static void say(void *arg, int warning, const char *msg)
     if (warning) snprintf(said, sizeof said, "%s", msg);
 }
 
+static int wait_no_more;
+static int work(void *arg, const char *what, uint64_t done, uint64_t total)
+{
+    (void)arg;
+    return wait_no_more && !strcmp(what, "numbers") && done == 3 && total == 8;
+}
+
 static int go(const mm_train_opts *o, json_t **plan, mm_train_result *res, mm_err *err)
 {
-    const mm_train_hooks h = { &stop, NULL, say, NULL };
+    const mm_train_hooks h = { &stop, NULL, say, work, NULL };
     e.steps = 0;
     stop = 0;
     return mm_train_run(o, &h, plan, res, err);
@@ -251,6 +259,9 @@ static void runs(void)
     ok(!go(&o, &p, &res, &err) && res.resumed == 30 && e.steps == 30, "the same do, with another number of threads");
     json_decref(p);
 
+    wait_no_more = 1;
+    ok(go(&o, &p, &res, &err) == 1 && !p && !res.step, "stopped before the first step");
+    wait_no_more = 0;
     o = base();
     o.output = "/nowhere/x";
     ok(go(&o, &p, &res, &err) == MM_EIO && !e.steps, "a folder that is not there is found out before training: %s", err.msg);
