@@ -214,7 +214,7 @@ static int write_record(state *s, mm_rec *rec)
 /* The vector, or of it what --dim leaves. */
 static int set_vector(state *s, mm_rec *rec, const float *vec)
 {
-    if (!o.dim) return mm_rec_set_vec(rec, MM_F32, vec, s->dim);
+    if (!o.dim || (size_t)o.dim == s->dim) return mm_rec_set_vec(rec, MM_F32, vec, s->dim);
     memcpy(s->cut, vec, (size_t)o.dim * sizeof *vec);
     mm_kern_get()->l2_normalize(s->cut, 1, (size_t)o.dim);
     return mm_rec_set_vec(rec, MM_F32, s->cut, (size_t)o.dim);

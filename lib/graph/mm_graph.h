@@ -49,6 +49,12 @@ typedef struct mm_tensor {
     mm_var *var; /* NULL: no gradient flows through it */
 } mm_tensor;
 
+/* Numbers of the caller's as a tensor; operations that change their input must not get it. */
+static inline mm_tensor mm_tensor_of(const float *p, size_t rows, size_t cols)
+{
+    return (mm_tensor){ (float *)(uintptr_t)p, rows, cols, NULL };
+}
+
 /* A weight that may be trained, in float32. grad: what is added up, NULL: frozen. */
 typedef struct mm_param {
     float *w, *grad;    /* [rows, cols] */

@@ -28,6 +28,7 @@ extern "C" {
 #endif
 
 enum { MM_UNI_NORM, MM_UNI_ATTENTION, MM_UNI_FFN, MM_UNI_PARTS };
+enum { MM_UNI_MEL = 64 }; /* bins of a sound's spectrum */
 enum { MM_UNI_QUALITY = 4 }; /* numbers that measure an input, each about 0..1; 1 is good */
 
 typedef struct mm_uni_config {
@@ -40,7 +41,6 @@ typedef struct mm_uni_config {
         int64_t frames;   /* video: frames of a clip; sound: the most log-mel frames (10 ms) */
     } mod[MM_MODALITIES];
     uint64_t own[MM_UNI_PARTS][MM_MODALITIES]; /* bit l: layer l's part is this modality's own */
-    int lm, flow;   /* heads: next token; pictures by rectified flow */
     float eps;
 } mm_uni_config;
 
@@ -52,9 +52,10 @@ MM_API MM_MUST_CHECK int mm_uni_plan(mm_uni_config *c, const char *plan, mm_err 
 MM_API json_t *mm_uni_config_json(const mm_uni_config *c);
 MM_API MM_MUST_CHECK int mm_uni_config_parse(mm_uni_config *c, const json_t *j, mm_err *err);
 
-/* How inputs of each modality are prepared: pictures and the frames of a clip stretched to size x size (bicubic, transparency on white),
- * (x - 0.5) / 0.25; sound at 16 kHz as Kaldi's log-mel of 64 bins, 25 ms every 10 ms, (ln + 4) / 4. */
-MM_API void mm_uni_specs(const mm_uni_config *c, mm_input_spec spec[MM_MODALITIES]);
+/* How inputs that are no text are prepared, for use and for training: pictures and the frames of a clip stretched to size x size (bicubic,
+ * transparency on white), (x - 0.5) / 0.25; sound at 16 kHz as Kaldi's log-mel of 64 bins, 25 ms every 10 ms, (ln + 4) / 4. frames: of a
+ * clip, or the most of a sound. */
+MM_API void mm_uni_spec(mm_input_spec *s, mm_modality mod, int size, int frames);
 
 typedef struct mm_uni mm_uni;
 
@@ -100,9 +101,9 @@ typedef struct mm_uni_in {
     const int32_t *ids;     /* text: input i is ids[off[i]..off[i+1]) */
     const size_t *off;
     const float *const *x;  /* pictures [3, height, width]; video [frames, 3, height, width]; sound [frames, 64] */
-    const size_t *frames;   /* of each sound and clip; a clip's are even; sound is filled up to a token with silence */
+    const size_t *frames;   /* of each sound and clip. A clip's are even in number, and taken as one every half second; a sound is filled up to a
+                             * token with silence */
     size_t height, width;
-    const float *const *times; /* of a clip: seconds of each frame; NULL: one every half second */
     int causal;
 } mm_uni_in;
 
@@ -115,6 +116,8 @@ typedef struct mm_uni_tokens {
     int causal;
 } mm_uni_tokens;
 
+/* Tokens of input i. */
+MM_API size_t mm_uni_in_tokens(const mm_uni_in *in, size_t i);
 MM_API mm_uni_tokens mm_uni_stem(mm_graph *g, const mm_uni *u, const mm_uni_in *in);
 /* Through all blocks, and the modality's last norm. */
 MM_API mm_tensor mm_uni_trunk(mm_graph *g, const mm_uni *u, const mm_uni_tokens *t);

@@ -104,8 +104,10 @@ typedef struct mm_tower_job {
     size_t n;
 } mm_tower_job;
 int mm_tower_run(mm_model *m, const mm_tower_job *j, float *vec, mm_err *err);
-/* The same through the unified model. */
-int mm_uni_run(mm_model *m, const mm_tower_job *j, float *vec, mm_err *err);
+/* The unified model's part in it (uni_run.c): tokens of one input that is no text; inputs order[0..n) of the job as one ragged batch,
+ * MM_ENOMEM or 0. */
+size_t mm_uni_tokens_of(const mm_model *m, const mm_tower_job *j, size_t i);
+int mm_uni_forward(const mm_model *m, const mm_tower_job *j, const uint32_t *order, size_t n, float *vec, mm_arena *arena, int threads);
 /* Tokens of one input of a patch tower, the class token included. */
 size_t mm_tower_tokens(const mm_tower_config *c);
 size_t mm_tower_grid(const mm_tower_config *c, size_t *gh, size_t *gw); /* patches of one frame (group of patch_t frames) */

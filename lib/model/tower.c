@@ -126,6 +126,7 @@ static mm_tensor pool(mm_graph *g, const mm_tower *t, const seqs *s)
 /* Inputs order[0..n) of the job as one ragged batch. */
 static int forward(const mm_model *m, const mm_tower_job *j, const uint32_t *order, size_t n, float *vec, mm_arena *arena, int threads)
 {
+    if (m->uni) return mm_uni_forward(m, j, order, n, vec, arena, threads);
     const mm_tower *t = j->t;
     const mm_tower_config *c = &t->cfg;
     mm_graph g = { .kern = m->kern, .arena = arena, .threads = threads };
@@ -181,8 +182,7 @@ int mm_tower_run(mm_model *m, const mm_tower_job *j, float *vec, mm_err *err)
 {
     size_t n = j->n, total = 0, each = j->off || m->uni ? 0 : mm_tower_tokens(&j->t->cfg);
     if (n == 0) return 0;
-    if (m->uni) return mm_uni_run(m, j, vec, err);
-    int r = mm_tower_load(m, j->t, err);
+    int r = m->uni ? 0 : mm_tower_load(m, j->t, err);
     if (r) return r;
     int threads = m->opts.threads, failed = 0;
     by_len *s = mm_realloc(NULL, n, sizeof *s);
@@ -193,7 +193,7 @@ int mm_tower_run(mm_model *m, const mm_tower_job *j, float *vec, mm_err *err)
         goto end;
     }
     for (size_t i = 0; i < n; i++) {
-        s[i] = (by_len){ j->off ? j->off[i + 1] - j->off[i] : each, (uint32_t)i };
+        s[i] = (by_len){ j->off ? j->off[i + 1] - j->off[i] : m->uni ? mm_uni_tokens_of(m, j, i) : each, (uint32_t)i };
         total += s[i].len;
     }
     /* enough groups to keep every thread busy, but none so small that its products run badly */

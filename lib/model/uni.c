@@ -4,7 +4,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include "base/mm_rng.h"
 #include "model/uni_int.h"
+
+enum { STREAM_INIT = 0x696e };
 
 /* One slot by name: made at the first walk, found at later ones. */
 static mm_uni_slot *slot(mm_uni *u, unsigned mods, int64_t rows, int64_t cols, const char *fmt, ...) MM_PRINTF(5, 6);
@@ -170,17 +173,6 @@ void mm_uni_share(const mm_uni *u, mm_modality mod, size_t *total, size_t *share
 
 /* ---- starting values ---- */
 
-/* splitmix64 (Steele, Lea, Flood 2014) of a counter */
-static uint64_t mix(uint64_t x)
-{
-    x += 0x9e3779b97f4a7c15u;
-    x = (x ^ x >> 30) * 0xbf58476d1ce4e5b9u;
-    x = (x ^ x >> 27) * 0x94d049bb133111ebu;
-    return x ^ x >> 31;
-}
-
-static float uniform(uint64_t seed, size_t i) { return (float)(mix(seed + i) >> 40) * 0x1p-24f; }
-
 static int ends(const char *s, const char *tail)
 {
     size_t n = strlen(s), k = strlen(tail);
@@ -199,10 +191,10 @@ static void fill(mm_param *p, float v)
 }
 
 /* Glorot's bound; of a fused q, k, v that of one of them */
-static void glorot(mm_param *p, uint64_t seed, size_t rows)
+static void glorot(mm_param *p, mm_rng r, size_t rows)
 {
     float a = sqrtf(6.0f / (float)(rows + p->cols));
-    for (size_t i = 0; i < p->rows * p->cols; i++) p->w[i] = a * (2 * uniform(seed, i) - 1);
+    for (size_t i = 0; i < p->rows * p->cols; i++) p->w[i] = mm_rng_range(&r, -a, a);
 }
 
 /* The gate of modality m: open (+4) on the first d_m channels, nearly closed (-4) on the rest, through an identifier that is 1 in place m. */
@@ -217,7 +209,7 @@ void mm_uni_init(mm_uni *u, uint64_t seed)
 {
     for (size_t i = 0; i < u->n; i++) {
         mm_uni_slot *s = &u->slots[i];
-        uint64_t h = mix(seed ^ mix(i + 1));
+        mm_rng r = mm_rng_at(seed, STREAM_INIT, i, 0);
         const char *n = s->name;
         int text = !strncmp(n, "text.", 5);
         s->decay = s->matrix && strcmp(n, "gate.weight") != 0 && strcmp(n, "token_embd.weight") != 0;
@@ -230,8 +222,8 @@ void mm_uni_init(mm_uni *u, uint64_t seed)
                 if (!strncmp(n, mm_modality_name((mm_modality)m), strlen(n) - 6)) s->p.w[m] = 1;
         } else if (!strcmp(n, "text.entry.weight") || !strcmp(n, "proj.weight")) diagonal(&s->p, 1);
         else if (!strcmp(n, "token_embd.weight")) {
-            for (size_t k = 0; k < s->p.rows * s->p.cols; k++) s->p.w[k] = 0.1f * (2 * uniform(h, k) - 1);
+            for (size_t k = 0; k < s->p.rows * s->p.cols; k++) s->p.w[k] = mm_rng_range(&r, -0.1f, 0.1f);
         } else if (!s->matrix || !strcmp(n, "shift.weight") || !strcmp(n, "alloc.1.weight")) fill(&s->p, 0);
-        else glorot(&s->p, h, ends(n, "attn_qkv.weight") ? s->p.rows / 3 : s->p.rows);
+        else glorot(&s->p, r, ends(n, "attn_qkv.weight") ? s->p.rows / 3 : s->p.rows);
     }
 }

@@ -110,10 +110,9 @@ static json_t *layers_json(uint64_t bits)
 
 json_t *mm_uni_config_json(const mm_uni_config *c)
 {
-    json_t *j = json_pack("{s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:b,s:b,s:f}", "layers", (json_int_t)c->layers, "width", (json_int_t)c->width, "heads",
+    json_t *j = json_pack("{s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:f}", "layers", (json_int_t)c->layers, "width", (json_int_t)c->width, "heads",
                           (json_int_t)c->heads, "ff_width", (json_int_t)c->ff_width, "out", (json_int_t)c->out, "ident", (json_int_t)c->ident,
-                          "vocab", (json_int_t)c->vocab, "window", (json_int_t)c->window, "alloc", (json_int_t)c->alloc, "lm", c->lm, "flow",
-                          c->flow, "eps", (double)c->eps);
+                          "vocab", (json_int_t)c->vocab, "window", (json_int_t)c->window, "alloc", (json_int_t)c->alloc, "eps", (double)c->eps);
     for (int m = 0; m < MM_MODALITIES; m++) {
         if (!c->mod[m].width) continue;
         json_t *o = json_pack("{s:I,s:[I,I],s:I,s:I}", "width", (json_int_t)c->mod[m].width, "merge", (json_int_t)c->mod[m].merge[0],
@@ -171,8 +170,6 @@ int mm_uni_config_parse(mm_uni_config *c, const json_t *j, mm_err *err)
     if (c->width % c->heads || c->width / c->heads % 2)
         return mm_fail(err, MM_EDATA, "configuration: a width of %lld is not an even number of channels for each of %lld heads", (long long)c->width,
                        (long long)c->heads);
-    c->lm = json_is_true(json_object_get(j, "lm"));
-    c->flow = json_is_true(json_object_get(j, "flow"));
     int some = 0;
     for (int m = 0; m < MM_MODALITIES; m++) {
         const json_t *o = json_object_get(j, mm_modality_name((mm_modality)m));

@@ -4,7 +4,7 @@
 #include "model/uni_int.h"
 
 #define SILENCE (-1.0f) /* of a normalised log-mel value; what sounds are filled up with */
-#define MEL 64
+#define MEL MM_UNI_MEL
 #define TOKEN_FRAMES 8 /* 80 ms */
 #define PATCH 16
 
@@ -25,7 +25,7 @@ static float *squares(float *to, const float *x, size_t pair, size_t height, siz
     return to;
 }
 
-static size_t tokens_of(const mm_uni_in *in, size_t i)
+size_t mm_uni_in_tokens(const mm_uni_in *in, size_t i)
 {
     size_t grid = in->height / PATCH * (in->width / PATCH);
     switch (in->mod) {
@@ -60,7 +60,7 @@ static mm_tensor stem_sound(mm_graph *g, const uni_entry *e, const mm_uni_in *in
     mm_tensor x = mm_op_new(g, rows * TOKEN_FRAMES / 2, 2 * MEL);
     float *to = x.p;
     for (size_t i = 0; to && i < in->n; i++) {
-        size_t have = in->frames[i] * MEL, all = tokens_of(in, i) * TOKEN_FRAMES * MEL;
+        size_t have = in->frames[i] * MEL, all = mm_uni_in_tokens(in, i) * TOKEN_FRAMES * MEL;
         memcpy(to, in->x[i], have * sizeof *to);
         for (size_t k = have; k < all; k++) to[k] = SILENCE;
         to += all;
@@ -89,7 +89,7 @@ static void places(const mm_uni *u, const mm_uni_in *in, mm_uni_tokens *t)
             if (in->mod == MM_AUDIO) at[1] = at[2] = 0;
             if (in->mod == MM_IMAGE || in->mod == MM_VIDEO) {
                 size_t f = k / grid * 2, cell = k % grid;
-                float seconds = in->times && in->mod == MM_VIDEO ? in->times[i][f] : 0.5f * (float)f;
+                float seconds = 0.5f * (float)f;
                 at[0] = in->mod == MM_VIDEO ? seconds / 0.08f : 0;
                 at[1] = 6 * ((float)(cell / gw) + 0.5f) / (float)(in->height / PATCH);
                 at[2] = 6 * ((float)(cell % gw) + 0.5f) / (float)gw;
@@ -109,7 +109,7 @@ mm_uni_tokens mm_uni_stem(mm_graph *g, const mm_uni *u, const mm_uni_in *in)
         return t;
     }
     off[0] = 0;
-    for (size_t i = 0; i < in->n; i++) off[i + 1] = off[i] + tokens_of(in, i);
+    for (size_t i = 0; i < in->n; i++) off[i + 1] = off[i] + mm_uni_in_tokens(in, i);
     size_t rows = off[in->n];
     t.r = (mm_ragged){ off, in->n };
     t.cos = mm_arena_alloc(g->arena, rows * half, sizeof *t.cos);
@@ -208,8 +208,6 @@ mm_tensor mm_uni_embed(mm_graph *g, const mm_uni *u, const mm_uni_in *in)
 
 /* ---- records of several modalities ---- */
 
-static mm_tensor constant(const float *p, size_t rows, size_t cols) { return (mm_tensor){ .p = (float *)(uintptr_t)p, .rows = rows, .cols = cols }; }
-
 /* What the allocation net thinks of each input of a modality: [n, 1]. */
 static mm_tensor opinion(mm_graph *g, const mm_uni *u, const mm_uni_tokens *t, const float *quality)
 {
@@ -222,7 +220,7 @@ static mm_tensor opinion(mm_graph *g, const mm_uni *u, const mm_uni_tokens *t, c
     memset(first, 0, n * sizeof *first);
     for (size_t i = 0; i < n * MM_UNI_QUALITY; i++) good[i] = quality ? quality[i] : 1;
     mm_tensor part[3] = { mm_op_pool(g, t->x, &t->r, MM_POOL_MEAN), mm_op_rows(g, mm_op_param(g, u->entry[t->mod].ident), first, n),
-                          constant(good, n, MM_UNI_QUALITY) };
+                          mm_tensor_of(good, n, MM_UNI_QUALITY) };
     mm_tensor h = mm_op_linear(g, mm_op_beside(g, part, 3), &u->alloc[0], MMK_ACT_GELU_TANH, NULL, NULL);
     return mm_op_linear(g, h, &u->alloc[1], MMK_ACT_NONE, NULL, NULL);
 }

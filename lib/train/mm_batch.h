@@ -23,7 +23,7 @@
 
 #include "base/mm_mem.h"
 #include "train/mm_dataset.h"
-#include "train/mm_rng.h"
+#include "base/mm_rng.h"
 
 #ifdef __cplusplus
 extern "C" {

@@ -42,15 +42,10 @@ typedef struct mm_prep {
 } mm_prep;
 
 /* The defaults: pictures and the 8 frames of a video (MM_FRAMES_SPREAD) whole, transparency on white, stretched to px x px (MM_FIT_STRETCH,
- * bicubic), (x / 255 - 0.5) / 0.25. Sound at 16 kHz, its first 10 s as MM_MEL_KALDI of 64 bins, 25 ms every 10 ms, then
- * (ln - MM_PREP_MEL_MEAN) / MM_PREP_MEL_STD.
+ * bicubic), and the first 10 s of a sound, as mm_uni_spec() has it; its (ln + 4) / 4 is about the mean (-3.9) and deviation (4.1) of speech and noises.
  * Stretched, because at 16 to 36 tokens a picture every one of them counts: a bar around a photo of 3 : 2 costs a third of them, a centre
  * crop costs the ends of what is shown, and drawings as long as 5 : 1 are common. Proportions are varied in training anyway. */
 MM_API void mm_prep_init(mm_prep *p, int px);
-
-/* about those of speech and noises at hand (mean -3.9, deviation 4.1) */
-#define MM_PREP_MEL_MEAN (-4.0f)
-#define MM_PREP_MEL_STD 4.0f
 
 /* ---- the data ---- */
 

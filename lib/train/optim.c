@@ -7,7 +7,7 @@
 #include "base/mm_str.h"
 #include "kernels/mm_grad.h"
 #include "train/mm_optim.h"
-#include "train/mm_rng.h"
+#include "base/mm_rng.h"
 
 #define CHUNK ((size_t)1 << 14) /* elements: five arrays of it stay in a core's own cache */
 #define GROW_AFTER 2000         /* good steps before the loss scale is doubled */

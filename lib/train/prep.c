@@ -1,47 +1,15 @@
 /* How media are prepared, as specifications that training and use share. */
 #include <string.h>
 #include "base/mm_str.h"
+#include "model/mm_uni.h"
 #include "train/dataset_int.h"
-
-static void picture(mm_image_spec *s, int px)
-{
-    *s = (mm_image_spec){ .fit = MM_FIT_STRETCH,
-                          .resize = px,
-                          .height = px,
-                          .width = px,
-                          .filter = MM_RESIZE_BICUBIC,
-                          .fill = { 255, 255, 255 } };
-    for (int c = 0; c < 3; c++) s->mean[c] = 0.5f, s->std[c] = 0.25f;
-}
 
 void mm_prep_init(mm_prep *p, int px)
 {
-    memset(p, 0, sizeof *p);
-    p->alpha = MM_ALPHA_WHITE;
-    p->max_seconds = 10;
-    p->image = (mm_input_spec){
-        .source = MM_MEDIA_IMAGE, .views = 1, .frames = 1, .channels = 3, .height = px, .width = px, .crops = 1
-    };
-    picture(&p->image.image, px);
-    p->video = p->image;
-    p->video.source = MM_MEDIA_VIDEO;
-    p->video.frames = 8;
-    p->video.video = (mm_video_spec){ .how = MM_FRAMES_SPREAD, .frames = 8 };
-    p->audio = (mm_input_spec){ .source = MM_MEDIA_AUDIO,
-                                .views = 1,
-                                .frames = 1,
-                                .channels = 1,
-                                .height = 64,
-                                .width = 1000,
-                                .sound = MM_SOUND_WHOLE };
-    p->audio.mel = (mm_mel_spec){ .kind = MM_MEL_KALDI,
-                                  .rate = 16000,
-                                  .bins = 64,
-                                  .n_fft = 400,
-                                  .hop = 160,
-                                  .n_frames = 1000,
-                                  .mean = MM_PREP_MEL_MEAN,
-                                  .std = MM_PREP_MEL_STD };
+    *p = (mm_prep){ .alpha = MM_ALPHA_WHITE, .max_seconds = 10 };
+    mm_uni_spec(&p->image, MM_IMAGE, px, 1);
+    mm_uni_spec(&p->video, MM_VIDEO, px, 8);
+    mm_uni_spec(&p->audio, MM_AUDIO, 0, 1000);
 }
 
 /* What the stored form depends on; structs have holes, so it is written out. Raise the number when decoding changes

@@ -10,7 +10,7 @@
 /* The first stage is each modality towards the teacher alone, the second adds the model's own captions, the third whole records. */
 static const double shares[MM_TRAIN_STAGES] = { 0.5, 0.3, 0.2 };
 static const double rates[MM_TRAIN_STAGES] = { 1.2e-3, 1e-3, 6e-4 };
-enum { SOURCE_BATCH_TEXT = 64, SOURCE_BATCH_IMAGE = 64, SOURCE_BATCH_AUDIO = 32, SOURCE_BATCH_VIDEO = 4 };
+static const int batches[MM_MODALITIES] = { [MM_TEXT] = 64, [MM_IMAGE] = 64, [MM_AUDIO] = 32, [MM_VIDEO] = 4 };
 
 typedef struct {
     const mm_train_opts *o;
@@ -213,7 +213,14 @@ static int open_data(uni_run *x, mm_err *err)
     const mm_uni_config *c = mm_uni_get_config(x->u);
     mm_prep prep;
     mm_buf cache = { 0 };
-    mm_prep_init(&prep, (int)(c->mod[MM_IMAGE].size ? c->mod[MM_IMAGE].size + 16 : 80)); /* room for crops */
+    mm_prep_init(&prep, 80);
+    /* as the model sees them, with room for crops */
+    if (c->mod[MM_IMAGE].width) mm_uni_spec(&prep.image, MM_IMAGE, (int)c->mod[MM_IMAGE].size + 16, 1);
+    if (c->mod[MM_VIDEO].width) mm_uni_spec(&prep.video, MM_VIDEO, (int)c->mod[MM_VIDEO].size + 16, (int)c->mod[MM_VIDEO].frames);
+    if (c->mod[MM_AUDIO].width) {
+        mm_uni_spec(&prep.audio, MM_AUDIO, 0, (int)c->mod[MM_AUDIO].frames);
+        prep.max_seconds = (double)c->mod[MM_AUDIO].frames / 100;
+    }
     int r = mm_buf_addf(&cache, "%s%s", x->o->cache ? x->o->cache : x->o->output, x->o->cache ? "" : ".cache") ? no_memory(err) : 0;
     const mm_dataset_opts d = { .prep = &prep, .cache = cache.p, .bad = bad, .progress = decoding, .arg = x };
     if (!r) r = mm_dataset_open(&x->data, &d, err);
@@ -231,7 +238,6 @@ static float named_or(const uni_run *x, int loss, float dflt)
 
 static int open_task(uni_run *x, mm_err *err)
 {
-    static const int defaults[MM_MODALITIES] = { SOURCE_BATCH_TEXT, SOURCE_BATCH_IMAGE, SOURCE_BATCH_AUDIO, SOURCE_BATCH_VIDEO };
     const mm_uni_config *c = mm_uni_get_config(x->u);
     mm_uni_task_opts t = MM_UNI_TASK_OPTS_INIT;
     int count[MM_MODALITIES];
@@ -243,7 +249,7 @@ static int open_task(uni_run *x, mm_err *err)
     for (size_t i = 0; i < 3; i++)
         if (x->lists.has_loss && x->lists.loss[others[i]] > 0)
             return mm_fail(err, MM_EUNSUP, "loss '%s' needs a head that this model has not", mm_train_loss_name(others[i]));
-    for (int m = 0; m < MM_MODALITIES; m++) count[m] = x->lists.batch[m] >= 0 ? (int)x->lists.batch[m] : defaults[m];
+    for (int m = 0; m < MM_MODALITIES; m++) count[m] = x->lists.batch[m] >= 0 ? (int)x->lists.batch[m] : batches[m];
     mm_batch_defaults(&x->batch);
     for (int m = 0; m < MM_MODALITIES; m++) {
         x->batch.count[m] = count[m];
@@ -377,11 +383,7 @@ static json_t *config(const uni_run *x)
     json_t *j = json_object(), *data = json_array();
     mm_dataset_facts f = { 0 };
     json_object_set_new(j, "uni", mm_uni_config_json(mm_uni_get_config(x->u)));
-    if (x->source) {
-        const char *print = "";
-        mm_err quiet;
-        if (!mm_store_kv_str(x->source, "mm.fingerprint", "", &print, &quiet)) json_object_set_new(j, "from", json_string(x->o->from ? x->o->from : "default"));
-    }
+    if (x->source) json_object_set_new(j, "from", json_string(x->o->from ? x->o->from : "default"));
     for (size_t i = 0; x->data && mm_dataset_set(x->data, i); i++) json_array_append_new(data, json_string(mm_dataset_set(x->data, i)));
     json_object_set_new(j, "sets", data);
     if (x->data) {

@@ -10,8 +10,6 @@ enum { BUCKET = 12 };        /* steps whose texts are sorted by length together 
 enum { STREAM_TEXT = 0x7478, STREAM_CAPTION = 0x6361, STREAM_FUSED = 0x6675 };
 enum { KEPT_OUT = 100 };     /* one pair in so many is for validation */
 
-static const char *const media[MM_MODALITIES] = { "text", "image", "audio", "video" };
-
 /* All different English captions of a modality's training examples. */
 typedef struct {
     float *vec;     /* [n, out] the teacher's; NULL: there is none */
@@ -310,8 +308,8 @@ int mm_uni_task_open(mm_uni_task **out, const mm_uni_task_opts *o, mm_err *err)
         t->bias_w[m] = -10;
         t->scale[m] = (mm_param){ &t->scale_w[m], NULL, 1, 1 };
         t->bias[m] = (mm_param){ &t->bias_w[m], NULL, 1, 1 };
-        snprintf(t->names[m], sizeof t->names[m], "%s.logit_scale", media[m]);
-        snprintf(t->names[MM_MODALITIES + m], sizeof t->names[m], "%s.logit_bias", media[m]);
+        snprintf(t->names[m], sizeof t->names[m], "%s.logit_scale", mm_modality_name((mm_modality)m));
+        snprintf(t->names[MM_MODALITIES + m], sizeof t->names[m], "%s.logit_bias", mm_modality_name((mm_modality)m));
     }
     int r = t->tape ? 0 : no_memory(err);
     if (!r && o->n_pairs && !o->teacher) r = mm_fail(err, MM_EARG, "pairs of texts are trained on with a teacher");
@@ -408,9 +406,7 @@ static float *likeness(mm_graph *g, const float *a, size_t n, const float *b, si
     static const float zero = 0;
     mm_graph plain = *g;
     plain.tape = NULL;
-    mm_tensor y = mm_op_similarity(&plain, (mm_tensor){ .p = (float *)(uintptr_t)a, .rows = n, .cols = d },
-                                   (mm_tensor){ .p = (float *)(uintptr_t)b, .rows = m, .cols = d },
-                                   (mm_tensor){ .p = (float *)(uintptr_t)&zero, .rows = 1, .cols = 1 }, NULL);
+    mm_tensor y = mm_op_similarity(&plain, mm_tensor_of(a, n, d), mm_tensor_of(b, m, d), mm_tensor_of(&zero, 1, 1), NULL);
     g->failed |= plain.failed;
     if (!y.p) return NULL;
     for (size_t i = 0; i < n * m; i++) y.p[i] *= scale;
@@ -418,8 +414,6 @@ static float *likeness(mm_graph *g, const float *a, size_t n, const float *b, si
     for (size_t i = 0; i < n; i++) g->kern->softmax(y.p + i * m, 1, m, m);
     return y.p;
 }
-
-static mm_tensor constant(const float *p, size_t rows, size_t cols) { return (mm_tensor){ .p = (float *)(uintptr_t)p, .rows = rows, .cols = cols }; }
 
 typedef struct {
     size_t len;
@@ -490,7 +484,7 @@ static int step_text(mm_uni_task *t, uint64_t step, float scale, float *value, m
     also(&l, mm_op_cos_loss(&g, z, target, out, out), 2 * w);
     if (out > 128) also(&l, mm_op_cos_loss(&g, z, target, out, 128), 0.5f * w);
     if (out > 64) also(&l, mm_op_cos_loss(&g, z, target, out, 64), 0.5f * w);
-    if (like) also(&l, mm_op_softmax_ce(&g, mm_op_similarity(&g, z, constant(target, n, out), constant(&sharp, 1, 1), NULL), like), 0.5f * w);
+    if (like) also(&l, mm_op_softmax_ce(&g, mm_op_similarity(&g, z, mm_tensor_of(target, n, out), mm_tensor_of(&sharp, 1, 1), NULL), like), 0.5f * w);
     return finish(t, &g, &l, scale * t->o.part[MM_TEXT], value, err);
 }
 
@@ -566,7 +560,7 @@ static int step_media(mm_uni_task *t, mm_modality m, const mm_batch *b, float sc
         for (size_t i = 0; i < n; i++) memcpy(target + i * out, k->vec + (size_t)row[i] * out, out * sizeof *target);
         also(&l, mm_op_cos_loss(&g, z, target, out, out), 0.5f * t->o.weight.distil);
         if (t->o.weight.bank > 0) {
-            mm_tensor s = mm_op_similarity(&g, z, constant(k->vec, k->n, out), mm_op_param(&g, &t->scale[m]), NULL);
+            mm_tensor s = mm_op_similarity(&g, z, mm_tensor_of(k->vec, k->n, out), mm_op_param(&g, &t->scale[m]), NULL);
             const float *soft = t->o.soft > 0 ? likeness(&g, target, n, k->vec, k->n, out, 1 / t->o.soft) : NULL;
             int32_t *cls = mm_arena_alloc(&t->batch, n, sizeof *cls);
             if (!cls) return no_memory(err);

@@ -1,14 +1,14 @@
 /* The gradient of every operation of lib/graph, of lib/model's block and of a small model against finite differences, float compiled as
  * double. Every case runs in three ways: its inputs are parameters themselves (their grad is added to), tensors that nothing else uses
  * (a gradient written where there was none), and tensors that are used once more afterwards (one that is there already). TAP. */
+#include "check64.h"
 #include "graph/mm_tape.h"
 #include "model/model_int.h"
 
 enum { DIRECT, FRESH, SHARED, WAYS };
 enum { LEAVES = 64, MOST = 5000 };
 
-static int tests, bad, way, threads = 1;
-static uint64_t state = 88172645463325252u;
+static int way, threads = 1;
 static mm_param leaf[LEAVES];
 static int n_leaf;
 static float cot[MOST], again[MOST];
@@ -16,26 +16,6 @@ static float cot[MOST], again[MOST];
 /* of one run: the leaves that were taken as tensors, and those used once more */
 static mm_tensor taken[LEAVES], used[LEAVES];
 static int n_used;
-
-static double uniform(void)
-{
-    state ^= state << 13;
-    state ^= state >> 7;
-    state ^= state << 17;
-    return (double)(state >> 11) * 0x1p-52 - 1;
-}
-
-static void fill(float *x, size_t n)
-{
-    for (size_t i = 0; i < n; i++) x[i] = (float)uniform();
-}
-
-static void verdict(const char *name, double worst, double bound)
-{
-    int ok = worst <= bound; /* not for NaN */
-    printf("%sok %d - %s: worst difference %.1e of %.1e\n", ok ? "" : "not ", ++tests, name, worst, bound);
-    bad += !ok;
-}
 
 static void begin(void)
 {

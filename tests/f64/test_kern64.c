@@ -1,29 +1,7 @@
 /* Gradients in kernels/ref against finite differences, float compiled as double. TAP. */
+#include "check64.h"
 #include "kernels/mm_grad.h"
 #include "kernels/mm_kern.h"
-
-static int tests, bad;
-static uint64_t state = 88172645463325252u;
-
-static double uniform(void)
-{
-    state ^= state << 13;
-    state ^= state >> 7;
-    state ^= state << 17;
-    return (double)(state >> 11) * 0x1p-52 - 1;
-}
-
-static void fill(float *x, size_t n)
-{
-    for (size_t i = 0; i < n; i++) x[i] = (float)uniform();
-}
-
-static void verdict(const char *name, double worst, double bound)
-{
-    int ok = worst <= bound; /* not for NaN */
-    printf("%sok %d - %s: worst difference %.1e of %.1e\n", ok ? "" : "not ", ++tests, name, worst, bound);
-    bad += !ok;
-}
 
 /* The largest difference between grad[i] and the slope of loss(arg) over x[i], relative to the largest slope */
 static double differ(double (*loss)(void *), void *arg, float *x, const float *grad, size_t n)

@@ -12,7 +12,7 @@
 #include "base/mm_base.h"
 #include "graph/mm_tape.h"
 #include "store/mm_store.h"
-#include "train/mm_rng.h"
+#include "base/mm_rng.h"
 #include "train/mm_trainer.h"
 
 enum { IN = 12, HIDDEN = 96, OUT = 5, ROWS = 24 };
