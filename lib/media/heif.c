@@ -2,7 +2,7 @@
  * nothing else. Done: one picture or a grid of tiles, alpha, clap; not done: overlays. */
 #include <stdlib.h>
 #include <string.h>
-#include <libavcodec/avcodec.h>
+#include "media/av.h"
 #include "media/heif_int.h"
 
 static const box *prop(const box *list, size_t n, uint32_t type)

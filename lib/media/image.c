@@ -1,7 +1,7 @@
 /* A picture from bytes: limits, decoders, transparency, orientation. */
 #include <stdlib.h>
 #include <string.h>
-#include <libavcodec/avcodec.h>
+#include "media/av.h"
 #include "media/media_int.h"
 
 /* ---- what every decoder needs ---- */

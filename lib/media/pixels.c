@@ -2,11 +2,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <libavcodec/avcodec.h>
 #include <libavutil/dict.h>
 #include <libavutil/imgutils.h>
 #include <libavutil/pixdesc.h>
 #include <libswscale/swscale.h>
+#include "media/av.h"
 #include "media/media_int.h"
 
 /* v of `depth` bits as 8: the high byte, or the whole range stretched */
@@ -150,6 +150,8 @@ int media_unfilled(const AVFrame *f, int marks)
 int media_decode_one(const media_job *j, const media_packet *k, AVFrame **out)
 {
     const AVCodec *codec = NULL;
+    int r = media_av_load(MEDIA_AV_CODEC, j->err);
+    if (r) return r;
     if (k->codec == AV_CODEC_ID_AV1) codec = avcodec_find_decoder_by_name("libdav1d"); /* FFmpeg's own needs hardware */
     if (!codec) codec = avcodec_find_decoder(k->codec);
     if (!codec) return mm_fail(j->err, MM_EUNSUP, "cannot decode %s: the installed FFmpeg has no decoder", k->name);
@@ -160,7 +162,7 @@ int media_decode_one(const media_job *j, const media_packet *k, AVFrame **out)
     char what[64];
     int marks = k->marks;
     media_quiet();
-    int r = k->len > INT32_MAX / 2 ? AVERROR_INVALIDDATA : c && packet && f ? 0 : AVERROR(ENOMEM);
+    r = k->len > INT32_MAX / 2 ? AVERROR_INVALIDDATA : c && packet && f ? 0 : AVERROR(ENOMEM);
     snprintf(what, sizeof what, "decode the %s picture", k->name);
     if (!r) r = av_new_packet(packet, (int)k->len);
     if (!r) {

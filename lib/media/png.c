@@ -3,8 +3,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <libavcodec/avcodec.h>
 #include <libavutil/crc.h>
+#include "media/av.h"
 #include "media/media_int.h"
 
 /* ---- PNG ---- */

@@ -2,8 +2,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <libavformat/avformat.h>
+#include "media/av.h"
 #include "media/media_int.h"
+#include "media/sound_int.h"
 
 static int picture(const media_job *j, media_kind kind)
 {
@@ -78,7 +79,7 @@ int mm_media_probe(const mm_media_src *src, mm_media_info *info, mm_err *err)
     media_job j = { .p = b.p, .len = b.len, .info = info, .err = err, .header_only = 1 };
     j.opts.max_pixels = INT64_MAX; /* a size is stated, whatever it is */
     media_kind kind = media_sniff(b.p, b.len, info->format);
-    r = media_name(src, kind ? picture(&j, kind) : streams(&j), err);
+    r = media_name(src, kind ? picture(&j, kind) : mm_sound_header(b.p, b.len, info) ? 0 : streams(&j), err);
     media_close(&b);
     return r;
 }

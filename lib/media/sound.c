@@ -445,6 +445,24 @@ static int read_sndfile(sound_out *o, sound_in *in, mm_media_info *info, mm_err 
     return r;
 }
 
+int mm_sound_header(const uint8_t *p, size_t len, mm_media_info *info)
+{
+    SF_VIRTUAL_IO io = { vio_len, vio_seek, vio_read, vio_write, vio_tell };
+    SF_INFO si = { 0 };
+    sound_in in = { .p = p, .fd = -1, .len = (int64_t)len, .patch_at = -1 };
+    if (!sndfile_kind(p, in.len) || cut_short(&in)) return 0;
+    SNDFILE *f = sf_open_virtual(&io, SFM_READ, &si, &in);
+    const char *name = f ? sndfile_name(si.format) : NULL;
+    if (f) sf_close(f);
+    if (!name || si.frames <= 0 || si.frames >= FRAMES_MAX || si.samplerate < SOUND_RATE_MIN || si.samplerate > SOUND_RATE_MAX) return 0;
+    snprintf(info->format, sizeof info->format, "%s", name);
+    info->has |= MM_MEDIA_AUDIO;
+    info->rate = si.samplerate;
+    info->channels = si.channels;
+    info->seconds = (double)si.frames / si.samplerate;
+    return 1;
+}
+
 /* ---- all together ---- */
 
 int mm_sound_read(mm_sound *out, const mm_media_src *src, int rate, const mm_sound_opts *opts, mm_media_info *info, mm_err *err)

@@ -4,8 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <libavcodec/avcodec.h>
-#include <libavformat/avformat.h>
+#include "media/av.h"
 #include "media/sound_int.h"
 
 #define IO_BUF 32768
@@ -215,11 +214,12 @@ static int stream(track *t, sound_in *in, sound_out *o, mm_media_info *info, mm_
 
 int mm_sound_av(sound_out *o, sound_in *in, mm_media_info *info, mm_err *err)
 {
+    int r = media_av_load(MEDIA_AV_FORMAT, err);
+    if (r) return r;
     av_log_set_level(AV_LOG_QUIET); /* a library does not print */
     track *t = calloc(1, sizeof *t);
     uint8_t *buf = av_malloc(IO_BUF);
     AVIOContext *io = buf ? avio_alloc_context(buf, IO_BUF, 0, in, io_read, NULL, io_seek) : NULL;
-    int r = 0;
     if (t) t->fmt = avformat_alloc_context();
     if (!io || !t || !t->fmt) {
         if (!io) av_free(buf);

@@ -51,6 +51,8 @@ int mm_sound_out_end(sound_out *o, mm_err *err);
 int mm_sound_out_limit(const sound_out *o, double seconds, mm_err *err);
 int mm_sound_channels(int64_t channels, mm_err *err); /* 0 or MM_EDATA */
 
+/* 1: what libsndfile reads, by its header; info is filled. 0: anything else, or not to be judged by its header alone. */
+int mm_sound_header(const uint8_t *p, size_t len, mm_media_info *info);
 /* The first sound stream of any file that FFmpeg opens. */
 int mm_sound_av(sound_out *o, sound_in *in, mm_media_info *info, mm_err *err);
 

@@ -4,8 +4,8 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <libavformat/avformat.h>
 #include "base/mm_str.h"
+#include "media/av.h"
 #include "media/media_int.h"
 
 #define MAX_PIPE ((size_t)1 << 30) /* of what comes from a pipe: it has to be kept */
@@ -211,8 +211,10 @@ static int unreadable(const uint8_t *p, size_t len, mm_err *err)
 
 int media_demux(media_input *in, const uint8_t *p, size_t len, mm_err *err)
 {
-    media_quiet();
+    int r = media_av_load(MEDIA_AV_FORMAT, err);
     *in = (media_input){ .p = p, .len = len };
+    if (r) return r;
+    media_quiet();
     unsigned char *buf = av_malloc(1 << 16);
     in->fmt = avformat_alloc_context();
     in->io = buf ? avio_alloc_context(buf, 1 << 16, 0, in, read_packet, NULL, seek) : NULL;
@@ -224,7 +226,7 @@ int media_demux(media_input *in, const uint8_t *p, size_t len, mm_err *err)
     in->fmt->pb = in->io;
     in->fmt->io_open = no_other;
     in->fmt->max_streams = 64;
-    int r = avformat_open_input(&in->fmt, NULL, NULL, NULL); /* frees fmt when it fails */
+    r = avformat_open_input(&in->fmt, NULL, NULL, NULL); /* frees fmt when it fails */
     if (r >= 0) r = avformat_find_stream_info(in->fmt, NULL);
     if (r < 0) {
         media_demux_close(in);

@@ -5,9 +5,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <libavcodec/avcodec.h>
-#include <libavformat/avformat.h>
 #include <omp.h>
+#include "media/av.h"
 #include "media/media_int.h"
 
 #define WHOLE 4096     /* packets of a video that is decoded whole */
@@ -377,7 +376,8 @@ int mm_video_read(mm_image *frames, double *times, const mm_video_spec *spec, co
     if (spec->frames < 1 || (spec->how == MM_FRAMES_CLIPS && (spec->clips < 1 || spec->frames % spec->clips || !(spec->clip_seconds > 0))))
         return mm_fail(err, MM_EARG, "%d frames of %d clips are wanted", spec->frames, spec->clips);
     for (int i = 0; i < spec->frames; i++) frames[i] = (mm_image){ 0 };
-    int r = media_open(&b, src, err);
+    int r = media_av_load(MEDIA_AV_FORMAT, err);
+    if (!r) r = media_open(&b, src, err);
     if (r) return r;
     media_job j = { .p = b.p, .len = b.len, .info = info, .err = err };
     if (opts) j.opts = opts->image;

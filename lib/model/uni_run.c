@@ -35,7 +35,7 @@ int mm_config_uni(mm_model *m, mm_err *err)
         if (!c.mod[i].width) continue;
         *t = (mm_tower_config){ .prefix = "", .layers = c.layers, .width = c.width, .ff_width = c.ff_width, .heads = c.heads, .kv_heads = c.heads,
                                 .head_dim = c.width / c.heads, .eps = c.eps, .act = MMK_ACT_GELU_TANH, .pre_norm = 1, .pool = MM_POOL_MAP,
-                                .pool_stated = 1, .proj = c.out, .normalize = 1, .channels = 3, .frames = c.mod[i].frames };
+                                .pool_stated = 1, .proj = c.out, .normalize = 1, .channels = 3, .frames = i == MM_VIDEO ? c.mod[i].frames : 1 };
         t->height = t->width_in = c.mod[i].size;
         if (i == MM_TEXT) t->vocab = c.vocab, t->positions = t->window = c.window;
         m->via[i] = &m->tower[i];
