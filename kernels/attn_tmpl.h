@@ -46,9 +46,9 @@ static inline __attribute__((always_inline)) void logits(const float *kt, size_t
     for (int i = 0; i < rows * vecs; i++) STOREA(s + (size_t)(i % rows) * np + j + (size_t)(i / rows) * W, a[i]);
 }
 
-/* Weights in place, not yet divided by their sum; inv[r] = 1 / sum, or 0 where no key is visible. keys: visible to the last
- * row; the others see `fewer` less each. */
-static inline __attribute__((always_inline)) void soften(float *s, size_t np, int rows, size_t keys, size_t fewer,
+/* Weights in place, not yet divided by their sum; inv[r] = 1 / sum, or 0 where no key is visible. Row r sees the first seen[r] of
+ * all keys, no fewer than the row before it. */
+static inline __attribute__((always_inline)) void soften(float *s, size_t np, int rows, size_t keys, const size_t *seen,
                                                          float factor, const float *key_bias, float *inv)
 {
     V scale = SET1(factor), max[MR], sum[MR];
@@ -56,14 +56,11 @@ static inline __attribute__((always_inline)) void soften(float *s, size_t np, in
     for (int r = 0; r < rows; r++) max[r] = SET1(-INFINITY), sum[r] = ZERO();
     for (size_t j = 0; j < keys; j += W) {
         V bias = key_bias ? LOADN(key_bias + j, keys - j < W ? keys - j : W) : ZERO();
-        int edge = j + W > keys - fewer * (size_t)(rows - 1); /* not every row sees all of these keys */
+        int edge = j + W > seen[0]; /* not every row sees all of these keys */
 #pragma GCC unroll 8
         for (int r = 0; r < rows; r++) {
             V x = FMA(LOADA(s + (size_t)r * np + j), scale, bias);
-            if (edge) {
-                size_t seen = keys - fewer * (size_t)(rows - 1 - r);
-                x = HIDE(x, seen > j ? seen - j : 0);
-            }
+            if (edge) x = HIDE(x, seen[r] > j ? seen[r] - j : 0);
             STOREA(s + (size_t)r * np + j, x);
             max[r] = MAX(x, max[r]); /* a NaN is passed over here and comes back through the sum */
         }
@@ -145,14 +142,22 @@ static inline __attribute__((always_inline)) void logits_all(const float *kt, si
     if (j < keys) logits(kt, np, q, ldq, d, rows, 1, s, j);
 }
 
+/* The last row sees all keys, in a causal block each one before it one less. */
+static inline __attribute__((always_inline)) void see(size_t *seen, int rows, size_t keys, int causal)
+{
+    for (int r = 0; r < rows; r++) seen[r] = causal ? keys - (size_t)(rows - 1 - r) : keys;
+}
+
 /* Rows i .. i + rows. Hidden keys of a causal block have weight zero, which changes no sum (unless a value is not finite). */
 static inline __attribute__((always_inline)) void block(const mmk_head *h, const float *kt, size_t np, size_t i, int rows,
                                                         float *s)
 {
     size_t keys = h->causal ? i + (size_t)rows : h->n;
+    size_t seen[MR];
     float inv[MR];
     logits_all(kt, np, h->q + i * h->ldq, h->ldq, h->d, rows, keys, s);
-    soften(s, np, rows, keys, h->causal ? 1 : 0, h->scale, h->bias, inv);
+    see(seen, rows, keys, h->causal);
+    soften(s, np, rows, keys, seen, h->scale, h->bias, inv);
     const mixed m = { s, h->v, inv, np, 1, h->ldv, keys, h->out + i * h->ldo, h->ldo, 0 };
     mix_all(&m, rows, h->d);
 }
@@ -194,10 +199,12 @@ static inline __attribute__((always_inline)) void block_grad(const mmk_head_grad
 {
     size_t keys = h->causal ? i + (size_t)rows : h->n, end = padded(keys);
     const float *dout = h->dout + i * h->lddo;
+    size_t seen[MR];
     float inv[MR], dot[MR], scale[MR];
     logits_all(kt, np, h->q + i * h->ldq, h->ldq, h->d, rows, keys, p);
     logits_all(vt, np, dout, h->lddo, h->d, rows, keys, ds);
-    soften(p, np, rows, keys, h->causal ? 1 : 0, h->scale, h->bias, inv);
+    see(seen, rows, keys, h->causal);
+    soften(p, np, rows, keys, seen, h->scale, h->bias, inv);
 #pragma GCC unroll 8
     for (int r = 0; r < rows; r++) {
         const float *x = dout + (size_t)r * h->lddo, *y = h->out + (i + (size_t)r) * h->ldo;

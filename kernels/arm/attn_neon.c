@@ -1,6 +1,8 @@
 #include <math.h>
+#include <string.h>
 #include "kernels/arm/vec_neon.h"
 #include "kernels/attn_int.h"
+#include "kernels/mm_kv.h"
 
 #define MR 8 /* 16 accumulators */
 #define V float32x4_t
@@ -9,6 +11,7 @@
 #define SET1(x) vdupq_n_f32(x)
 #define LOAD(p) vld1q_f32(p)
 #define LOADA(p) vld1q_f32(p)
+#define LOADH(p) vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(p))) /* float16 */
 #define STORE(p, v) vst1q_f32(p, v)
 #define STOREA(p, v) vst1q_f32(p, v)
 #define LOADN(p, n) loadn_neon(p, n)
@@ -35,6 +38,7 @@ static inline void TRANSPOSE(float32x4_t t[4])
 }
 
 #include "kernels/attn_tmpl.h"
+#include "kernels/kv_tmpl.h"
 
-const mmk_attn_ops mmk_attn_neon = { scratch, head };
+const mmk_attn_ops mmk_attn_neon = { scratch, head, kv_scratch, kv_head, MR };
 const mmk_attn_grad_ops mmk_attn_grad_neon = { scratch_grad, head_grad };

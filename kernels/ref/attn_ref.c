@@ -1,6 +1,8 @@
 /* Attention, the readable truth: row by row in double. */
 #include <math.h>
 #include "kernels/attn_int.h"
+#include "kernels/mm_kv.h"
+#include "kernels/ref/num_ref.h"
 
 static size_t scratch(size_t n, size_t d)
 {
@@ -32,7 +34,35 @@ static void head(const mmk_head *h, void *mem)
     }
 }
 
-const mmk_attn_ops mmk_attn_ref = { scratch, head };
+static double kept(const void *p, size_t i, int half) { return (double)(half ? num_load_f16(p, i) : num_load_f32(p, i)); }
+
+static size_t kv_scratch(size_t keys, size_t d) { return scratch(keys, d); }
+
+static void kv_head(const mmk_kv_head *h, void *mem)
+{
+    double *w = mem;
+    for (size_t r = 0; r < h->rows; r++) {
+        size_t token = r / h->group, head = r % h->group, keys = h->first + token + 1, d = h->d;
+        size_t from = h->window && keys > h->window ? keys - h->window : 0;
+        const float *q = h->q + token * h->ldq + head * d;
+        double max = -INFINITY, sum = 0;
+        for (size_t j = from; j < keys; j++) {
+            double s = 0;
+            for (size_t t = 0; t < d; t++)
+                s += (double)q[t] * kept(h->keys, (j / MMK_KV_BLOCK * d + t) * MMK_KV_BLOCK + j % MMK_KV_BLOCK, h->half);
+            w[j] = s * (double)h->scale;
+            if (w[j] > max || w[j] != w[j]) max = w[j];
+        }
+        for (size_t j = from; j < keys; j++) sum += w[j] = exp(w[j] - max);
+        for (size_t t = 0; t < d; t++) {
+            double o = 0;
+            for (size_t j = from; j < keys; j++) o += w[j] * kept(h->values, j * d + t, h->half);
+            h->out[token * h->ldo + head * d + t] = (float)(o / sum);
+        }
+    }
+}
+
+const mmk_attn_ops mmk_attn_ref = { scratch, head, kv_scratch, kv_head, 1 };
 
 /* p and ds: weights of one row, and gradients of its logits; then the sums over rows of dk, dv, dbias */
 static size_t scratch_grad(size_t n, size_t d)

@@ -1,6 +1,8 @@
 #include <immintrin.h>
 #include <math.h>
+#include <string.h>
 #include "kernels/attn_int.h"
+#include "kernels/mm_kv.h"
 #include "kernels/x86/vec_avx2.h"
 
 #define MR 6
@@ -10,6 +12,7 @@
 #define SET1(x) _mm256_set1_ps(x)
 #define LOAD(p) _mm256_loadu_ps(p)
 #define LOADA(p) _mm256_load_ps(p)
+#define LOADH(p) _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(const void *)(p))) /* float16 */
 #define STORE(p, v) _mm256_storeu_ps(p, v)
 #define STOREA(p, v) _mm256_store_ps(p, v)
 #define LOADN(p, n) _mm256_maskload_ps(p, tail_avx2(n))
@@ -41,6 +44,7 @@ static inline float HMAX(__m256 v)
 #define EACH_ROWS(X) X(1) X(2) X(3) X(4) X(5) X(6)
 
 #include "kernels/attn_tmpl.h"
+#include "kernels/kv_tmpl.h"
 
-const mmk_attn_ops mmk_attn_avx2 = { scratch, head };
+const mmk_attn_ops mmk_attn_avx2 = { scratch, head, kv_scratch, kv_head, MR };
 const mmk_attn_grad_ops mmk_attn_grad_avx2 = { scratch_grad, head_grad };

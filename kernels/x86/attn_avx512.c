@@ -1,6 +1,8 @@
 #include <immintrin.h>
 #include <math.h>
+#include <string.h>
 #include "kernels/attn_int.h"
+#include "kernels/mm_kv.h"
 #include "kernels/x86/vec_avx512.h"
 
 #define MR 8
@@ -11,6 +13,7 @@
 #define SET1(x) _mm512_set1_ps(x)
 #define LOAD(p) _mm512_loadu_ps(p)
 #define LOADA(p) _mm512_load_ps(p)
+#define LOADH(p) _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)(const void *)(p))) /* float16 */
 #define STORE(p, v) _mm512_storeu_ps(p, v)
 #define STOREA(p, v) _mm512_store_ps(p, v)
 #define LOADN(p, n) _mm512_maskz_loadu_ps(TAIL(n), p)
@@ -30,6 +33,7 @@
 #define EACH_ROWS(X) X(1) X(2) X(3) X(4) X(5) X(6) X(7) X(8)
 
 #include "kernels/attn_tmpl.h"
+#include "kernels/kv_tmpl.h"
 
-const mmk_attn_ops mmk_attn_avx512 = { scratch, head };
+const mmk_attn_ops mmk_attn_avx512 = { scratch, head, kv_scratch, kv_head, MR };
 const mmk_attn_grad_ops mmk_attn_grad_avx512 = { scratch_grad, head_grad };

@@ -35,6 +35,13 @@ MM_API const mm_dtype_info *mm_dtype_find(const char *name, size_t len);
  * (overflow) / MM_EUNSUP (unknown type). */
 MM_API MM_MUST_CHECK int mm_dtype_bytes(int type, size_t n, size_t *bytes);
 
+/* Block types that weights come in, apart from q8_0: q4_0 q4_1 q5_0 q5_1 q2_K q3_K q4_K q5_K q6_K iq4_nl. */
+MM_API int mm_block_known(int type);
+/* A row of n elements, a multiple of the block, of such a type. Portable C. */
+MM_API void mm_block_to_f32(int type, float *out, const void *row, size_t n);
+/* The same numbers as q8_0, where that is possible (q4_0, q5_0, iq4_nl): 1; else 0 and nothing is written. */
+MM_API int mm_block_to_q8_0(int type, void *out, const void *row, size_t n);
+
 /* IEEE binary16 and bfloat16, round to nearest even; NaN stays NaN. Portable C, for files and single values; kernels have
  * their own. */
 MM_API float mm_f16_to_f32(uint16_t h);

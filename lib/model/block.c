@@ -41,7 +41,40 @@ static mm_tensor over_time(mm_graph *g, const mm_tower_config *c, const mm_layer
     return y.p ? x : y;
 }
 
-mm_tensor mm_block(mm_graph *g, const mm_tower_config *c, const mm_layer *l, mm_tensor x, const mm_ragged *r)
+static mm_tensor norm(mm_graph *g, const mm_tower_config *c, mm_tensor x, const mm_norm *w, const mm_tensor *into)
+{
+    return c->rms ? mm_op_rms_norm(g, x, w, c->eps, into) : mm_op_layer_norm(g, x, w, c->eps, into);
+}
+
+/* Of a decoder: positions by rotation, and all that is kept of a sequence is seen. */
+static mm_tensor going_on(mm_graph *g, const mm_tower_config *c, const mm_layer *l, mm_tensor qkv, const mm_going_on *on)
+{
+    size_t heads = (size_t)c->heads, kv = (size_t)c->kv_heads, d = (size_t)c->head_dim;
+    const mmk_kv_shape s = { on->kv_type, heads, kv, d, c->attn_scale > 0 ? c->attn_scale : 1.0f / sqrtf((float)d),
+                             on->local ? (size_t)c->near : 0 };
+    if (c->head_norms) {
+        qkv = mm_op_norm_heads(g, qkv, 0, heads, d, &l->q_norm, c->eps);
+        qkv = mm_op_norm_heads(g, qkv, heads * d, kv, d, &l->k_norm, c->eps);
+    }
+    return mm_op_attention_kept(g, mm_op_rotary(g, qkv, on->cos, on->sin, heads + kv, d), &s, on->kept, on->n);
+}
+
+/* y = x + (normed) W a, in place of x where that can be */
+static mm_tensor add(mm_graph *g, const mm_tower_config *c, mm_tensor a, const mm_linear *w, const mm_norm *sum_norm, mm_tensor x,
+                     const mm_tensor *into)
+{
+    if (!c->sum_norms) return mm_op_linear(g, a, w, MMK_ACT_NONE, &x, into);
+    mm_tensor y = mm_op_linear(g, a, w, MMK_ACT_NONE, NULL, NULL);
+    y = norm(g, c, y, sum_norm, &y);
+    const mm_tensor both[2] = { x, y };
+    const float one[2] = { 1, 1 };
+    y = mm_op_sum(g, both, one, 2);
+    if (!into || !y.p) return y;
+    memcpy(into->p, y.p, y.rows * y.cols * sizeof *y.p);
+    return *into;
+}
+
+mm_tensor mm_block(mm_graph *g, const mm_tower_config *c, const mm_layer *l, mm_tensor x, const mm_ragged *r, const mm_going_on *on)
 {
     const mm_attention at = shape(c);
     mm_arena_mark mark = mm_graph_here(g);
@@ -50,7 +83,7 @@ mm_tensor mm_block(mm_graph *g, const mm_tower_config *c, const mm_layer *l, mm_
         mm_graph_back(g, mark);
     }
     mm_tensor a = x, y, up;
-    if (c->pre_norm) a = mm_op_layer_norm(g, x, &l->attn_norm, c->eps, NULL);
+    if (c->pre_norm) a = norm(g, c, x, &l->attn_norm, NULL);
     a = mm_op_linear(g, a, &l->qkv, MMK_ACT_NONE, NULL, NULL);
     if (c->bias_kv && a.p) {
         size_t w = x.cols;
@@ -60,12 +93,13 @@ mm_tensor mm_block(mm_graph *g, const mm_tower_config *c, const mm_layer *l, mm_
             memcpy(row + 2 * w, l->bias_v, w * sizeof *row);
         }
     }
-    a = mm_op_attention(g, a, &at, r, NULL);
-    y = mm_op_linear(g, a, &l->out, MMK_ACT_NONE, &x, NULL);
+    a = on ? going_on(g, c, l, a, on) : mm_op_attention(g, a, &at, r, NULL);
+    y = add(g, c, a, &l->out, &l->attn_sum_norm, x, NULL);
     /* x is not needed from here on: the block's result goes where its input was */
     if (c->pre_norm) {
-        up = mm_op_linear(g, mm_op_layer_norm(g, y, &l->ff_norm, c->eps, NULL), &l->up, c->act, NULL, NULL);
-        y = mm_op_linear(g, up, &l->down, MMK_ACT_NONE, &y, &x);
+        up = mm_op_linear(g, norm(g, c, y, &l->ff_norm, NULL), &l->up, c->gated ? MMK_ACT_NONE : c->act, NULL, NULL);
+        if (c->gated) up = mm_op_gate(g, up, c->act);
+        y = add(g, c, up, &l->down, &l->ff_sum_norm, y, &x);
     } else {
         y = mm_op_layer_norm(g, y, &l->attn_norm, c->eps, &y);
         up = mm_op_linear(g, y, &l->up, c->act, NULL, NULL);

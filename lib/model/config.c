@@ -75,20 +75,30 @@ void mm_config_video_by_frames(mm_model *m)
 static const struct {
     const char *type, *family;
     int (*read)(mm_model *m, mm_err *err);
-} readers[] = { { "bert", "bert", mm_config_bert },
-                { "clip", "clip", mm_config_clip },
-                { "siglip", "siglip", mm_config_clip },
-                { "LanguageBindImage", "languagebind_image", mm_config_clip },
-                { "LanguageBindVideo", "languagebind_video", mm_config_clip },
-                { "LanguageBindAudio", "languagebind_audio", mm_config_clip },
-                { "imagebind", "imagebind", mm_config_imagebind } };
+    int decoder;
+} readers[] = { { "llama", "llama", mm_config_llama, 1 },
+                { "mistral", "mistral", mm_config_llama, 1 },
+                { "qwen2", "qwen2", mm_config_llama, 1 },
+                { "qwen3", "qwen3", mm_config_llama, 1 },
+                { "gemma3", "gemma3", mm_config_llama, 1 }, /* GGUF's name */
+                { "gemma3_text", "gemma3", mm_config_llama, 1 },
+                { "bert", "bert", mm_config_bert, 0 },
+                { "clip", "clip", mm_config_clip, 0 },
+                { "siglip", "siglip", mm_config_clip, 0 },
+                { "LanguageBindImage", "languagebind_image", mm_config_clip, 0 },
+                { "LanguageBindVideo", "languagebind_video", mm_config_clip, 0 },
+                { "LanguageBindAudio", "languagebind_audio", mm_config_clip, 0 },
+                { "imagebind", "imagebind", mm_config_imagebind, 0 } };
 
-#define KNOWN "this version knows: bert, clip, open_clip, siglip, imagebind, languagebind"
+#define KNOWN "this version knows: bert, clip, open_clip, siglip, imagebind, languagebind; decoders: llama, mistral, qwen2, qwen3, gemma3"
 
 static int read_by(mm_model *m, const char *type, mm_err *err)
 {
     for (size_t i = 0; i < sizeof readers / sizeof *readers; i++) {
         if (strcmp(readers[i].type, type)) continue;
+        if (readers[i].decoder != m->decoder)
+            return mm_fail(err, MM_EUNSUP, m->decoder ? "a model of family %s gives vectors, it continues no text"
+                                                      : "a model of family %s continues texts, it gives no vectors", readers[i].family);
         snprintf(m->family, sizeof m->family, "%s", readers[i].family);
         return readers[i].read(m, err);
     }
@@ -104,8 +114,10 @@ static int read_any(mm_model *m, mm_err *err)
     int r;
     if (mm_store_is_gguf(st)) {
         if ((r = mm_store_kv_str(st, "general.architecture", "", &type, err))) return r;
-        if (!strcmp(type, "bert")) return read_by(m, type, err);
+        for (size_t i = 0; i < sizeof readers / sizeof *readers; i++)
+            if (!strcmp(type, readers[i].type) && (readers[i].decoder || !strcmp(type, "bert"))) return read_by(m, type, err);
         if (!strcmp(type, "mm-uni")) {
+            if (m->decoder) return mm_fail(err, MM_EUNSUP, "a model of family uni is no decoder");
             snprintf(m->family, sizeof m->family, "uni");
             return mm_config_uni(m, err);
         }
@@ -115,7 +127,7 @@ static int read_any(mm_model *m, mm_err *err)
     r = mm_store_file(st, "open_clip_config.json", &p, &len, err);
     if (r < 0) return r;
     const json_t *j = mm_store_config(st);
-    if (r == 0 && (!j || !json_object_get(j, "model_type"))) {
+    if (r == 0 && !m->decoder && (!j || !json_object_get(j, "model_type"))) {
         snprintf(m->family, sizeof m->family, "open_clip");
         return mm_config_open_clip(m, err);
     }

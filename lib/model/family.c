@@ -140,6 +140,23 @@ static const char *const ib_unused[] = { "modality_preprocessors.depth.*",   "mo
                                          "modality_postprocessors.audio.*",  "modality_postprocessors.depth.*",  "modality_postprocessors.thermal.*",
                                          "modality_postprocessors.imu.*",    "modality_preprocessors.text.mask", NULL };
 
+/* transformers' Llama, Mistral, Qwen2, Qwen3; Gemma 3 gives two names another meaning */
+#define LLAMA_LAYERS \
+    BOTH("layers.#.self_attn.q_proj", "blk.#.attn_q"), BOTH("layers.#.self_attn.k_proj", "blk.#.attn_k"), \
+        BOTH("layers.#.self_attn.v_proj", "blk.#.attn_v"), BOTH("layers.#.self_attn.o_proj", "blk.#.attn_output"), \
+        { "layers.#.self_attn.q_norm.weight", "blk.#.attn_q_norm.weight" }, { "layers.#.self_attn.k_norm.weight", "blk.#.attn_k_norm.weight" }, \
+        BOTH("layers.#.mlp.gate_proj", "blk.#.ffn_gate"), BOTH("layers.#.mlp.up_proj", "blk.#.ffn_up"), \
+        BOTH("layers.#.mlp.down_proj", "blk.#.ffn_down"), { "layers.#.input_layernorm.weight", "blk.#.attn_norm.weight" }, \
+        { "embed_tokens.weight", "token_embd.weight" }, { "norm.weight", "output_norm.weight" }
+static const char *const llama[][2] = { LLAMA_LAYERS, { "layers.#.post_attention_layernorm.weight", "blk.#.ffn_norm.weight" }, { NULL, NULL } };
+static const char *const gemma[][2] = { LLAMA_LAYERS,
+                                        { "layers.#.post_attention_layernorm.weight", "blk.#.post_attention_norm.weight" },
+                                        { "layers.#.pre_feedforward_layernorm.weight", "blk.#.ffn_norm.weight" },
+                                        { "layers.#.post_feedforward_layernorm.weight", "blk.#.post_ffw_norm.weight" },
+                                        { NULL, NULL } };
+static const char *const llama_head[][2] = { { "lm_head.weight", "output.weight" }, { NULL, NULL } };
+static const char *const llama_unused[] = { "*.rotary_emb.inv_freq", NULL };
+
 static const mm_family families[] = {
     { "bert", { { "bert.", "", bert }, { "", "", bert } }, bert_unused },
     { "clip", HF_PARTS("v."), hf_unused },
@@ -156,6 +173,11 @@ static const mm_family families[] = {
         { "modality_trunks.audio.", "a.", ib_layers },
         { "modality_", "", ib_rest } },
       ib_unused },
+    { "llama", { { "model.", "", llama }, { "", "", llama_head } }, llama_unused },
+    { "mistral", { { "model.", "", llama }, { "", "", llama_head } }, llama_unused },
+    { "qwen2", { { "model.", "", llama }, { "", "", llama_head } }, llama_unused },
+    { "qwen3", { { "model.", "", llama }, { "", "", llama_head } }, llama_unused },
+    { "gemma3", { { "model.", "", gemma }, { "", "", llama_head } }, llama_unused },
 };
 
 const mm_family *mm_family_find(const char *name)

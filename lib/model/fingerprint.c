@@ -11,7 +11,7 @@ static uint64_t rows_hash(const mm_model *m, const mm_store_tensor *t, size_t co
 {
     size_t n = (size_t)t->shape[0], at[3] = { 0, n / 2, n - 1 };
     for (int i = 0; i < 3; i++) {
-        mmk_row_to_f32(m->kern, row, (const char *)t->data + at[i] * (t->bytes / n), t->type, cols);
+        mm_row_to_f32(m->kern, row, (const char *)t->data + at[i] * (t->bytes / n), t->type, cols);
         for (size_t k = 0; k < cols; k++) {
             uint16_t b = mm_f32_to_bf16(row[k]);
             memcpy((char *)row + 2 * k, &b, 2); /* never ahead of the value being read */
@@ -27,7 +27,7 @@ static uint64_t tensor_hash(const mm_model *m, const mm_tower_config *c, const c
     char full[96];
     snprintf(full, sizeof full, "%s%s", c->prefix, name);
     const mm_store_tensor *t = mm_store_find(m->store, full);
-    if (!t || t->ndim < 2 || t->shape[0] < 1) return h;
+    if (!t || t->ndim < 2 || t->shape[0] < 1 || (mmk_fmt(t->type) < 0 && !mm_block_known(t->type))) return h;
     size_t cols = 1;
     for (int i = 1; i < t->ndim; i++) cols *= (size_t)t->shape[i];
     return cols <= most ? rows_hash(m, t, cols, row, h) : h;

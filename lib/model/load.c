@@ -41,7 +41,7 @@ static int find(const loader *l, const char *base, const char *part, int64_t row
     return 0;
 }
 
-static int supported(int type) { return type == MM_F32 || type == MM_F16 || type == MM_BF16 || type == MM_Q8_0; }
+static int supported(int type) { return mmk_fmt(type) >= 0 || mm_block_known(type); }
 
 static int type_error(const loader *l, const mm_store_tensor *t)
 {
@@ -52,10 +52,15 @@ static int type_error(const loader *l, const mm_store_tensor *t)
 static int to_f32(const loader *l, const mm_store_tensor *t, float *out, size_t rows, size_t cols)
 {
     if (!supported(t->type) || cols % mm_dtype_get(t->type)->block) return type_error(l, t);
-    for (size_t i = 0; i < rows; i++)
-        mmk_row_to_f32(l->m->kern, out + i * cols, (const char *)t->data + i * (t->bytes / rows), t->type, cols);
+    for (size_t i = 0; i < rows; i++) mm_row_to_f32(l->m->kern, out + i * cols, (const char *)t->data + i * (t->bytes / rows), t->type, cols);
     mm_store_release(l->m->store, t);
     return 0;
+}
+
+void mm_row_to_f32(const mm_kern *kern, float *out, const void *row, int type, size_t n)
+{
+    if (mmk_fmt(type) >= 0) mmk_row_to_f32(kern, out, row, type, n);
+    else mm_block_to_f32(type, out, row, n);
 }
 
 /* A table as float32 in the model's arena. */
@@ -107,54 +112,116 @@ static int add_lora(const loader *l, const char *base, float *copy, int64_t n, i
 
 #define MAX_SRC 3
 
-/* One linear layer from up to three weight tensors stacked by rows ("blk.0.attn_q" ... without ".weight"). */
-static int linear(const loader *l, mm_linear *w, const char *const *base, const int64_t *n, int count, int64_t k, int bias)
+/* What a product takes up to three tensors as: their own type where they share one that it knows; float32 where something is added to them or
+ * one of them is no block type; else q8_0, which keeps products in integers. */
+static int common_type(const loader *l, const mm_store_tensor *const *t, int count, int lora, size_t rows, size_t k)
+{
+    int same = 1, blocks = 1;
+    for (int i = 0; i < count; i++) {
+        same &= t[i]->type == t[0]->type;
+        blocks &= t[i]->type == MM_Q8_0 || mm_block_known(t[i]->type);
+    }
+    if (same && !lora && mmk_pack_size(l->m->kern, t[0]->type, rows, k)) return t[0]->type;
+    return blocks && !lora && mmk_pack_size(l->m->kern, MM_Q8_0, rows, k) ? MM_Q8_0 : MM_F32;
+}
+
+/* t [n, k] as float32 or q8_0 */
+static int convert(const loader *l, const mm_store_tensor *t, int type, char *out, size_t n, size_t k)
+{
+    const mm_kern *kern = l->m->kern;
+    size_t from = t->bytes / n, to = type == MM_F32 ? 4 * k : k / 32 * 34;
+    if (type == MM_F32) return to_f32(l, t, (float *)(void *)out, n, k);
+    if (k % mm_dtype_get(t->type)->block) return type_error(l, t);
+    int failed = 0;
+#pragma omp parallel num_threads(l->m->opts.threads) reduction(| : failed)
+    {
+        float *row = mm_aligned(k, sizeof *row);
+        failed |= !row;
+#pragma omp for schedule(static)
+        for (size_t i = 0; i < n; i++) {
+            const char *p = (const char *)t->data + i * from;
+            if (t->type == MM_Q8_0) memcpy(out + i * to, p, to);
+            if (t->type == MM_Q8_0 || mm_block_to_q8_0(t->type, out + i * to, p, k) || !row) continue;
+            mm_block_to_f32(t->type, row, p, k);
+            kern->from_f32[MMK_FMT_Q8_0](out + i * to, row, k);
+        }
+        free(row);
+    }
+    mm_store_release(l->m->store, t);
+    return failed ? no_memory(l) : 0;
+}
+
+/* Row i of a head's matrix in the order that kernels rotate: channel i and i + half are a pair. */
+static size_t unpaired(size_t row, size_t head_dim)
+{
+    size_t half = head_dim / 2, in = row % head_dim;
+    return row - in + (in < half ? 2 * in : 2 * (in - half) + 1);
+}
+
+/* One linear layer from up to three weight tensors stacked by rows ("blk.0.attn_q" ... without ".weight"). The first `paired` of them have the
+ * channels of rotated pairs side by side. */
+static int linear(const loader *l, mm_linear *w, const char *const *base, const int64_t *n, int count, int64_t k, int bias, int paired)
 {
     mm_model *m = l->m;
     const mm_store_tensor *t[MAX_SRC];
-    mmk_rows src[MAX_SRC];
-    int64_t total = 0, at = 0;
-    int r = 0, type = 0, lora = 0;
-    size_t nsrc = (size_t)count;
+    size_t total = 0, at = 0, nsrc = 0, head_dim = (size_t)l->c->head_dim;
+    int r = 0, lora = 0;
     for (int i = 0; i < count; i++) {
         if ((r = find(l, base[i], ".weight", n[i], k, &t[i]))) return r;
         lora |= lookup(l, base[i], ".lora_a.weight") != NULL;
-        type = (i == 0 || t[i]->type == type) && !lora ? t[i]->type : MM_F64; /* F64: to be put together, see below */
-        src[i] = (mmk_rows){ t[i]->data, (size_t)n[i] };
-        total += n[i];
+        total += (size_t)n[i];
     }
-    float *copy = NULL;
-    if (!mmk_pack_size(m->kern, type, (size_t)total, (size_t)k)) {
-        /* mixed types in one product, or weights that something is added to: they meet as float32 */
-        if (!(copy = mm_aligned((size_t)total * (size_t)k, sizeof *copy))) return no_memory(l);
-        for (int i = 0; i < count && !r; at += n[i++])
-            if (!(r = to_f32(l, t[i], copy + at * k, (size_t)n[i], (size_t)k)) && lora) r = add_lora(l, base[i], copy + at * k, n[i], k);
-        src[0] = (mmk_rows){ copy, (size_t)total };
-        nsrc = 1;
-        type = MM_F32;
+    int type = common_type(l, t, count, lora, total, (size_t)k);
+    size_t row = (size_t)k / mm_dtype_get(type)->block * mm_dtype_get(type)->bytes;
+    mmk_rows *src = mm_realloc(NULL, paired ? total : MAX_SRC, sizeof *src);
+    char *copy = NULL;
+    if (!src) return no_memory(l);
+    for (int i = 0; i < count; i++)
+        if ((t[i]->type != type || lora) && !copy && !(copy = mm_aligned(total, row))) r = no_memory(l);
+    for (int i = 0; i < count && !r; at += (size_t)n[i++]) {
+        const char *rows = t[i]->data;
+        if (copy) {
+            rows = copy + at * row;
+            r = convert(l, t[i], type, copy + at * row, (size_t)n[i], (size_t)k);
+            if (!r && lora) r = add_lora(l, base[i], (float *)(void *)(copy + at * row), n[i], k);
+        }
+        if (i >= paired) src[nsrc++] = (mmk_rows){ rows, (size_t)n[i] };
+        else
+            for (size_t j = 0; j < (size_t)n[i]; j++) src[nsrc++] = (mmk_rows){ rows + unpaired(j, head_dim) * row, 1 };
     }
     if (!r) r = keep_packed(l, w, type, k, src, nsrc);
     free(copy);
+    free(src);
     if (r) return r;
     for (int i = 0; i < count; i++) mm_store_release(m->store, t[i]);
     if (!bias) return 0;
-    float *b = mm_arena_alloc(&m->arena, (size_t)total, sizeof *b);
+    float *b = mm_arena_alloc(&m->arena, total + (paired ? total : 0), sizeof *b), *raw = b + total;
     if (!b) return no_memory(l);
     w->bias = b;
-    for (int i = 0; i < count && !r; b += n[i++])
-        if (!(r = find(l, base[i], ".bias", 0, n[i], &t[i]))) r = to_f32(l, t[i], b, 1, (size_t)n[i]);
+    for (int i = 0; i < count && !r; b += n[i++]) {
+        if ((r = find(l, base[i], ".bias", 0, n[i], &t[i])) || (r = to_f32(l, t[i], i < paired ? raw : b, 1, (size_t)n[i]))) break;
+        for (size_t j = 0; i < paired && j < (size_t)n[i]; j++) b[j] = raw[unpaired(j, head_dim)];
+    }
     return r;
 }
 
 static int one(const loader *l, mm_linear *w, const char *base, int64_t n, int64_t k, int bias)
 {
-    return linear(l, w, &base, &n, 1, k, bias);
+    return linear(l, w, &base, &n, 1, k, l->c->rms ? lookup(l, base, ".bias") != NULL : bias, 0);
 }
 
 static int norm(const loader *l, mm_norm *w, const char *base)
 {
     int r = table(l, base, ".weight", 0, l->c->width, &w->gain);
     return r ? r : table(l, base, ".bias", 0, l->c->width, &w->bias);
+}
+
+/* Without a bias, of any width */
+static int rms_norm(const loader *l, mm_norm *w, const char *base, int64_t n)
+{
+    int r = table(l, base, ".weight", 0, n, &w->gain);
+    for (int64_t i = 0; !r && l->c->gain_plus_one && i < n; i++) ((float *)(uintptr_t)w->gain)[i] += 1;
+    return r;
 }
 
 /* q, k and v as one product, from one tensor or three. */
@@ -165,7 +232,8 @@ static int qkv(const loader *l, mm_linear *w, const char *stem)
     for (int i = 0; i < 4; i++) snprintf(name[i], sizeof name[i], "%s%s", stem, (const char *const[]){ "_q", "_k", "_v", "_qkv" }[i]);
     int64_t q = c->heads * c->head_dim, kv = c->kv_heads * c->head_dim;
     if (lookup(l, name[3], ".weight")) return one(l, w, name[3], q + 2 * kv, c->width, 1);
-    return linear(l, w, (const char *const[]){ name[0], name[1], name[2] }, (const int64_t[]){ q, kv, kv }, 3, c->width, 1);
+    int bias = !c->rms || lookup(l, name[0], ".bias");
+    return linear(l, w, (const char *const[]){ name[0], name[1], name[2] }, (const int64_t[]){ q, kv, kv }, 3, c->width, bias, c->pairs ? 2 : 0);
 }
 
 static int layer(const loader *l, mm_layer *y, int64_t i)
@@ -202,9 +270,10 @@ static int text_stem(const loader *l, mm_tower *t)
     const float *types;
     int r = find(l, "token_embd", ".weight", c->vocab, c->width, &tok);
     if (r) return r;
-    if (!supported(tok->type)) return type_error(l, tok);
+    if (!(c->rms ? supported(tok->type) : mmk_fmt(tok->type) >= 0)) return type_error(l, tok);
     t->tok_embd = tok->data;
     t->tok_embd_type = tok->type;
+    if (c->rms) return 0;
     if ((r = table(l, "position_embd", ".weight", c->positions, c->width, &t->pos_embd)) || !c->token_types) return r;
     /* Embedding a single text uses token type 0 throughout. */
     if ((r = table(l, "token_types", ".weight", c->token_types > 1 ? c->token_types : 0, c->width, &types))) return r;
@@ -268,13 +337,79 @@ static int projection(const loader *l, mm_linear *w)
     return r;
 }
 
+/* ---- decoders ---- */
+
+static int decoder_layer(const loader *l, mm_layer *y, int64_t i)
+{
+    const mm_tower_config *c = l->c;
+    static const char *const parts[10] = { "attn",      "attn_output", "ffn_gate",    "ffn_up",      "ffn_down",
+                                           "attn_norm", "ffn_norm",    "attn_q_norm", "attn_k_norm", "post_attention_norm" };
+    char n[11][64];
+    for (int k = 0; k < 10; k++) snprintf(n[k], sizeof n[k], "blk.%lld.%s", (long long)i, parts[k]);
+    snprintf(n[10], sizeof n[10], "blk.%lld.post_ffw_norm", (long long)i);
+    int bias = lookup(l, n[2], ".bias") != NULL, r;
+    if ((r = qkv(l, &y->qkv, n[0])) || (r = one(l, &y->out, n[1], c->width, c->heads * c->head_dim, 0)) ||
+        (r = linear(l, &y->up, (const char *const[]){ n[2], n[3] }, (const int64_t[]){ c->ff_width, c->ff_width }, 2, c->width, bias, 0)) ||
+        (r = one(l, &y->down, n[4], c->width, c->ff_width, 0)) || (r = rms_norm(l, &y->attn_norm, n[5], c->width)) ||
+        (r = rms_norm(l, &y->ff_norm, n[6], c->width)))
+        return r;
+    if (c->head_norms && ((r = rms_norm(l, &y->q_norm, n[7], c->head_dim)) || (r = rms_norm(l, &y->k_norm, n[8], c->head_dim)))) return r;
+    if (!c->sum_norms) return 0;
+    return (r = rms_norm(l, &y->attn_sum_norm, n[9], c->width)) ? r : rms_norm(l, &y->ff_sum_norm, n[10], c->width);
+}
+
+/* The angle that each pair of channels turns by from one position to the next. */
+static int angles(const loader *l, const mm_rope *r, const double **out)
+{
+    size_t n = (size_t)l->c->head_dim / 2;
+    double *a = mm_arena_alloc(&l->m->arena, n, sizeof *a), dims = (double)(2 * n), two_pi = 6.283185307179586;
+    if (!a) return no_memory(l);
+    /* yarn: between the pair that turns `high` times in the original context and the one that turns `low` times */
+    double from = floor(dims * log(r->original / (r->high * two_pi)) / (2 * log(r->base)));
+    double to = ceil(dims * log(r->original / (r->low * two_pi)) / (2 * log(r->base)));
+    from = from < 0 ? 0 : from;
+    to = to > dims - 1 ? dims - 1 : to;
+    for (size_t i = 0; i < n; i++) {
+        double x = pow(r->base, -(double)(2 * i) / dims), turns = r->original * x / two_pi, keep = 1;
+        if (r->scaling == MM_ROPE_LINEAR) keep = 0;
+        if (r->scaling == MM_ROPE_LLAMA3) keep = (turns - r->low) / (r->high - r->low);
+        if (r->scaling == MM_ROPE_YARN) keep = 1 - ((double)i - from) / (to > from ? to - from : 0.001);
+        keep = keep < 0 ? 0 : keep > 1 ? 1 : keep;
+        a[i] = x * keep + x / r->factor * (1 - keep);
+    }
+    *out = a;
+    return 0;
+}
+
+/* GGUF of Llama 3 has its scaling as a divisor for each pair. */
+static int divide_angles(const loader *l, mm_tower *t)
+{
+    const float *by;
+    if (!lookup(l, "rope_freqs", ".weight")) return 0;
+    int r = table(l, "rope_freqs", ".weight", 0, l->c->head_dim / 2, &by);
+    for (int64_t i = 0; !r && i < l->c->head_dim / 2; i++) ((double *)(uintptr_t)t->turn)[i] /= (double)by[i];
+    return r;
+}
+
+static int decoder_ends(const loader *l, mm_tower *t)
+{
+    const mm_tower_config *c = l->c;
+    int r = rms_norm(l, &t->post_norm, "output_norm", c->width), own = lookup(l, "output", ".weight") != NULL;
+    if (!r) r = angles(l, &c->rope, &t->turn);
+    if (!r) r = angles(l, &c->rope_local, &t->turn_local);
+    if (!r) r = divide_angles(l, t);
+    if (!r) r = one(l, &t->head, c->tied == 1 || (c->tied && !own) ? "token_embd" : "output", c->vocab, c->width, 0);
+    return r;
+}
+
 static int tower(const loader *l, mm_tower *t)
 {
     const mm_tower_config *c = l->c;
     if (!(t->layers = mm_arena_zalloc(&l->m->arena, (size_t)c->layers, sizeof *t->layers))) return no_memory(l);
     int r = c->vocab ? text_stem(l, t) : patch_stem(l, t);
     if (!r && c->embd_norm) r = norm(l, &t->embd_norm, "token_embd_norm");
-    for (int64_t i = 0; !r && i < c->layers; i++) r = layer(l, &t->layers[i], i);
+    for (int64_t i = 0; !r && i < c->layers; i++) r = (c->rms ? decoder_layer : layer)(l, &t->layers[i], i);
+    if (!r && c->rms) return decoder_ends(l, t);
     if (!r && c->post_norm) r = norm(l, &t->post_norm, "post_norm");
     if (!r && c->pool == MM_POOL_MAP) r = map_head(l, &t->map);
     if (!r && c->proj) r = projection(l, &t->proj);

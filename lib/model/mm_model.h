@@ -35,6 +35,17 @@ typedef struct mm_model mm_model;
 
 typedef enum mm_modality { MM_TEXT, MM_IMAGE, MM_AUDIO, MM_VIDEO, MM_MODALITIES } mm_modality;
 
+/* Rotary positions: channel pair i of a head turns by position * base^(-2i/head_dim), slowed down as `scaling` says. */
+typedef enum mm_rope_scaling { MM_ROPE_PLAIN, MM_ROPE_LINEAR, MM_ROPE_LLAMA3, MM_ROPE_YARN } mm_rope_scaling;
+typedef struct mm_rope {
+    double base;
+    mm_rope_scaling scaling;
+    double factor;    /* of the context's length */
+    double low, high; /* llama3: low_freq_factor, high_freq_factor; yarn: beta_slow, beta_fast */
+    double original;  /* tokens that the model was first trained for */
+    double attention; /* yarn: factor of cos and sin */
+} mm_rope;
+
 /* The shape of one encoder ("tower"): what a family's configuration reader fills in. A text tower begins with a table of tokens, the
  * others cut their input [frames, channels, height, width] into patches, each one a token. */
 typedef struct mm_tower_config {
@@ -66,6 +77,19 @@ typedef struct mm_tower_config {
     int64_t channels, frames, height, width_in; /* of one input */
     int64_t patch_t, patch_h, patch_w, step_h, step_w;
     int class_token, patch_bias, patch_norm;
+    /* decoders (mm_lm.h): causal, rotary positions in place of a table, keys and values kept */
+    int rms;             /* norms are x / sqrt(mean x^2 + eps) * gain; layers have a bias only where the checkpoint has one */
+    int gain_plus_one;   /* the checkpoint keeps gain - 1 (Gemma) */
+    int gated;           /* feed-forward: act(gate x) * (up x) */
+    int head_norms;      /* q and k of each head are normed (Qwen3, Gemma 3) */
+    int sum_norms;       /* what attention and feed-forward add is normed too (Gemma 3) */
+    int pairs;           /* the checkpoint has the two channels of a rotated pair side by side (GGUF of Llama) */
+    int tied;            /* the table of tokens is the head too; 2: where there is no other */
+    float embd_scale;    /* of the table's rows */
+    float attn_scale;    /* of q k; 0: 1 / sqrt(head_dim) */
+    mm_rope rope, rope_local; /* rope_local: of the layers that see a window */
+    int64_t near;        /* tokens that such a layer sees */
+    const uint8_t *local; /* [layers] 1: it is one; NULL: none is */
     float lora;          /* factor of low-rank additions that the checkpoint keeps apart (LanguageBind): they are added when it is loaded */
 } mm_tower_config;
 

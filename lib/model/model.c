@@ -55,13 +55,14 @@ static int same_width(const mm_model *m, mm_err *err)
     return 0;
 }
 
-int mm_model_open(mm_model **out, const char *path, const mm_model_opts *opts, mm_err *err)
+int mm_model_open_as(mm_model **out, const char *path, const mm_model_opts *opts, int decoder, mm_err *err)
 {
     *out = NULL;
     mm_model *m = calloc(1, sizeof *m);
     if (!m) return mm_fail(err, MM_ENOMEM, "out of memory");
     m->opts = opts ? *opts : (mm_model_opts)MM_MODEL_OPTS_INIT;
     if (m->opts.threads <= 0) m->opts.threads = omp_get_max_threads();
+    m->decoder = decoder;
     m->kern = mm_kern_get();
     m->scratch = calloc((size_t)m->opts.threads, sizeof *m->scratch);
     int r = m->scratch ? mm_store_open(&m->store, path, err) : mm_fail(err, MM_ENOMEM, "out of memory");
@@ -77,6 +78,11 @@ int mm_model_open(mm_model **out, const char *path, const mm_model_opts *opts, m
     if (r) mm_model_close(&m);
     *out = m;
     return r;
+}
+
+int mm_model_open(mm_model **out, const char *path, const mm_model_opts *opts, mm_err *err)
+{
+    return mm_model_open_as(out, path, opts, 0, err);
 }
 
 const char *mm_model_family(const mm_model *m) { return m->family; }

@@ -10,8 +10,9 @@
 #define MM_MAX_LAYERS 1024
 
 typedef struct mm_layer {
-    mm_linear qkv, out, up, down;
+    mm_linear qkv, out, up, down; /* up: gate and up, one above the other, where the feed-forward step is gated */
     mm_norm attn_norm, ff_norm;
+    mm_norm q_norm, k_norm, attn_sum_norm, ff_sum_norm;
     const float *bias_k, *bias_v; /* [width] or NULL */
     /* over the frames of a place, before the rest */
     mm_linear time_qkv, time_out;
@@ -37,10 +38,14 @@ typedef struct mm_tower {
     const float *class_embd; /* [width], its position added, or NULL */
     mm_linear patch, proj;
     mm_map_head map;
+    /* decoders */
+    mm_linear head;              /* [vocab, width] */
+    const double *turn, *turn_local; /* [head_dim / 2] angle of one position */
 } mm_tower;
 
 struct mm_model {
     char family[24];
+    int decoder; /* one is asked for (mm_lm_open), and only one will do */
     mm_tower tower[MM_MODALITIES]; /* cfg.layers 0: there is none */
     mm_tower *via[MM_MODALITIES];  /* the tower that a modality goes through, or NULL */
     mm_input_spec spec[MM_MODALITIES];
@@ -69,6 +74,7 @@ int mm_config_bert(mm_model *m, mm_err *err);         /* config_bert.c, folders 
 int mm_config_clip(mm_model *m, mm_err *err);         /* config_clip.c: clip, siglip, languagebind as transformers writes them */
 int mm_config_open_clip(mm_model *m, mm_err *err);    /* config_open_clip.c */
 int mm_config_imagebind(mm_model *m, mm_err *err);    /* config_imagebind.c */
+int mm_config_llama(mm_model *m, mm_err *err);        /* config_llama.c: decoders, folders and GGUF */
 int mm_config_uni(mm_model *m, mm_err *err);          /* uni_run.c */
 int mm_config_picture(mm_model *m, mm_err *err);      /* config_picture.c: preprocessor_config.json into m->spec[MM_IMAGE] */
 /* Video as `frames` pictures, their vectors averaged, where a model has no tower for it. */
@@ -87,12 +93,24 @@ int mm_tokenizer_load(mm_model *m, mm_err *err);
 /* load.c: what is needed at once, and a tower at its first use */
 int mm_weights_load(mm_model *m, mm_err *err);
 int mm_tower_load(mm_model *m, mm_tower *t, mm_err *err);
+/* A row of any type of weights */
+void mm_row_to_f32(const mm_kern *kern, float *out, const void *row, int type, size_t n);
+/* model.c: mm_model_open(), or with `decoder` the decoder that it refuses */
+int mm_model_open_as(mm_model **out, const char *path, const mm_model_opts *opts, int decoder, mm_err *err);
 /* fingerprint.c */
 int mm_fingerprint_make(mm_model *m, const char *path, mm_err *err);
 
+/* Rows that go on from what is kept of their sequences, in one layer: cos and sin [rows, head_dim / 2]. */
+typedef struct mm_going_on {
+    const mm_kept *kept;
+    size_t n;
+    const float *cos, *sin;
+    int kv_type, local;
+} mm_going_on;
+
 /* x [rows, width] -> [rows, width], over the memory of x. frames: of one input, where time_attention is on. With bias_kv the last row of
- * every sequence stands for the learned key and value. */
-mm_tensor mm_block(mm_graph *g, const mm_tower_config *c, const mm_layer *l, mm_tensor x, const mm_ragged *r);
+ * every sequence stands for the learned key and value. on: of a decoder, else NULL; r is not used then. */
+mm_tensor mm_block(mm_graph *g, const mm_tower_config *c, const mm_layer *l, mm_tensor x, const mm_ragged *r, const mm_going_on *on);
 
 /* tower.c. What goes through a tower: token ids, sequence s being ids[off[s]..off[s+1]); or n inputs
  * x[i] [frames, channels, h, w] (off is NULL). vec [n, dim]. */

@@ -134,7 +134,7 @@ static int forward(const mm_model *m, const mm_tower_job *j, const uint32_t *ord
     mm_arena_reset(arena);
     if ((j->off ? stem_text : stem_patches)(&g, j, order, n, &s)) return MM_ENOMEM;
     if (c->embd_norm) s.x = mm_op_layer_norm(&g, s.x, &t->embd_norm, c->eps, &s.x);
-    for (int64_t l = 0; l < c->layers; l++) s.x = mm_block(&g, c, &t->layers[l], s.x, &s.r);
+    for (int64_t l = 0; l < c->layers; l++) s.x = mm_block(&g, c, &t->layers[l], s.x, &s.r, NULL);
     mm_tensor y = pool(&g, t, &s);
     if (y.rows > n) { /* one row for every frame */
         size_t *at = mm_arena_alloc(arena, n + 1, sizeof *at);

@@ -92,6 +92,36 @@ int mm_pad_id(const mm_model *m, int32_t dflt, int32_t *out, mm_err *err)
     return r;
 }
 
+/* llama.cpp adds a bos where SentencePiece's kind says nothing, and none elsewhere. */
+static int from_ggml(mm_model *m, const char *model, mm_err *err)
+{
+    const mm_store *st = m->store;
+    mm_tok_ggml s = { .model = model };
+    size_t scores, types;
+    int64_t id[4];
+    static const char *const keys[4] = { "tokenizer.ggml.bos_token_id", "tokenizer.ggml.eos_token_id", "tokenizer.ggml.unknown_token_id",
+                                         "tokenizer.ggml.padding_token_id" };
+    int pieces = !strcmp(model, "llama"), r;
+    if ((r = mm_store_kv_str(st, "tokenizer.ggml.pre", "default", &s.pre, err)) ||
+        (r = mm_store_kv_strs(st, "tokenizer.ggml.tokens", &s.tokens, &s.n, err)) ||
+        (r = mm_store_kv_strs(st, "tokenizer.ggml.merges", &s.merges, &s.n_merges, err)) ||
+        (r = mm_store_kv_nums(st, "tokenizer.ggml.scores", &s.scores, &scores, err)) ||
+        (r = mm_store_kv_ints(st, "tokenizer.ggml.token_type", &s.types, &types, err)) ||
+        (r = mm_store_kv_bool(st, "tokenizer.ggml.add_bos_token", pieces, &s.add_bos, err)) ||
+        (r = mm_store_kv_bool(st, "tokenizer.ggml.add_eos_token", 0, &s.add_eos, err)) ||
+        (r = mm_store_kv_bool(st, "tokenizer.ggml.add_space_prefix", pieces, &s.space_prefix, err)))
+        return r;
+    if ((s.scores && scores != s.n) || (s.types && types != s.n))
+        return mm_fail(err, MM_EDATA, "the arrays tokenizer.ggml.* are of different lengths");
+    for (int i = 0; i < 4; i++)
+        if ((r = mm_store_kv_int(st, keys[i], -1, INT32_MAX, -1, &id[i], err))) return r;
+    s.bos = (int32_t)id[0];
+    s.eos = (int32_t)id[1];
+    s.unk = (int32_t)id[2];
+    s.pad = (int32_t)id[3];
+    return mm_tok_from_ggml(&m->tok, &s, err);
+}
+
 static int from_gguf(mm_model *m, mm_err *err)
 {
     const mm_store *st = m->store;
@@ -105,8 +135,7 @@ static int from_gguf(mm_model *m, mm_err *err)
                ? mm_err_prefix(err, "tokenizer.huggingface.json: "),
                r : 0;
     if ((r = mm_store_kv_str(st, "tokenizer.ggml.model", "", &model, err))) return r;
-    if (strcmp(model, "bert"))
-        return mm_fail(err, MM_EUNSUP, "tokenizer of type '%s' is not supported", model[0] ? model : "(none)");
+    if (strcmp(model, "bert")) return from_ggml(m, model, err);
     if ((r = mm_store_kv_strs(st, "tokenizer.ggml.tokens", &s.tokens, &s.n, err)) ||
         (r = mm_store_kv_int(st, "tokenizer.ggml.bos_token_id", -1, INT32_MAX, -1, &bos, err)) ||
         (r = mm_store_kv_int(st, "tokenizer.ggml.cls_token_id", -1, INT32_MAX, bos, &cls, err)) ||

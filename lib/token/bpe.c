@@ -88,6 +88,7 @@ int tok_bpe_index(mm_tok *t, mm_err *err)
 typedef struct {
     symbol *s;
     size_t n;
+    const char *text;
 } word;
 
 static void add(word *w, int32_t id, size_t from, size_t len)
@@ -116,6 +117,10 @@ static void begin(const mm_tok *t, const char *s, size_t len, word *w)
             memcpy(key + k, s + i, n);
             memcpy(key + k + n, t->suffix, last ? t->suffix_len : 0);
             id = tok_map_get(&t->vocab, key, k + n + (last ? t->suffix_len : 0));
+        }
+        if (t->rank) { /* what is in no token alone may be so in a longer one: bytes come last */
+            add(w, id, i, n);
+            continue;
         }
         if (id < 0 && t->byte_fallback) {
             size_t q = 0;
@@ -161,11 +166,28 @@ static candidate heap_pop(candidate *h, size_t *n)
     return top;
 }
 
+/* What the two make, and its rank: 0, nothing. */
+static int joined(const mm_tok *t, const word *w, const symbol *a, const symbol *b, uint32_t *id, uint32_t *rank)
+{
+    if (t->rank) {
+        size_t len = (size_t)a->len + b->len;
+        int32_t x = len <= t->longest ? tok_map_get(&t->vocab, w->text + a->from, len) : -1;
+        if (x < 0 || t->rank[x] == UINT32_MAX) return 0;
+        *id = (uint32_t)x;
+        *rank = t->rank[x];
+        return 1;
+    }
+    const merge *m = &t->merges[merge_slot(t, (uint32_t)a->id, (uint32_t)b->id)];
+    *id = m->id;
+    *rank = m->rank;
+    return m->a != UINT32_MAX;
+}
+
 static void try_pair(const mm_tok *t, const word *w, uint32_t left, uint32_t right, candidate *h, size_t *n)
 {
+    uint32_t id, rank;
     if (left == UINT32_MAX || right == UINT32_MAX) return;
-    const merge *m = &t->merges[merge_slot(t, (uint32_t)w->s[left].id, (uint32_t)w->s[right].id)];
-    if (m->a != UINT32_MAX) heap_push(h, n, (candidate){ (uint64_t)m->rank << 32 | left, m->id });
+    if (joined(t, w, &w->s[left], &w->s[right], &id, &rank)) heap_push(h, n, (candidate){ (uint64_t)rank << 32 | left, id });
 }
 
 static void join(const mm_tok *t, word *w, candidate *h)
@@ -177,8 +199,8 @@ static void join(const mm_tok *t, word *w, candidate *h)
         symbol *s = &w->s[(uint32_t)c.key];
         if (!s->len || s->next == UINT32_MAX) continue;
         symbol *r = &w->s[s->next];
-        const merge *m = &t->merges[merge_slot(t, (uint32_t)s->id, (uint32_t)r->id)];
-        if (m->a == UINT32_MAX || m->id != c.id) continue; /* one of the two has changed since */
+        uint32_t id, rank;
+        if (!joined(t, w, s, r, &id, &rank) || id != c.id) continue; /* one of the two has changed since */
         s->id = (int32_t)c.id;
         s->len = r->from + r->len - s->from;
         r->len = 0;
@@ -187,6 +209,19 @@ static void join(const mm_tok *t, word *w, candidate *h)
         try_pair(t, w, s->prev, (uint32_t)c.key, h, &n);
         try_pair(t, w, (uint32_t)c.key, s->next, h, &n);
     }
+}
+
+/* A character in no token: its bytes */
+static int emit_bytes(const mm_tok *t, const view *v, size_t from, size_t to, mm_tok_out *o)
+{
+    int e = 0, unk = 0;
+    for (size_t i = from; i < to && !e; i++) {
+        int32_t id = t->byte_id[(unsigned char)v->s[i]];
+        if (id < 0 && unk++) continue;
+        if (id < 0) id = t->role[MM_TOK_UNK];
+        if (id >= 0) e = tok_emit(o, id, v, i, i + 1);
+    }
+    return e;
 }
 
 int tok_bpe(const mm_tok *t, const view *v, size_t from, size_t to, mm_tok_out *o)
@@ -199,11 +234,13 @@ int tok_bpe(const mm_tok *t, const view *v, size_t from, size_t to, mm_tok_out *
     /* each join adds at most two candidates and takes one symbol away */
     candidate *h = tok_work(o->scratch, len, 3 * sizeof *h + sizeof(symbol));
     if (!h) return MM_ENOMEM;
-    word w = { (symbol *)(h + 3 * len), 0 };
+    word w = { (symbol *)(h + 3 * len), 0, v->s + from };
     begin(t, v->s + from, len, &w);
     if (w.n > 1) join(t, &w, h);
     int e = 0;
-    for (size_t i = 0; i < w.n && !e; i++)
-        if (w.s[i].len) e = tok_emit(o, w.s[i].id, v, from + w.s[i].from, from + w.s[i].from + w.s[i].len);
+    for (size_t i = 0; i < w.n && !e; i++) {
+        size_t at = from + w.s[i].from, end = at + w.s[i].len;
+        if (end > at) e = w.s[i].id < 0 ? emit_bytes(t, v, at, end, o) : tok_emit(o, w.s[i].id, v, at, end);
+    }
     return e;
 }

@@ -32,6 +32,7 @@ void mm_tok_free(mm_tok **tp)
     free(t->text);
     free(t->len);
     free(t->merges);
+    free(t->rank);
     free(t->score);
     free(t->reach);
     free(t->kind);
@@ -414,6 +415,7 @@ static uint64_t hash_rest(const mm_tok *t, uint64_t h)
     for (size_t i = 0; i < t->merge_slots; i++)
         if (t->merges[i].a != UINT32_MAX) merges += mm_hash64(&t->merges[i], sizeof t->merges[i], 1);
     h = mm_hash64(&merges, sizeof merges, h);
+    if (t->rank) h = mm_hash64(t->rank, t->n * sizeof *t->rank, h);
     return t->score ? mm_hash64(t->score, t->n * sizeof *t->score, h) : h;
 }
 

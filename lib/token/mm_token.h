@@ -38,6 +38,17 @@ typedef struct mm_tok_spec { /* a tokenizer as GGUF metadata or a vocab.txt carr
     int32_t cls, sep, unk, pad, mask;      /* ids; -1: none. unk is required */
 } mm_tok_spec;
 MM_API MM_MUST_CHECK int mm_tok_from_spec(mm_tok **out, const mm_tok_spec *spec, mm_err *err);
+typedef struct mm_tok_ggml { /* the arrays tokenizer.ggml.* of a GGUF with a decoder */
+    const char *model, *pre;        /* "gpt2" with merges, words cut as `pre` says; "llama" with scores */
+    const mm_slice *tokens, *merges;
+    size_t n, n_merges;
+    const float *scores;            /* [n] or NULL */
+    const int32_t *types;           /* [n] or NULL: all are normal */
+    int32_t bos, eos, unk, pad;     /* ids; -1: none */
+    int add_bos, add_eos;           /* the template puts them around a text */
+    int space_prefix;               /* "llama": a text begins with a space */
+} mm_tok_ggml;
+MM_API MM_MUST_CHECK int mm_tok_from_ggml(mm_tok **out, const mm_tok_ggml *spec, mm_err *err);
 /* vocab.txt: one token a line, the line's number is its id; [UNK] must be there. */
 MM_API MM_MUST_CHECK int mm_tok_from_vocab(mm_tok **out, const char *text, size_t len, int lowercase, mm_err *err);
 /* Texts are cleaned before all else, as CLIP's own tokenizer does: HTML's character references, typographic quotes, ligatures, wide forms,

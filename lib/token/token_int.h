@@ -1,6 +1,6 @@
 /* token_int.h - inside lib/token. The stages of a tokenizer and the file of each: added.c (added tokens), norm.c and bert.c
  * (normalisers), split.c and regex.c (pre-tokenizers), wordpiece.c, bpe.c, unigram.c (models), encode.c (all together),
- * decode.c; build.c and json.c make one. */
+ * decode.c; build.c, ggml.c and json.c make one. */
 #ifndef TOKEN_INT_H
 #define TOKEN_INT_H
 
@@ -151,6 +151,7 @@ struct mm_tok {
     int32_t byte_last[256];       /* byte-level with a suffix: of the last one */
     merge *merges;
     size_t merge_slots, n_merges;
+    uint32_t *rank; /* BPE without merges: two that make a token are joined, in this order; UINT32_MAX: never. By id */
     double *score; /* Unigram, by id */
     size_t score_cap;
     double unk_score;

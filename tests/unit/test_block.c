@@ -118,7 +118,7 @@ static void one(const char *name, mm_tower_config c, int threads)
     mm_graph g = { .kern = kern, .arena = &arena, .threads = threads };
     mm_tensor t = mm_op_new(&g, ROWS, (size_t)d);
     memcpy(t.p, x, sizeof(float) * (size_t)(ROWS * d));
-    t = mm_block(&g, &c, &l, t, &(mm_ragged){ off, NSEQ });
+    t = mm_block(&g, &c, &l, t, &(mm_ragged){ off, NSEQ }, NULL);
     double worst = 0, norm = 0;
     for (int i = 0; t.p && i < ROWS * d; i++) {
         worst = fmax(worst, fabs(t.p[i] - z[i]));

@@ -1,0 +1,221 @@
+/* Sequences of a decoder and the step that makes them longer: one ragged batch through all layers, cut by rows where it is large. */
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include "model/lm_int.h"
+
+/* Rows that go through all layers together: their activations are a few MB, and the weights pass once for so many. */
+#define STEP_ROWS 512
+
+struct mm_lm_cache {
+    mm_lm *lm;
+    size_t slots, tokens; /* room of a slot, a multiple of MMK_KV_BLOCK */
+    size_t context;
+    size_t *len;
+    size_t half;  /* bytes of the keys (or values) of one layer of one slot */
+    char *mem;    /* [layer][slot][keys, values][kv_heads] */
+    size_t bytes;
+    mm_arena arena;
+};
+
+static char *keys_of(const mm_lm_cache *c, size_t layer, size_t slot) { return c->mem + (layer * c->slots + slot) * 2 * c->half; }
+
+void mm_lm_cache_free(mm_lm_cache **cp)
+{
+    mm_lm_cache *c = *cp;
+    if (!c) return;
+    if (c->mem) munmap(c->mem, c->bytes);
+    mm_arena_clear(&c->arena);
+    free(c->len);
+    free(c);
+    *cp = NULL;
+}
+
+int mm_lm_cache_new(mm_lm_cache **out, mm_lm *lm, size_t slots, size_t context, mm_err *err)
+{
+    const mm_tower_config *t = &mm_lm_tower(lm)->cfg;
+    *out = NULL;
+    if (!context) context = lm->opts.context;
+    if (!slots || context > lm->opts.context)
+        return mm_fail(err, MM_EARG, "a cache of %zu sequences of %zu tokens is asked for, this model takes %zu", slots, context, lm->opts.context);
+    mm_lm_cache *c = calloc(1, sizeof *c);
+    if (!c) return mm_fail(err, MM_ENOMEM, "out of memory");
+    c->lm = lm;
+    c->slots = slots;
+    c->context = context;
+    c->tokens = (context + MMK_KV_BLOCK - 1) / MMK_KV_BLOCK * MMK_KV_BLOCK;
+    c->half = (size_t)t->kv_heads * mmk_kv_bytes(lm->opts.kv_type, c->tokens, (size_t)t->head_dim);
+    c->len = calloc(slots, sizeof *c->len);
+    void *mem = MAP_FAILED; /* mapped, so that only what is used takes memory */
+    if (c->len && !mm_mul(2 * c->half, slots, &c->bytes) && !mm_mul(c->bytes, (size_t)t->layers, &c->bytes))
+        mem = mmap(NULL, c->bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (mem == MAP_FAILED) {
+        mm_lm_cache_free(&c);
+        return mm_fail(err, MM_ENOMEM, "out of memory");
+    }
+    c->mem = mem;
+    *out = c;
+    return 0;
+}
+
+size_t mm_lm_len(const mm_lm_cache *c, size_t slot) { return c->len[slot]; }
+
+void mm_lm_trim(mm_lm_cache *c, size_t slot, size_t len)
+{
+    if (len < c->len[slot]) c->len[slot] = len;
+}
+
+void mm_lm_copy(mm_lm_cache *c, size_t to, size_t from, size_t len)
+{
+    const mm_tower_config *t = &mm_lm_tower(c->lm)->cfg;
+    size_t d = (size_t)t->head_dim, head = mmk_kv_bytes(c->lm->opts.kv_type, c->tokens, d);
+    if (len > c->len[from]) len = c->len[from];
+    if (to == from) {
+        c->len[to] = len;
+        return;
+    }
+    size_t blocks = (len + MMK_KV_BLOCK - 1) / MMK_KV_BLOCK * MMK_KV_BLOCK;
+    for (size_t l = 0; l < (size_t)t->layers; l++)
+        for (size_t h = 0; h < 2 * (size_t)t->kv_heads; h++) { /* of keys, then of values */
+            char *x = keys_of(c, l, to) + h * head;
+            const char *y = keys_of(c, l, from) + h * head;
+            if (c->lm->opts.kv_type == MM_Q8_0) {
+                memcpy(x, y, blocks * d);
+                memcpy(x + c->tokens * d, y + c->tokens * d, blocks * (d / 32) * 2);
+            } else {
+                memcpy(x, y, mmk_kv_bytes(c->lm->opts.kv_type, blocks, d));
+            }
+        }
+    c->len[to] = len;
+}
+
+/* ---- a step ---- */
+
+static int check(const mm_lm_cache *c, const mm_lm_part *parts, size_t n, mm_err *err)
+{
+    const mm_tower_config *t = &mm_lm_tower(c->lm)->cfg;
+    for (size_t i = 0; i < n; i++) {
+        const mm_lm_part *p = &parts[i];
+        if (p->slot >= c->slots || !p->n || (!p->ids && !p->embd)) return mm_fail(err, MM_EARG, "part %zu of a step has no slot or no tokens", i);
+        if (p->n > c->context - c->len[p->slot])
+            return mm_fail(err, MM_ELONG, "a sequence of %zu tokens is longer than the context of %zu", c->len[p->slot] + p->n, c->context);
+        for (size_t k = 0; k < i; k++)
+            if (parts[k].slot == p->slot) return mm_fail(err, MM_EARG, "sequence %zu is twice in one step", p->slot);
+        for (size_t k = 0; !p->embd && k < p->n; k++)
+            if (p->ids[k] < 0 || p->ids[k] >= t->vocab)
+                return mm_fail(err, MM_ESHAPE, "token %d is outside the vocabulary of %lld", p->ids[k], (long long)t->vocab);
+    }
+    return 0;
+}
+
+typedef struct { /* some rows of a step: at most one piece of a part */
+    const mm_lm_part *part;
+    size_t from, rows;
+} piece;
+
+typedef struct {
+    mm_lm_cache *c;
+    const piece *pieces;
+    size_t n, rows;
+    float *logits; /* of the next wanted row */
+} batch;
+
+static int embed(mm_graph *g, const batch *b, mm_tensor x)
+{
+    float *to = x.p;
+    for (size_t i = 0; i < b->n; to += b->pieces[i++].rows * x.cols) {
+        const piece *p = &b->pieces[i];
+        if (p->part->embd) memcpy(to, p->part->embd + p->from * x.cols, p->rows * x.cols * sizeof *to);
+        else if (mm_lm_embed(b->c->lm, p->part->ids + p->from, p->rows, to, NULL)) g->failed = 1;
+    }
+    return g->failed;
+}
+
+/* cos and sin [rows, head_dim / 2] of the rows' positions */
+static float *turns(mm_graph *g, const batch *b, const double *angle, double factor)
+{
+    size_t half = (size_t)mm_lm_tower(b->c->lm)->cfg.head_dim / 2, row = 0;
+    float *cs = mm_arena_alloc(g->arena, 2 * b->rows * half, sizeof *cs), *sn = cs + b->rows * half;
+    for (size_t i = 0; cs && i < b->n; row += b->pieces[i++].rows) {
+        const piece *p = &b->pieces[i];
+        size_t first = b->c->len[p->part->slot] + p->from;
+#pragma omp parallel for num_threads(p->rows > 16 ? g->threads : 1) schedule(static)
+        for (size_t k = 0; k < p->rows; k++)
+            for (size_t h = 0; h < half; h++) {
+                double a = (double)(first + k) * angle[h];
+                cs[(row + k) * half + h] = (float)(cos(a) * factor);
+                sn[(row + k) * half + h] = (float)(sin(a) * factor);
+            }
+    }
+    return cs;
+}
+
+static void head(mm_graph *g, batch *b, mm_tensor x)
+{
+    const mm_tower *t = mm_lm_tower(b->c->lm);
+    size_t *rows = mm_arena_alloc(g->arena, b->rows, sizeof *rows), n = 0, row = 0;
+    if (!rows) g->failed = 1;
+    for (size_t i = 0; rows && i < b->n; row += b->pieces[i++].rows) {
+        const piece *p = &b->pieces[i];
+        for (size_t k = 0; k < p->rows; k++)
+            if (p->part->logits == 2 || (p->part->logits && p->from + k + 1 == p->part->n)) rows[n++] = row + k;
+    }
+    if (!n || g->failed) return;
+    mm_tensor y = mm_op_rows(g, x, rows, n);
+    y = mm_op_rms_norm(g, y, &t->post_norm, t->cfg.eps, &y);
+    size_t vocab = (size_t)t->cfg.vocab;
+    mm_tensor into = mm_tensor_of(b->logits, n, vocab);
+    mm_op_linear(g, y, &t->head, MMK_ACT_NONE, NULL, &into);
+    b->logits += n * vocab;
+}
+
+static int forward(batch *b)
+{
+    mm_lm_cache *c = b->c;
+    const mm_lm *lm = c->lm;
+    const mm_tower *t = mm_lm_tower(lm);
+    mm_graph g = { .kern = lm->m->kern, .arena = &c->arena, .threads = lm->opts.threads };
+    size_t half = (size_t)t->cfg.head_dim / 2;
+    mm_arena_reset(&c->arena);
+    mm_tensor x = mm_op_new(&g, b->rows, (size_t)t->cfg.width);
+    mm_kept *kept = mm_arena_alloc(&c->arena, b->n, sizeof *kept);
+    const float *far = turns(&g, b, t->turn, t->cfg.rope.attention);
+    const float *near = t->cfg.local ? turns(&g, b, t->turn_local, t->cfg.rope_local.attention) : far;
+    if (!x.p || !kept || !far || !near || embed(&g, b, x)) return MM_ENOMEM;
+    for (int64_t l = 0; l < t->cfg.layers; l++) {
+        for (size_t i = 0; i < b->n; i++) {
+            const piece *p = &b->pieces[i];
+            char *keys = keys_of(c, (size_t)l, p->part->slot);
+            kept[i] = (mm_kept){ p->rows, c->len[p->part->slot] + p->from, c->tokens, keys, keys + c->half };
+        }
+        int local = t->cfg.local && t->cfg.local[l];
+        const float *cs = local ? near : far;
+        const mm_going_on on = { kept, b->n, cs, cs + b->rows * half, lm->opts.kv_type, local };
+        x = mm_block(&g, &t->cfg, &t->layers[l], x, NULL, &on);
+    }
+    if (!g.failed) head(&g, b, x);
+    return g.failed ? MM_ENOMEM : 0;
+}
+
+int mm_lm_step(mm_lm_cache *c, const mm_lm_part *parts, size_t n, float *logits, mm_err *err)
+{
+    int r = check(c, parts, n, err);
+    piece *pieces = r ? NULL : mm_realloc(NULL, n + 1, sizeof *pieces);
+    if (!r && !pieces) r = mm_fail(err, MM_ENOMEM, "out of memory");
+    batch b = { .c = c, .pieces = pieces, .logits = logits };
+    for (size_t i = 0, from = 0; i < n && !r;) {
+        size_t rows = parts[i].n - from, room = STEP_ROWS - b.rows;
+        if (rows > room) rows = room;
+        pieces[b.n++] = (piece){ &parts[i], from, rows };
+        b.rows += rows;
+        from += rows;
+        if (from == parts[i].n) i++, from = 0;
+        if (b.rows < STEP_ROWS && i < n) continue;
+        if (forward(&b)) r = mm_fail(err, MM_ENOMEM, "out of memory");
+        b.n = b.rows = 0;
+    }
+    for (size_t i = 0; i < n && !r; i++) c->len[parts[i].slot] += parts[i].n;
+    free(pieces);
+    return r;
+}
