@@ -217,7 +217,8 @@ static int read_gguf(mm_model *m, const family *f, mm_err *err)
         return r;
     if (!c->kv_heads || !c->head_dim || !c->positions || !(c->rope.base >= 1 && c->rope.base <= 1e12) || !(eps >= 0 && eps <= 1))
         return mm_fail(err, MM_EDATA, "keys %s.* are missing or make no sense", arch);
-    if (rotated != c->head_dim || values != c->head_dim) return mm_fail(err, MM_EUNSUP, "heads that are rotated in part, or have values of another width, are not supported");
+    if (rotated != c->head_dim || values != c->head_dim)
+        return mm_fail(err, MM_EUNSUP, "heads that are rotated in part, or have values of another width, are not supported");
     if ((r = check(c, err))) return r;
     c->rope_local = c->rope;
     if ((r = gguf_rope(st, arch, &c->rope, c->positions, err))) return r;

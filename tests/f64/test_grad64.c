@@ -539,7 +539,7 @@ static void make_layer(mm_layer *l)
                      .attn_norm = norm_of(w[8], w[9]), .ff_norm = norm_of(w[10], w[11]) };
 }
 
-static mm_tensor build_block(mm_graph *g) { return mm_block(g, &cfg, &layer[0], as(g, &leaf[0]), &seqs); }
+static mm_tensor build_block(mm_graph *g) { return mm_block(g, &cfg, &layer[0], as(g, &leaf[0]), &seqs, NULL); }
 
 static void the_block(void)
 {
