@@ -5,35 +5,37 @@
 
 static const char *const keys[] = { NULL, "image", "audio", "video" };
 
-/* A string (a path), {"path":..}, or {"b64":..}. */
-static int from_key(mm_rec *rec, const char *key, mm_media_ref *out)
+int mm_media_key(mm_rec *rec, int modality, mm_media_ref *out, mm_err *err)
 {
+    const char *key = keys[modality];
     mm_slice raw, s;
-    mm_err err = { 0 };
+    out->src = (mm_media_src){ 0 };
+    out->modality = modality;
+    mm_buf_reset(&out->bytes);
     if (!mm_rec_get(rec, key, &raw)) return 0;
     if (raw.len == 4 && !memcmp(raw.p, "null", 4)) return 0;
     if (raw.len && raw.p[0] == '"') {
-        int r = mm_rec_str(rec, key, &s, &err);
-        if (r < 0) return mm_rec_fail(rec, r, "%s", err.msg);
-        if (!s.len || memchr(s.p, 0, s.len)) return mm_rec_fail(rec, MM_EDATA, "'%s' is no path of a file", key);
-        if (mm_buf_add(&out->bytes, s.p, s.len)) return mm_rec_fail(rec, MM_ENOMEM, "out of memory");
+        int r = mm_rec_str(rec, key, &s, err);
+        if (r < 0) return r;
+        if (!s.len || memchr(s.p, 0, s.len)) return mm_fail(err, MM_EDATA, "'%s' is no path of a file", key);
+        if (mm_buf_add(&out->bytes, s.p, s.len)) return mm_fail(err, MM_ENOMEM, "out of memory");
         out->src.path = out->bytes.p;
         return 1;
     }
-    json_t *j = mm_json_load(raw.p, raw.len, key, &err);
-    if (!j) return mm_rec_fail(rec, MM_EDATA, "%s", err.msg);
+    json_t *j = mm_json_load(raw.p, raw.len, key, err);
+    if (!j) return MM_EDATA;
     const json_t *b64 = json_object_get(j, "b64"), *path = json_object_get(j, "path");
     int r = 1;
     if (json_is_string(b64)) {
         if (mm_base64_decode(&out->bytes, json_string_value(b64), json_string_length(b64)))
-            r = mm_rec_fail(rec, MM_EDATA, "'%s': \"b64\" is no base64", key);
+            r = mm_fail(err, MM_EDATA, "'%s': \"b64\" is no base64", key);
         out->src.data = out->bytes.p ? out->bytes.p : "";
         out->src.len = out->bytes.len;
     } else if (json_is_string(path) && json_string_length(path)) {
-        if (mm_buf_add(&out->bytes, json_string_value(path), json_string_length(path))) r = mm_rec_fail(rec, MM_ENOMEM, "out of memory");
+        if (mm_buf_add(&out->bytes, json_string_value(path), json_string_length(path))) r = mm_fail(err, MM_ENOMEM, "out of memory");
         out->src.path = out->bytes.p;
     } else {
-        r = mm_rec_fail(rec, MM_EDATA, "'%s' should be a path, {\"path\":..} or {\"b64\":..}", key);
+        r = mm_fail(err, MM_EDATA, "'%s' should be a path, {\"path\":..} or {\"b64\":..}", key);
     }
     json_decref(j);
     return r;
@@ -43,14 +45,13 @@ int mm_media_find(mm_rec *rec, int only, mm_media_ref *out)
 {
     static const int order[] = { MM_REF_VIDEO, MM_REF_IMAGE, MM_REF_AUDIO };
     mm_slice blob;
-    out->src = (mm_media_src){ 0 };
-    mm_buf_reset(&out->bytes);
+    mm_err err = { 0 };
     for (size_t i = 0; i < 3; i++) {
         if (only && only != order[i]) continue;
-        int r = from_key(rec, keys[order[i]], out);
-        out->modality = order[i];
-        if (r) return r;
+        int r = mm_media_key(rec, order[i], out, &err);
+        if (r) return r < 0 ? mm_rec_fail(rec, r, "%s", err.msg) : r;
     }
+    out->src = (mm_media_src){ 0 };
     out->modality = MM_REF_ANY;
     if (mm_rec_blob(rec, &blob)) {
         out->src.data = blob.p;

@@ -32,6 +32,8 @@ typedef struct mm_media_ref {
 } mm_media_ref;
 enum { MM_REF_ANY, MM_REF_IMAGE, MM_REF_AUDIO, MM_REF_VIDEO };
 
+/* The medium of one key: a string (a path), {"path":..} or {"b64":..}. 1, 0: there is none, or MM_E*. */
+int mm_media_key(mm_rec *rec, int modality, mm_media_ref *out, mm_err *err);
 /* Look for "image", "audio", "video" ("only": that one; MM_REF_ANY: video before image before audio), then bytes on the input, then a
  * path. 1, 0: there is none, or the code of the record's failure (mm_rec_fail() is done). */
 int mm_media_find(mm_rec *rec, int only, mm_media_ref *out);

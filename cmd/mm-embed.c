@@ -10,26 +10,31 @@
 #include "cmd/known.h"
 #include "cmd/labels.h"
 #include "cmd/media.h"
+#include "cmd/parts.h"
 #include "model/mm_model.h"
 
 enum { CUT, SPLIT, ERROR };
 enum { EMIT_VECTORS, EMIT_INPUTS };
+enum { GATES = MM_FUSE_GATES, MEAN = MM_FUSE_MEAN, FIRST };
 #define MEDIA_WINDOW 32 /* media of one window: decoded while the window before is computed */
 
 static struct {
     const char *model, *prompt, *prefix, *append, *errors_to, *labels;
-    int pooling, normalize, overflow, modality, emit, clean;
+    int pooling, normalize, overflow, modality, fuse, track, emit, clean;
     int64_t max_tokens, window, frames, top, dim;
-    mm_strv known, templates;
+    mm_strv known, templates, require;
     mm_media_cli media;
     mm_io io;
-} o = { .clean = 1, .pooling = -1, .normalize = -1, .modality = -1, .window = 256, .top = 5, .media = MM_MEDIA_CLI_INIT, .io = { .each_operand = 1 } };
+} o = { .clean = 1, .pooling = -1, .normalize = -1, .modality = -1, .fuse = -1, .window = 256, .top = 5, .media = MM_MEDIA_CLI_INIT, .io = { .each_operand = 1 } };
 
 static const mm_opt opts[] = {
     MM_OPT_GROUP("Embedding"),
     MM_OPT_STR('m', "model", &o.model, "NAME", "model: a name, a folder or a file (default: $MM_MODEL, or the built-in one)"),
     MM_OPT_INT(0, "dim", &o.dim, "N", 1, 1 << 20, "only the first N numbers of each vector, scaled to length 1 again, of models trained so"),
-    MM_OPT_ENUM(0, "modality", &o.modality, "text|image|audio|video", "which part of a record to embed (default: video, image, audio, text)"),
+    MM_OPT_ENUM(0, "modality", &o.modality, "text|image|audio|video", "embed this part of a record alone"),
+    MM_OPT_ENUM(0, "fuse", &o.fuse, "gates|mean|no", "parts of a record as one vector: weighed by the model (default where it can), equally, or the first"),
+    MM_OPT_LIST(0, "require", &o.require, "MODALITY", "fail records of which this part is missing or broken, in place of embedding the rest"),
+    MM_OPT_BOOL(0, "sound-track", &o.track, "the sound of a video is a part of its own"),
     MM_OPT_ENUM(0, "emit", &o.emit, "vectors|inputs", "write vectors (default), or what the model would see"),
     MM_OPT_STR(0, "prompt", &o.prompt, "NAME", "put the checkpoint's prompt of this name before each text"),
     MM_OPT_STR(0, "prefix", &o.prefix, "TEXT", "put TEXT before each text, in place of any prompt"),
@@ -59,13 +64,15 @@ static const mm_opt opts[] = {
 /* One record of a window. */
 typedef struct item {
     mm_rec *rec;
-    enum { PASS, TEXT, MEDIA } kind; /* PASS: it failed, and is only written */
+    enum { PASS, TEXT, MEDIA, RECORD } kind; /* PASS: it failed, and is only written; RECORD: of several parts */
     size_t at, len, skip;            /* its text in the window's `texts`, prefix included; skip: bytes of prefix */
     mm_media_ref ref;
     mm_job job;
     mm_modality mod;
     const float *vec; /* after computing */
     mm_text_out res;
+    mm_parts *parts;  /* of a RECORD, or NULL so far */
+    float gates[MM_MODALITIES];
 } item;
 
 typedef struct window {
@@ -84,9 +91,14 @@ typedef struct state {
     const char *prefix;
     size_t prefix_len, dim;
     int multi;      /* the model takes more than text: records say which modality was embedded */
+    int fuse;       /* what becomes of records of several parts */
+    unsigned require;
     int errors;     /* descriptor of --errors-to, or -1 */
     window w[2];
     mm_text_in *in; /* scratch of one window */
+    mm_part *part;
+    size_t *first;
+    float *gate;
     mm_text_out *res;
     const float **x;
     int32_t *ids;
@@ -156,6 +168,42 @@ static int take_media(state *s, window *w, item *it)
     return 0;
 }
 
+/* The text after the prefix, in the window's buffer. */
+static int take_text(state *s, window *w, item *it, mm_slice text)
+{
+    it->at = w->texts.len;
+    mm_buf_add(&w->texts, s->prefix, s->prefix_len);
+    mm_buf_add(&w->texts, text.p, text.len);
+    if (w->texts.failed) return mm_fail(&s->c->err, MM_ENOMEM, "out of memory");
+    it->skip = s->prefix_len;
+    it->len = w->texts.len - it->at;
+    return 0;
+}
+
+static int take_parts(state *s, window *w, item *it, unsigned named)
+{
+    mm_input_opts how = mm_media_input_opts(&o.media);
+    if (!it->parts && !(it->parts = calloc(1, sizeof *it->parts))) return mm_fail(&s->c->err, MM_ENOMEM, "out of memory");
+    int media = mm_parts_take(it->parts, it->rec, s->m, named, o.track), r = 0;
+    it->kind = RECORD;
+    w->media += (size_t)media;
+    if (media && !s->pool) r = mm_media_workers(&s->pool, &o.media, s->c);
+    if (!r && media) r = mm_parts_submit(it->parts, s->pool, &how, &s->c->err);
+    if (!r && it->parts->of[MM_TEXT].state == MM_PART_HELD) r = take_text(s, w, it, it->parts->text);
+    return r;
+}
+
+/* Is the record one whose parts are looked at one by one? */
+static int has_parts(const state *s, mm_rec *rec, unsigned *named)
+{
+    mm_slice blob;
+    if (s->fuse == FIRST) return 0;
+    *named = mm_parts_named(rec);
+    if (*named & (*named - 1)) return 1;
+    int some = *named || mm_rec_path(rec) || mm_rec_blob(rec, &blob), moving = !*named || *named == 1u << MM_VIDEO;
+    return some && (s->require || (o.track && moving));
+}
+
 /* 1: the record is known and left out. */
 static int take(state *s, window *w, item *it)
 {
@@ -171,6 +219,8 @@ static int take(state *s, window *w, item *it)
         if (r) return s->skipped++, 1;
     }
     int r = 0;
+    unsigned parts;
+    if (has_parts(s, it->rec, &parts)) return take_parts(s, w, it, parts);
     if (s->multi && o.modality != MM_TEXT) {
         mm_slice v;
         /* a key names a medium; a path or bytes are looked at */
@@ -179,15 +229,9 @@ static int take(state *s, window *w, item *it)
     }
     if (o.modality <= 0 && (r = find_text(s, it->rec, &text)) < 0) return 0;
     if (r > 0) {
-        it->at = w->texts.len;
-        mm_buf_add(&w->texts, s->prefix, s->prefix_len);
-        mm_buf_add(&w->texts, text.p, text.len);
-        if (w->texts.failed) return mm_fail(&s->c->err, MM_ENOMEM, "out of memory");
-        it->skip = s->prefix_len;
-        it->len = w->texts.len - it->at;
         it->kind = TEXT;
         it->mod = MM_TEXT;
-        return 0;
+        return take_text(s, w, it, text);
     }
     if (s->multi && o.modality != MM_TEXT && (r = mm_media_find(it->rec, o.modality > 0 ? o.modality : MM_REF_ANY, &it->ref)))
         return r < 0 ? 0 : take_media(s, w, it);
@@ -220,12 +264,19 @@ static int set_vector(state *s, mm_rec *rec, const float *vec)
     return mm_rec_set_vec(rec, MM_F32, s->cut, (size_t)o.dim);
 }
 
+static int add_model(state *s, mm_rec *rec) { return mm_rec_set_str(rec, "model", mm_model_fingerprint(s->m), strlen(mm_model_fingerprint(s->m))); }
+
+static int add_tokens(mm_rec *rec, const mm_text_out *res)
+{
+    int r = mm_rec_set_int(rec, "tokens", res->tokens);
+    return !r && res->used < res->tokens ? mm_rec_set_bool(rec, "truncated", 1) : r;
+}
+
 static int add_vector(state *s, mm_rec *rec, const mm_text_out *res, const float *vec)
 {
-    int r = mm_rec_set_str(rec, "model", mm_model_fingerprint(s->m), strlen(mm_model_fingerprint(s->m)));
+    int r = add_model(s, rec);
     if (!r && s->multi) r = mm_rec_set_str(rec, "modality", "text", 4);
-    if (!r) r = mm_rec_set_int(rec, "tokens", res->tokens);
-    if (!r && res->used < res->tokens) r = mm_rec_set_bool(rec, "truncated", 1);
+    if (!r) r = add_tokens(rec, res);
     if (!r && s->labels) r = mm_labels_report(s->labels, rec, vec, (size_t)o.top);
     if (!r) r = set_vector(s, rec, vec);
     return r ? mm_fail(&s->c->err, MM_ENOMEM, "out of memory") : 0;
@@ -241,8 +292,7 @@ static int emit_ids(state *s, item *it, const char *text, size_t len)
     mm_buf_reset(&s->out);
     for (size_t i = 0; i < n; i++) mm_buf_addf(&s->out, "%c%d", i ? ',' : '[', s->ids[i]);
     mm_buf_addc(&s->out, ']');
-    r = s->out.failed || mm_rec_set_int(it->rec, "tokens", res.tokens) || (res.used < res.tokens && mm_rec_set_bool(it->rec, "truncated", 1)) ||
-        mm_rec_set(it->rec, "ids", s->out.p, s->out.len);
+    r = s->out.failed || add_tokens(it->rec, &res) || mm_rec_set(it->rec, "ids", s->out.p, s->out.len);
     return r ? mm_fail(&s->c->err, MM_ENOMEM, "out of memory") : 0;
 }
 
@@ -269,16 +319,22 @@ static int emit_array(state *s, item *it)
     return r ? mm_fail(&s->c->err, MM_ENOMEM, "out of memory") : 0;
 }
 
+/* On stderr, what became of a medium that could not be used as it is. */
+static void tell(state *s, mm_rec *rec, const mm_media_info *info)
+{
+    if (info->truncated) mm_warn(s->c, "%s: ends early or is damaged; what came before was used", mm_rec_place(rec));
+    if (info->note[0]) mm_info(s->c, "%s: %s", mm_rec_place(rec), info->note);
+}
+
 static int put_media(state *s, item *it)
 {
     mm_rec *rec = it->rec;
     if (!mm_rec_failed(rec)) {
         const char *name = mm_modality_name(it->mod);
-        int r = o.emit == EMIT_VECTORS ? mm_rec_set_str(rec, "model", mm_model_fingerprint(s->m), strlen(mm_model_fingerprint(s->m))) : 0;
+        int r = o.emit == EMIT_VECTORS ? add_model(s, rec) : 0;
         if (!r) r = mm_rec_set_str(rec, "modality", name, strlen(name));
         if (!r) r = mm_media_report(rec, it->job.spec[it->job.chosen].source, &it->job.facts, o.media.quality);
-        if (!r && it->job.facts.info.truncated) mm_warn(s->c, "%s: ends early or is damaged; what came before was used", mm_rec_place(rec));
-        if (!r && it->job.facts.info.note[0]) mm_info(s->c, "%s: %s", mm_rec_place(rec), it->job.facts.info.note);
+        tell(s, rec, &it->job.facts.info);
         if (!r && o.emit == EMIT_INPUTS) r = emit_array(s, it);
         else if (!r && s->labels) r = mm_labels_report(s->labels, rec, it->vec, (size_t)o.top);
         if (!r && o.emit == EMIT_VECTORS) r = set_vector(s, rec, it->vec);
@@ -350,18 +406,46 @@ static int text_quality(state *s, mm_rec *rec, const char *text, size_t len)
     return mm_rec_set(rec, "quality", json, (size_t)n) ? mm_fail(&s->c->err, MM_ENOMEM, "out of memory") : 0;
 }
 
+/* A text that is cut where that is not wanted. */
+static int too_long(const state *s, mm_rec *rec, const mm_text_out *res)
+{
+    if (res->used == res->tokens || o.overflow != ERROR) return 0;
+    return mm_rec_fail(rec, MM_ELONG, "the text has %u tokens, the model takes %lld", res->tokens, (long long)mm_model_get_config(s->m, MM_TEXT)->window);
+}
+
+static int put_record(state *s, const window *w, item *it)
+{
+    mm_parts *p = it->parts;
+    mm_rec *rec = it->rec;
+    if (it->vec && it->res.code) mm_parts_leave_out(p, MM_TEXT, MM_EEMPTY, "the text has no tokens");
+    const int with_text = p->of[MM_TEXT].state == MM_PART_HELD;
+    if (!mm_parts_check(p, rec, s->require) && !(with_text && too_long(s, rec, &it->res))) {
+        int r = add_model(s, rec);
+        for (int m = MM_IMAGE; m < MM_MODALITIES; m++)
+            if (p->of[m].state == MM_PART_HELD) tell(s, rec, &p->of[m].job.facts.info);
+        if (!r) r = mm_parts_report(p, rec, it->gates, o.media.quality);
+        if (!r && with_text) r = add_tokens(rec, &it->res);
+        if (!r && with_text && o.media.quality) r = text_quality(s, rec, w->texts.p + it->at + it->skip, it->len - it->skip);
+        if (!r && s->labels) r = mm_labels_report(s->labels, rec, it->vec, (size_t)o.top);
+        if (!r) r = set_vector(s, rec, it->vec);
+        if (r) return mm_fail(&s->c->err, MM_ENOMEM, "out of memory");
+    }
+    mm_parts_release(p, s->pool);
+    return write_record(s, rec);
+}
+
 static int put(state *s, const window *w, item *it)
 {
     const mm_text_out *res = &it->res;
     int r = 0;
     if (it->kind == MEDIA) return put_media(s, it);
+    if (it->kind == RECORD) return put_record(s, w, it);
     if (it->kind == TEXT && o.emit == EMIT_INPUTS) {
         r = emit_ids(s, it, w->texts.p + it->at, it->len);
     } else if (it->kind == TEXT && res->code == MM_EEMPTY) {
         mm_rec_fail(it->rec, MM_EEMPTY, "the text has no tokens: there is nothing to embed");
-    } else if (it->kind == TEXT && res->used < res->tokens && o.overflow == ERROR) {
-        mm_rec_fail(it->rec, MM_ELONG, "the text has %u tokens, the model takes %lld", res->tokens,
-                    (long long)mm_model_get_config(s->m, MM_TEXT)->window);
+    } else if (it->kind == TEXT && too_long(s, it->rec, res)) {
+        r = 0; /* it failed */
     } else if (it->kind == TEXT && res->used < res->tokens && o.overflow == SPLIT) {
         return put_parts(s, w, it, res, it->vec);
     } else if (it->kind == TEXT) {
@@ -395,6 +479,7 @@ static void collect(state *s, window *w)
 {
     for (size_t i = 0; i < w->n; i++) {
         item *it = &w->items[i];
+        if (it->kind == RECORD) mm_parts_settle(it->parts, s->pool);
         if (it->kind != MEDIA) continue;
         mm_workers_wait(s->pool, &it->job);
         if (it->job.code) {
@@ -419,6 +504,34 @@ static int compute_media(state *s, window *w, mm_modality mod, float *vec, size_
     return n ? mm_model_embed_input(s->m, mod, s->x, n, vec, &s->c->err) : 0;
 }
 
+/* Records with nothing to compute keep vec NULL. */
+static int compute_records(state *s, window *w, float *vec)
+{
+    size_t n = 0, all = 0;
+    for (size_t i = 0; i < w->n; i++) {
+        item *it = &w->items[i];
+        if (it->kind != RECORD) continue;
+        s->first[n] = all;
+        for (int m = 0; m < MM_MODALITIES; m++) {
+            if (it->parts->of[m].state != MM_PART_HELD) continue;
+            s->part[all++] = (mm_part){ .mod = (mm_modality)m, .text = { w->texts.p + it->at, it->len }, .x = it->parts->of[m].job.x };
+        }
+        if (all > s->first[n]) it->vec = vec + n++ * s->dim;
+    }
+    s->first[n] = all;
+    if (!n) return 0;
+    int r = mm_model_embed_records(s->m, (mm_fuse)s->fuse, s->part, s->first, n, vec, s->gate, s->res, &s->c->err);
+    n = 0;
+    for (size_t i = 0; i < w->n && !r; i++) {
+        item *it = &w->items[i];
+        if (it->kind != RECORD || !it->vec) continue;
+        it->res = s->res[s->first[n]]; /* a text comes first */
+        for (size_t p = s->first[n]; p < s->first[n + 1]; p++) it->gates[s->part[p].mod] = s->gate[p];
+        n++;
+    }
+    return r;
+}
+
 static int flush_window(state *s, window *w)
 {
     float *vec = w->vec;
@@ -431,6 +544,7 @@ static int flush_window(state *s, window *w)
             vec += used * s->dim;
             r = compute_media(s, w, (mm_modality)mod, vec, &used);
         }
+        if (!r) r = compute_records(s, w, vec + used * s->dim);
     }
     for (size_t i = 0; i < w->n && !r; i++) r = put(s, w, &w->items[i]);
     s->done += w->n;
@@ -476,6 +590,20 @@ static int stream(state *s, int argc, char **argv)
     return mm_io_close(&o.io, r);
 }
 
+/* What becomes of records of several parts with this model. */
+static int choose_fuse(state *s, const char *name)
+{
+    mm_err *err = &s->c->err;
+    s->fuse = o.fuse >= 0 ? o.fuse : mm_model_has_gates(s->m) ? GATES : FIRST;
+    if (!s->multi || o.modality >= 0 || o.emit == EMIT_INPUTS) s->fuse = FIRST;
+    if (o.fuse == GATES && !mm_model_has_gates(s->m))
+        return mm_fail(err, MM_EUNSUP, "model '%s' does not weigh the parts of a record: option '--fuse mean' takes them equally", name);
+    int r = mm_parts_require(&o.require, &s->require, err);
+    if (r || s->fuse != FIRST || !(o.require.n || o.track)) return r;
+    return mm_fail(err, MM_EARG, "option '--%s' is for records of several parts, of which model '%s' embeds one%s", o.track ? "sound-track" : "require", name,
+                   s->multi ? ": '--fuse mean' embeds all" : "");
+}
+
 static int open_model(state *s)
 {
     mm_ctx *c = s->c;
@@ -493,6 +621,7 @@ static int open_model(state *s)
     for (int i = MM_IMAGE; i < MM_MODALITIES; i++) s->multi |= mm_model_input_spec(s->m, (mm_modality)i) != NULL;
     if (o.modality > 0 && !mm_model_input_spec(s->m, (mm_modality)o.modality))
         return mm_fail(&c->err, MM_EUNSUP, "model '%s' takes no %s", name, mm_modality_name((mm_modality)o.modality));
+    if ((r = choose_fuse(s, name))) return r;
     s->prefix = o.prefix ? o.prefix : mm_model_prompt(s->m, o.prompt);
     if (o.prompt && !s->prefix) return mm_fail(&c->err, MM_EARG, "model '%s' has no prompt '%s'", name, o.prompt);
     if (!s->prefix) s->prefix = "";
@@ -556,6 +685,11 @@ static int open_files(state *s)
 static int check(mm_ctx *c)
 {
     int r = mm_opt_exclusive(c, "prompt", "prefix", NULL);
+    static const char *const whole[] = { "fuse", "require", "sound-track" };
+    for (size_t i = 0; i < 3 && !r; i++) {
+        r = mm_opt_exclusive(c, "modality", whole[i], NULL);
+        if (!r && o.emit == EMIT_INPUTS) r = mm_opt_exclusive(c, "emit", whole[i], NULL);
+    }
     if (!r) r = mm_opt_exclusive(c, "append", "output", NULL);
     if (!r) r = mm_opt_exclusive(c, "append", "binary", NULL);
     if (!r && o.emit == EMIT_INPUTS) {
@@ -574,10 +708,14 @@ static int run(mm_ctx *c, int argc, char **argv)
     if (!r) r = open_model(&s);
     if (!r) r = open_files(&s);
     if (!r) {
+        const size_t parts = s.fuse == FIRST ? 1 : MM_MODALITIES;
         s.in = calloc(n, sizeof *s.in);
-        s.res = calloc(n + 1, sizeof *s.res);
+        s.res = calloc(n * parts + 1, sizeof *s.res);
         s.x = calloc(n, sizeof *s.x);
-        int bad = !s.in || !s.res || !s.x;
+        s.part = calloc(n * parts, sizeof *s.part);
+        s.gate = calloc(n * parts, sizeof *s.gate);
+        s.first = calloc(n + 1, sizeof *s.first);
+        int bad = !s.in || !s.res || !s.x || !s.part || !s.gate || !s.first;
         for (int i = 0; i < (s.multi ? 2 : 1); i++) {
             s.w[i].items = calloc(n, sizeof *s.w[i].items);
             s.w[i].vec = mm_aligned(n * s.dim, sizeof *s.w[i].vec);
@@ -590,6 +728,8 @@ static int run(mm_ctx *c, int argc, char **argv)
         for (size_t k = 0; s.w[i].items && k < n; k++) {
             mm_rec_free(s.w[i].items[k].rec);
             mm_buf_clear(&s.w[i].items[k].ref.bytes);
+            if (s.w[i].items[k].parts) mm_parts_clear(s.w[i].items[k].parts);
+            free(s.w[i].items[k].parts);
         }
         free(s.w[i].items);
         free(s.w[i].vec);
@@ -599,6 +739,9 @@ static int run(mm_ctx *c, int argc, char **argv)
     free(s.in);
     free(s.res);
     free(s.x);
+    free(s.part);
+    free(s.gate);
+    free(s.first);
     free(s.ids);
     free(s.cut);
     mm_buf_clear(&s.file);

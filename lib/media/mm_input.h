@@ -62,6 +62,9 @@ MM_API size_t mm_input_floats(const mm_input_spec *spec);
 /* x [mm_input_floats(spec)]. opts and facts may be NULL. Errors: as mm_media.h. */
 MM_API MM_MUST_CHECK int mm_input_make(float *x, const mm_input_spec *spec, const mm_media_src *src, const mm_input_opts *opts,
                                        mm_input_facts *facts, mm_err *err);
+/* Why there is nothing in what mm_input_make() gave: "silence" (all of it below -60 dBFS), "black all over" (white, gray: no pixel of a picture
+ * or clip differs from the others by more than coding does). NULL: there is something. */
+MM_API const char *mm_input_nothing(const float *x, const mm_input_spec *spec, const mm_input_facts *facts);
 
 #ifdef __cplusplus
 }

@@ -17,7 +17,7 @@ int mm_model_embed_ids(mm_model *m, const int32_t *ids, const size_t *off, size_
                 return mm_fail(err, MM_ESHAPE, "sequence %zu: token %d is outside the vocabulary of %lld", s, ids[i],
                                (long long)t->cfg.vocab);
     }
-    return mm_tower_run(m, &(mm_tower_job){ t, ids, off, NULL, n }, vec, err);
+    return mm_tower_run(m, &(mm_tower_job){ .t = t, .ids = ids, .off = off, .n = n }, vec, err);
 }
 
 /* ---- texts ---- */
@@ -115,7 +115,7 @@ int mm_model_embed_text(mm_model *m, const mm_text_in *in, size_t n, float *vec,
         which[live++] = (uint32_t)i;
     }
     /* vectors come densely and are spread over the empty texts' places from the end on */
-    if ((r = mm_tower_run(m, &(mm_tower_job){ m->via[MM_TEXT], ids, off, NULL, live }, vec, err))) goto end;
+    if ((r = mm_tower_run(m, &(mm_tower_job){ .t = m->via[MM_TEXT], .ids = ids, .off = off, .n = live }, vec, err))) goto end;
     for (size_t i = n, k = live; i-- > 0;) {
         if (k && which[k - 1] == i) {
             if (--k != i) memmove(vec + i * width, vec + k * width, width * sizeof *vec);
@@ -134,6 +134,18 @@ end:
     free(len);
     free(off);
     free(which);
+    return r;
+}
+
+int mm_text_tokens(const mm_model *m, const mm_text_in *in, size_t n, int32_t **ids, size_t *off, mm_text_out *res, mm_err *err)
+{
+    piece p = { 0 };
+    if (!m->via[MM_TEXT]) return no_text(err);
+    int r = tokenize(m, in, 0, n, 0, &p, off + 1, res, err);
+    off[0] = 0;
+    for (size_t i = 0; i < n && !r; i++) off[i + 1] += off[i];
+    mm_tok_out_clear(&p.out);
+    *ids = p.ids;
     return r;
 }
 
@@ -168,7 +180,7 @@ int mm_model_embed_input(mm_model *m, mm_modality mod, const float *const *x, si
         for (size_t f = 0; f < frames; f++) memcpy(still + (i * frames + f) * plane, view[i] + f % have * plane, plane * sizeof *still);
         view[i] = still + i * frames * plane;
     }
-    if (!r) r = mm_tower_run(m, &(mm_tower_job){ t, NULL, NULL, view, n * views }, own, err);
+    if (!r) r = mm_tower_run(m, &(mm_tower_job){ .t = t, .x = view, .n = n * views }, own, err);
     for (size_t i = 0; !r && views > 1 && i < n; i++) m->kern->pool_mean(vec + i * dim, own + i * views * dim, views, dim, dim);
     if (!r && views > 1 && t->cfg.normalize) m->kern->l2_normalize(vec, n, dim);
     free(view);

@@ -165,7 +165,28 @@ MM_API MM_MUST_CHECK int mm_model_text_ids(mm_model *m, mm_text_in in, int32_t *
  * the numbers); vec [n, dim], the mean over an input's views. 0, MM_ENOMEM, or MM_EUNSUP: the model takes no such modality. */
 MM_API MM_MUST_CHECK int mm_model_embed_input(mm_model *m, mm_modality mod, const float *const *x, size_t n, float *vec, mm_err *err);
 
-/* The same from token ids (special ones included): sequence s is ids[off[s]..off[s+1]). Ids must be below the vocabulary
+/* A part of a record: what one modality says. */
+typedef struct mm_part {
+    mm_modality mod;
+    mm_text_in text; /* of MM_TEXT */
+    const float *x;  /* of the others, as for mm_model_embed_input() */
+} mm_part;
+
+/* How parts become one vector. */
+typedef enum mm_fuse {
+    MM_FUSE_GATES, /* the unified model: parts attend to each other, and each has the weight that the model gives it */
+    MM_FUSE_MEAN   /* any model: the mean of the parts' own vectors, scaled to length 1 */
+} mm_fuse;
+/* 1: the model can MM_FUSE_GATES. */
+MM_API int mm_model_has_gates(const mm_model *m);
+/* n records: record i is parts[first[i]..first[i+1]), ascending by modality, one of each at most. vec [n, dim]; gates [first[n]]: the parts'
+ * weights, which sum to 1 in a record; res [first[n]]: of the texts, code 0 of the others. A text without tokens (MM_EEMPTY) counts as absent
+ * and has weight 0; the vector of a record of nothing else is zero. A record of one part has that part's vector. Returns as the functions above,
+ * MM_EUNSUP where the model has no gates, MM_EARG for parts out of order. */
+MM_API MM_MUST_CHECK int mm_model_embed_records(mm_model *m, mm_fuse how, const mm_part *parts, const size_t *first, size_t n, float *vec,
+                                                float *gates, mm_text_out *res, mm_err *err);
+
+/* Texts from token ids (special ones included): sequence s is ids[off[s]..off[s+1]). Ids must be below the vocabulary
  * and sequences within the window: MM_ESHAPE otherwise. vec [n, dim]. */
 MM_API MM_MUST_CHECK int mm_model_embed_ids(mm_model *m, const int32_t *ids, const size_t *off, size_t n,
                                             float *vec, mm_err *err);

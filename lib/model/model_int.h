@@ -120,10 +120,20 @@ typedef struct mm_tower_job {
     const size_t *off;
     const float *const *x;
     size_t n;
+    const struct mm_record_job *records; /* not NULL: n records of the unified model, and nothing of the above */
 } mm_tower_job;
+/* Records of several parts: record i has parts first[i]..first[i+1), ascending by modality; part p is input at[p] of of[mod[p]]. */
+typedef struct mm_record_job {
+    const size_t *first, *at;
+    const mm_modality *mod;
+    mm_tower_job of[MM_MODALITIES];
+    float *gates; /* [parts] result: weights, 1 for all parts of a record together */
+} mm_record_job;
 int mm_tower_run(mm_model *m, const mm_tower_job *j, float *vec, mm_err *err);
-/* The unified model's part in it (uni_run.c): tokens of one input that is no text; inputs order[0..n) of the job as one ragged batch,
- * MM_ENOMEM or 0. */
+/* embed.c: texts as tokens, cut at the window: text i is (*ids)[off[i]..off[i+1]), nothing where it has no token of its own. The caller frees. */
+int mm_text_tokens(const mm_model *m, const mm_text_in *in, size_t n, int32_t **ids, size_t *off, mm_text_out *res, mm_err *err);
+/* The unified model's part in it (uni_run.c): tokens of one input that is no text, or of a record; inputs order[0..n) of the job as one ragged
+ * batch, MM_ENOMEM or 0. */
 size_t mm_uni_tokens_of(const mm_model *m, const mm_tower_job *j, size_t i);
 int mm_uni_forward(const mm_model *m, const mm_tower_job *j, const uint32_t *order, size_t n, float *vec, mm_arena *arena, int threads);
 /* Tokens of one input of a patch tower, the class token included. */

@@ -1,4 +1,5 @@
 /* The unified model as an mm_model: what its file says becomes the interface of all families, and jobs go through its trunk. */
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -62,8 +63,19 @@ static size_t frames_of(const mm_model *m, const mm_tower_job *j, mm_modality mo
 
 static mm_modality modality_of(const mm_model *m, const mm_tower_job *j) { return (mm_modality)(j->t - m->tower); }
 
+static size_t tokens_of_record(const mm_model *m, const mm_record_job *j, size_t i)
+{
+    size_t n = 0;
+    for (size_t p = j->first[i]; p < j->first[i + 1]; p++) {
+        const mm_tower_job *of = &j->of[j->mod[p]];
+        n += of->off ? of->off[j->at[p] + 1] - of->off[j->at[p]] : mm_uni_tokens_of(m, of, j->at[p]);
+    }
+    return n;
+}
+
 size_t mm_uni_tokens_of(const mm_model *m, const mm_tower_job *j, size_t i)
 {
+    if (j->records) return tokens_of_record(m, j->records, i);
     mm_modality mod = modality_of(m, j);
     size_t side = (size_t)mm_uni_get_config(m->uni)->mod[mod].size, frames = frames_of(m, j, mod, i);
     const mm_uni_in in = { .mod = mod, .n = 1, .frames = &frames, .height = side, .width = side };
@@ -105,15 +117,48 @@ static int gather_media(const mm_model *m, mm_uni_in *in, const mm_tower_job *j,
     return 0;
 }
 
-int mm_uni_forward(const mm_model *m, const mm_tower_job *j, const uint32_t *order, size_t n, float *vec, mm_arena *arena, int threads)
+static int gather(const mm_model *m, mm_uni_in *in, const mm_tower_job *j, const uint32_t *order, size_t n, mm_arena *arena)
 {
     mm_modality mod = modality_of(m, j);
     size_t side = (size_t)mm_uni_get_config(m->uni)->mod[mod].size;
-    mm_uni_in in = { .mod = mod, .n = n, .height = side, .width = side };
+    *in = (mm_uni_in){ .mod = mod, .n = n, .height = side, .width = side };
+    return mod == MM_TEXT ? gather_text(in, j, order, arena) : gather_media(m, in, j, order, arena);
+}
+
+static mm_tensor fused(mm_graph *g, const mm_model *m, const mm_record_job *j, const uint32_t *order, size_t n)
+{
+    mm_uni_in in[MM_MODALITIES];
+    mm_uni_records rec = { .n = n };
+    mm_tensor log_gates = { 0 };
+    mm_ragged parts = { 0 };
+    for (int mod = 0; mod < MM_MODALITIES; mod++) {
+        uint32_t *which = mm_arena_alloc(g->arena, n, sizeof *which);
+        size_t *of = mm_arena_alloc(g->arena, n, sizeof *of), k = 0;
+        for (size_t i = 0; which && of && i < n; i++)
+            for (size_t p = j->first[order[i]]; p < j->first[order[i] + 1]; p++) {
+                if ((int)j->mod[p] != mod) continue;
+                which[k] = (uint32_t)j->at[p];
+                of[k++] = i;
+            }
+        g->failed |= !which || !of || (k && gather(m, &in[mod], &j->of[mod], which, k, g->arena));
+        if (g->failed) return log_gates;
+        if (k) rec.in[mod] = &in[mod], rec.of[mod] = of;
+    }
+    mm_tensor y = mm_uni_fuse(g, m->uni, &rec, &log_gates, &parts);
+    for (size_t i = 0; !g->failed && i < n; i++)
+        for (size_t p = parts.off[i]; p < parts.off[i + 1]; p++) j->gates[j->first[order[i]] + p - parts.off[i]] = expf(log_gates.p[p]);
+    return y;
+}
+
+int mm_uni_forward(const mm_model *m, const mm_tower_job *j, const uint32_t *order, size_t n, float *vec, mm_arena *arena, int threads)
+{
     mm_graph g = { .kern = m->kern, .arena = arena, .threads = threads };
+    mm_uni_in in;
+    mm_tensor y = { 0 };
     mm_arena_reset(arena);
-    if (mod == MM_TEXT ? gather_text(&in, j, order, arena) : gather_media(m, &in, j, order, arena)) return MM_ENOMEM;
-    mm_tensor y = mm_uni_embed(&g, m->uni, &in);
+    if (j->records) y = fused(&g, m, j->records, order, n);
+    else if (gather(m, &in, j, order, n, arena)) return MM_ENOMEM;
+    else y = mm_uni_embed(&g, m->uni, &in);
     if (g.failed) return MM_ENOMEM;
     for (size_t i = 0; i < n; i++) memcpy(vec + order[i] * y.cols, y.p + i * y.cols, y.cols * sizeof *vec);
     return 0;
