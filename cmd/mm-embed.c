@@ -25,7 +25,10 @@ static struct {
     mm_strv known, templates, require;
     mm_media_cli media;
     mm_io io;
-} o = { .clean = 1, .pooling = -1, .normalize = -1, .modality = -1, .fuse = -1, .window = 256, .top = 5, .media = MM_MEDIA_CLI_INIT, .io = { .each_operand = 1 } };
+} o = { .clean = 1,
+        .pooling = -1, .normalize = -1, .modality = -1, .fuse = -1, .window = 256, .top = 5,
+        .media = MM_MEDIA_CLI_INIT,
+        .io = { .each_operand = 1 } };
 
 static const mm_opt opts[] = {
     MM_OPT_GROUP("Embedding"),

@@ -16,6 +16,12 @@ unsigned mm_parts_named(const mm_rec *rec)
     return named;
 }
 
+static int is_name(mm_modality m, const char *s, size_t len)
+{
+    const char *name = mm_modality_name(m);
+    return strlen(name) == len && !memcmp(name, s, len);
+}
+
 int mm_parts_require(const mm_strv *list, unsigned *bits, mm_err *err)
 {
     *bits = 0;
@@ -23,7 +29,7 @@ int mm_parts_require(const mm_strv *list, unsigned *bits, mm_err *err)
         for (const char *at = list->v[i], *end;; at = end + 1) {
             int m = 0;
             end = at + strcspn(at, ",");
-            while (m < MM_MODALITIES && (strlen(mm_modality_name((mm_modality)m)) != (size_t)(end - at) || memcmp(mm_modality_name((mm_modality)m), at, (size_t)(end - at)))) m++;
+            while (m < MM_MODALITIES && !is_name((mm_modality)m, at, (size_t)(end - at))) m++;
             if (m == MM_MODALITIES) return mm_fail(err, MM_EARG, "option '--require': '%.*s' should be one of text|image|audio|video", (int)(end - at), at);
             *bits |= 1u << m;
             if (!*end) break;
@@ -142,9 +148,10 @@ void mm_parts_settle(mm_parts *p, mm_workers *pool)
     for (int m = MM_IMAGE; m < MM_MODALITIES; m++) {
         one *x = &p->of[m];
         if (!held(p, m)) continue;
-        const char *nothing;
-        if (x->job.code) mm_parts_leave_out(p, (mm_modality)m, x->job.code, x->job.message);
-        else if ((nothing = mm_input_nothing(x->job.x, &x->job.spec[x->job.chosen], &x->job.facts)) != NULL) mm_parts_leave_out(p, (mm_modality)m, MM_EEMPTY, nothing);
+        const mm_job *j = &x->job;
+        const char *nothing = j->code ? NULL : mm_input_nothing(j->x, &j->spec[j->chosen], &j->facts);
+        if (j->code) mm_parts_leave_out(p, (mm_modality)m, j->code, j->message);
+        else if (nothing) mm_parts_leave_out(p, (mm_modality)m, MM_EEMPTY, nothing);
     }
     /* a video without sound lacks nothing */
     const mm_job *sound = &p->of[MM_AUDIO].job;

@@ -181,8 +181,8 @@ typedef enum mm_fuse {
 MM_API int mm_model_has_gates(const mm_model *m);
 /* n records: record i is parts[first[i]..first[i+1]), ascending by modality, one of each at most. vec [n, dim]; gates [first[n]]: the parts'
  * weights, which sum to 1 in a record; res [first[n]]: of the texts, code 0 of the others. A text without tokens (MM_EEMPTY) counts as absent
- * and has weight 0; the vector of a record of nothing else is zero. A record of one part has that part's vector. Returns as the functions above,
- * MM_EUNSUP where the model has no gates, MM_EARG for parts out of order. */
+ * and has weight 0; the vector of a record of nothing else is zero. A record of one part has that part's vector, but for rounding. Returns as
+ * the functions above, MM_EUNSUP where the model has no gates, MM_EARG for parts out of order. */
 MM_API MM_MUST_CHECK int mm_model_embed_records(mm_model *m, mm_fuse how, const mm_part *parts, const size_t *first, size_t n, float *vec,
                                                 float *gates, mm_text_out *res, mm_err *err);
 

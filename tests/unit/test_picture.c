@@ -3,7 +3,7 @@
 #include <math.h>
 #include <unistd.h>
 #include "base/mm_file.h"
-#include "media/mm_media.h"
+#include "media/mm_input.h"
 #include "media_files.h"
 #include "tap.h"
 
@@ -451,8 +451,34 @@ static void written(void)
     mm_image_clear(&im), mm_image_clear(&back);
 }
 
+/* What one shade all over is called, with the noise that coding leaves; a colour is something. */
+static void nothing(void)
+{
+    static const struct {
+        float r, g, b, noise;
+        const char *want;
+    } cases[] = { { 0, 0, 0, 0.02f, "black all over" }, { 1, 1, 1, -0.02f, "white all over" }, { 0.5f, 0.5f, 0.5f, 0, "gray all over" },
+                  { 0.8f, 0.1f, 0.1f, 0, NULL },        { 0, 0, 0, 0.1f, NULL } };
+    mm_input_spec s = { .source = MM_MEDIA_VIDEO, .views = 1, .frames = 2, .channels = 3, .height = 2, .width = 2,
+                        .image = { .mean = { 0.5f, 0.4f, 0.3f }, .std = { 0.25f, 0.3f, 0.2f } } };
+    for (size_t k = 0; k < sizeof cases / sizeof *cases; k++) {
+        float x[24];
+        for (size_t i = 0; i < 24; i++) {
+            size_t c = i / 4 % 3;
+            const float rgb[3] = { cases[k].r, cases[k].g, cases[k].b };
+            x[i] = (rgb[c] + (i == 23 ? cases[k].noise : 0) - s.image.mean[c]) / s.image.std[c];
+        }
+        const char *got = mm_input_nothing(x, &s, &(mm_input_facts){ 0 });
+        ok(got == cases[k].want || (got && cases[k].want && !strcmp(got, cases[k].want)), "clip %zu: %s", k, got ? got : "something");
+    }
+    s.source = MM_MEDIA_AUDIO;
+    mm_input_facts f = { .has_sound = 1, .sound.silence = 1 };
+    ok(mm_input_nothing(NULL, &s, &f) && (f.sound.silence = 0.99f, !mm_input_nothing(NULL, &s, &f)), "silence");
+}
+
 int main(void)
 {
+    nothing();
     orientation();
     kinds();
     depths();
