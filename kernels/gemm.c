@@ -37,6 +37,8 @@ static const mmk_gemm_ops *find_ops(const struct mm_kern *kern, int dtype, size_
     switch (dtype) {
     case 0: return kern->gemm[MMK_FMT_F32];
     case 1: return kern->gemm[MMK_FMT_F16];
+    case 2: return k % 32 == 0 ? kern->gemm[MMK_FMT_Q4_0] : NULL;
+    case 3: return k % 32 == 0 ? kern->gemm[MMK_FMT_Q4_1] : NULL;
     case 8: return k % 32 == 0 ? kern->gemm[MMK_FMT_Q8_0] : NULL;
     case 30: return kern->gemm[MMK_FMT_BF16];
     default: return NULL;
@@ -45,7 +47,13 @@ static const mmk_gemm_ops *find_ops(const struct mm_kern *kern, int dtype, size_
 
 static size_t row_bytes(int dtype, size_t k)
 {
-    return dtype == 0 ? sizeof(float) * k : dtype == 8 ? k / 32 * 34 : 2 * k;
+    switch (dtype) {
+    case 0: return sizeof(float) * k;
+    case 2: return k / 32 * 18;
+    case 3: return k / 32 * 20;
+    case 8: return k / 32 * 34;
+    default: return 2 * k;
+    }
 }
 
 size_t mmk_pack_size(const struct mm_kern *kern, int dtype, size_t n, size_t k)

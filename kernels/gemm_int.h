@@ -90,5 +90,7 @@ extern const mmk_gemm_ops mmk_gemm_f32_avx2, mmk_gemm_f16_avx2, mmk_gemm_bf16_av
 extern const mmk_gemm_ops mmk_gemm_f32_neon, mmk_gemm_f16_neon, mmk_gemm_bf16_neon, mmk_gemm_q8_0_neon;
 extern const mmk_gemm_ops mmk_gemm_q8_0_dotprod;
 extern const mmk_gemm_ops mmk_gemm_f32_ref, mmk_gemm_f16_ref, mmk_gemm_bf16_ref, mmk_gemm_q8_0_ref;
+extern const mmk_gemm_ops mmk_gemm_q4_0_vnni, mmk_gemm_q4_1_vnni, mmk_gemm_q4_0_avx2, mmk_gemm_q4_1_avx2;
+extern const mmk_gemm_ops mmk_gemm_q4_0_dotprod, mmk_gemm_q4_1_dotprod, mmk_gemm_q4_0_ref, mmk_gemm_q4_1_ref;
 
 #endif

@@ -14,7 +14,7 @@
  * most that OpenMP may use; small products use fewer (measured thresholds in gemm.c).
  * Precision (u = error bound relative to sum |x||w|, k = terms): float32, float16 and bfloat16 weights are exact in
  * float32 and accumulated in float32 (u ~ k 2^-24) except at level amx, where products of bfloat16 halves give u ~ 2^-16
- * (f32, f16), 2^-17 (bf16); see x86/gemm_amx.c, also for denormals and q8_0. q8_0 elsewhere rounds each
+ * (f32, f16), 2^-17 (bf16); see x86/gemm_amx.c, also for denormals and q8_0. q8_0 elsewhere, q4_0 and q4_1 round each
  * 32-block of x to 8 bits (cosine to the float32 product > 0.9999 on normal data). Infinities and NaN in a row of x or W
  * give a non-finite result where IEEE arithmetic gives one (amx, q8_0: NaN where IEEE might give an infinity); other
  * rows and columns are not touched by them. */
@@ -42,14 +42,14 @@ typedef enum mmk_act {
 } mmk_act;
 
 /* n rows of k elements one after the other, in the dtype of the matrix, at any alignment (f32, f16, bf16: little-endian
- * elements; q8_0: GGUF blocks of 34 bytes, float16 scale and 32 int8). */
+ * elements; q8_0, q4_0, q4_1: GGUF blocks of 34, 18, 20 bytes, float16 scale (q4_1: and minimum) and 32 numbers of 8 or 4 bits). */
 typedef struct mmk_rows {
     const void *data;
     size_t n;
 } mmk_rows;
 
-/* Bytes that mmk_pack will use for W [n, k]; dtype is a GGUF type number: 0 f32, 1 f16, 30 bf16, 8 q8_0.
- * 0 if the dtype is another, if k is no multiple of 32 for q8_0, or if the size overflows. n and k may be 0. */
+/* Bytes that mmk_pack will use for W [n, k]; dtype is a GGUF type number: 0 f32, 1 f16, 30 bf16, 8 q8_0,
+ * 2 q4_0, 3 q4_1. 0 if the dtype is another or has no product at this level, if k is no multiple of 32 for a block type, or if the size overflows. n and k may be 0. */
 size_t mmk_pack_size(const struct mm_kern *kern, int dtype, size_t n, size_t k);
 
 /* Packs nsrc blocks of rows, stacked in order (q, k and v as one matrix), into mem: mmk_pack_size(sum of n) bytes, 64-byte

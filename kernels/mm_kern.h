@@ -33,6 +33,8 @@ enum {
 
 /* Storage formats that weights and vectors come in (index of arrays in the table). */
 enum { MMK_FMT_F32, MMK_FMT_F16, MMK_FMT_BF16, MMK_FMT_Q8_0, MMK_NFMT };
+/* and those that matrices of products may have besides */
+enum { MMK_FMT_Q4_0 = MMK_NFMT, MMK_FMT_Q4_1, MMK_NGEMM };
 
 struct mmk_adamw;
 struct mmk_gemm_ops;
@@ -102,7 +104,7 @@ typedef struct mm_kern {
      * where the parts are. */
     double (*sumsq)(const float *x, size_t n);
 
-    const struct mmk_gemm_ops *gemm[MMK_NFMT];
+    const struct mmk_gemm_ops *gemm[MMK_NGEMM]; /* NULL: this level has none */
     const struct mmk_gemm_ops *matmul; /* float32, products of activations */
     const struct mmk_attn_ops *attn;
     const struct mmk_attn_grad_ops *attn_grad;

@@ -46,5 +46,7 @@ static const mmk_scan_ops ops = {
 void mmk_fill_dotprod(mm_kern *k)
 {
     k->gemm[MMK_FMT_Q8_0] = &mmk_gemm_q8_0_dotprod;
+    k->gemm[MMK_FMT_Q4_0] = &mmk_gemm_q4_0_dotprod;
+    k->gemm[MMK_FMT_Q4_1] = &mmk_gemm_q4_1_dotprod;
     k->scan = &ops;
 }

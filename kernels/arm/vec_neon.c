@@ -91,6 +91,7 @@ void mmk_fill_neon(mm_kern *k)
     k->gemm[MMK_FMT_F16] = &mmk_gemm_f16_neon;
     k->gemm[MMK_FMT_BF16] = &mmk_gemm_bf16_neon;
     k->gemm[MMK_FMT_Q8_0] = &mmk_gemm_q8_0_neon;
+    k->gemm[MMK_FMT_Q4_0] = k->gemm[MMK_FMT_Q4_1] = NULL; /* as q8_0 where there is no SDOT */
     k->attn = &mmk_attn_neon;
     k->attn_grad = &mmk_attn_grad_neon;
     k->scan = &mmk_scan_neon;

@@ -51,6 +51,22 @@ static void pack_q8_0(void *dst, const void *const *rows, int n, size_t k)
             d[i * NR + j] = j < n ? num_load_q8_0(rows[j], i) : 0.0f;
 }
 
+static void pack_q4_0(void *dst, const void *const *rows, int n, size_t k)
+{
+    float *d = dst;
+    for (size_t i = 0; i < k; i++)
+        for (int j = 0; j < NR; j++)
+            d[i * NR + j] = j < n ? num_load_q4_0(rows[j], i) : 0.0f;
+}
+
+static void pack_q4_1(void *dst, const void *const *rows, int n, size_t k)
+{
+    float *d = dst;
+    for (size_t i = 0; i < k; i++)
+        for (int j = 0; j < NR; j++)
+            d[i * NR + j] = j < n ? num_load_q4_1(rows[j], i) : 0.0f;
+}
+
 /* [k][rows] */
 static void pack_a(void *dst, const float *a, size_t lda, int rows, size_t k)
 {
@@ -116,3 +132,5 @@ REF(f32);
 REF(f16);
 REF(bf16);
 REF(q8_0);
+REF(q4_0);
+REF(q4_1);

@@ -59,4 +59,23 @@ static inline float num_load_q8_0(const void *p, size_t i)
     return num_load_f16(block, 0) * (float)(int8_t)block[2 + i % 32];
 }
 
+/* bytes before the nibbles, of which the low ones come first: `first` */
+static inline int num_nibble(const char *block, size_t i, size_t first)
+{
+    unsigned char b = (unsigned char)block[first + i % 16];
+    return i % 32 < 16 ? b & 15 : b >> 4;
+}
+
+static inline float num_load_q4_0(const void *p, size_t i)
+{
+    const char *block = (const char *)p + i / 32 * 18;
+    return num_load_f16(block, 0) * (float)(num_nibble(block, i, 2) - 8);
+}
+
+static inline float num_load_q4_1(const void *p, size_t i)
+{
+    const char *block = (const char *)p + i / 32 * 20;
+    return num_load_f16(block, 0) * (float)num_nibble(block, i, 4) + num_load_f16(block, 1);
+}
+
 #endif

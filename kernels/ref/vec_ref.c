@@ -212,6 +212,8 @@ void mmk_fill_ref(mm_kern *k)
     k->gemm[MMK_FMT_F16] = &mmk_gemm_f16_ref;
     k->gemm[MMK_FMT_BF16] = &mmk_gemm_bf16_ref;
     k->gemm[MMK_FMT_Q8_0] = &mmk_gemm_q8_0_ref;
+    k->gemm[MMK_FMT_Q4_0] = &mmk_gemm_q4_0_ref;
+    k->gemm[MMK_FMT_Q4_1] = &mmk_gemm_q4_1_ref;
     k->attn = &mmk_attn_ref;
     k->scan = &mmk_scan_ref;
     mmk_fill_grad_ref(k);

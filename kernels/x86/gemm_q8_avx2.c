@@ -113,29 +113,10 @@ static void pack_b(void *dst, const void *const *rows, int n, size_t k)
 static void pack_a(void *dst, const float *a, size_t lda, int rows, size_t k)
 {
     char *d = dst;
-    const __m256 no_sign = _mm256_castsi256_ps(_mm256_set1_epi32(0x7fffffff));
     for (size_t b = 0; b < k; b += BLOCK, d += rows * ROW)
         for (int r = 0; r < rows; r++) {
-            const float *x = a + (size_t)r * lda + b;
-            __m256 m = _mm256_setzero_ps(), nan = m;
-            __m256i q[4];
-            for (int i = 0; i < 4; i++) {
-                __m256 v = _mm256_loadu_ps(x + 8 * i);
-                nan = _mm256_or_ps(nan, _mm256_cmp_ps(v, v, _CMP_UNORD_Q));
-                m = _mm256_max_ps(m, _mm256_and_ps(v, no_sign));
-            }
-            __m128 h = _mm_max_ps(_mm256_castps256_ps128(m), _mm256_extractf128_ps(m, 1));
-            h = _mm_max_ps(h, _mm_movehl_ps(h, h));
-            float amax = _mm_cvtss_f32(_mm_max_ss(h, _mm_movehdup_ps(h)));
-            float scale = _mm256_movemask_ps(nan) ? __builtin_nanf("") : amax / 127;
-            __m256 inv = _mm256_set1_ps(scale >= 0x1p-126f ? 1 / scale : 0);
-            for (int i = 0; i < 4; i++)
-                q[i] = _mm256_cvtps_epi32(_mm256_mul_ps(_mm256_loadu_ps(x + 8 * i), inv));
-            /* packs work within 128-bit halves: 4 elements of each register a half, put in order by the last step */
-            __m256i bytes = _mm256_packs_epi16(_mm256_packs_epi32(q[0], q[1]), _mm256_packs_epi32(q[2], q[3]));
-            bytes = _mm256_permutevar8x32_epi32(bytes, _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7));
-            int32_t group[8];
-            _mm256_storeu_si256((__m256i *)(void *)group, bytes);
+            int32_t group[8], sum;
+            float scale = quants_avx2(a + (size_t)r * lda + b, group, &sum);
             memcpy(d + 4 * r, &scale, sizeof scale);
             for (int g = 0; g < 8; g++)
                 memcpy(d + 4 * rows + (g * rows + r) * 4, &group[g], 4);

@@ -114,19 +114,10 @@ static void pack_a(void *dst, const float *a, size_t lda, int rows, size_t k)
     char *d = dst;
     for (size_t b = 0; b < k; b += BLOCK, d += rows * ROW)
         for (int r = 0; r < rows; r++) {
-            const float *x = a + (size_t)r * lda + b;
-            __m512 x0 = _mm512_loadu_ps(x), x1 = _mm512_loadu_ps(x + 16);
-            __m512 m = _mm512_max_ps(_mm512_abs_ps(x0), _mm512_abs_ps(x1));
-            __mmask16 nan = _mm512_cmp_ps_mask(x0, x1, _CMP_UNORD_Q);
-            float scale = nan ? __builtin_nanf("") : _mm512_reduce_max_ps(m) / 127;
-            __m512 inv = _mm512_set1_ps(scale >= 0x1p-126f ? 1 / scale : 0);
-            __m128i q0 = _mm512_cvtsepi32_epi8(_mm512_cvtps_epi32(_mm512_mul_ps(x0, inv)));
-            __m128i q1 = _mm512_cvtsepi32_epi8(_mm512_cvtps_epi32(_mm512_mul_ps(x1, inv)));
-            __m256i q = _mm256_inserti128_si256(_mm256_castsi128_si256(q0), q1, 1);
-            __m256i ones = _mm256_set1_epi8(1), zero = _mm256_setzero_si256();
-            int32_t group[8], start = -128 * _mm512_reduce_add_epi32(_mm512_zextsi256_si512(
-                                                 _mm256_dpbusd_epi32(zero, ones, q)));
-            _mm256_storeu_si256((__m256i *)(void *)group, q);
+            int32_t group[8], start;
+            float scale = quants_avx512(a + (size_t)r * lda + b, group);
+            __m256i q = _mm256_loadu_si256((const __m256i *)(const void *)group);
+            start = -128 * _mm512_reduce_add_epi32(_mm512_zextsi256_si512(_mm256_dpbusd_epi32(_mm256_setzero_si256(), _mm256_set1_epi8(1), q)));
             memcpy(d + 4 * r, &scale, sizeof scale);
             memcpy(d + 4 * (rows + r), &start, sizeof start);
             for (int g = 0; g < 8; g++)

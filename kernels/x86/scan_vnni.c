@@ -95,4 +95,6 @@ void mmk_fill_vnni(mm_kern *k)
 {
     k->scan = &mmk_scan_vnni;
     k->gemm[MMK_FMT_Q8_0] = &mmk_gemm_q8_0_vnni;
+    k->gemm[MMK_FMT_Q4_0] = &mmk_gemm_q4_0_vnni;
+    k->gemm[MMK_FMT_Q4_1] = &mmk_gemm_q4_1_vnni;
 }

@@ -102,6 +102,8 @@ void mmk_fill_avx2(mm_kern *k)
     k->gemm[MMK_FMT_F16] = &mmk_gemm_f16_avx2;
     k->gemm[MMK_FMT_BF16] = &mmk_gemm_bf16_avx2;
     k->gemm[MMK_FMT_Q8_0] = &mmk_gemm_q8_0_avx2;
+    k->gemm[MMK_FMT_Q4_0] = &mmk_gemm_q4_0_avx2;
+    k->gemm[MMK_FMT_Q4_1] = &mmk_gemm_q4_1_avx2;
     k->attn = &mmk_attn_avx2;
     k->attn_grad = &mmk_attn_grad_avx2;
     k->scan = &mmk_scan_avx2;

@@ -109,6 +109,34 @@ static inline __m256 act_avx2(__m256 x, mmk_act act)
     return x;
 }
 
+/* 32 floats to 8 bits, four to a group: x = scale q, |q| <= 127; *sum of the q. A NaN or infinity makes the scale not finite. */
+static inline float quants_avx2(const float *x, int32_t group[8], int32_t *sum)
+{
+    const __m256 no_sign = _mm256_castsi256_ps(_mm256_set1_epi32(0x7fffffff));
+    __m256 m = _mm256_setzero_ps(), nan = m;
+    __m256i q[4];
+    for (int i = 0; i < 4; i++) {
+        __m256 v = _mm256_loadu_ps(x + 8 * i);
+        nan = _mm256_or_ps(nan, _mm256_cmp_ps(v, v, _CMP_UNORD_Q));
+        m = _mm256_max_ps(m, _mm256_and_ps(v, no_sign));
+    }
+    __m128 h = _mm_max_ps(_mm256_castps256_ps128(m), _mm256_extractf128_ps(m, 1));
+    h = _mm_max_ps(h, _mm_movehl_ps(h, h));
+    float amax = _mm_cvtss_f32(_mm_max_ss(h, _mm_movehdup_ps(h)));
+    float scale = _mm256_movemask_ps(nan) ? __builtin_nanf("") : amax / 127;
+    __m256 inv = _mm256_set1_ps(scale >= 0x1p-126f ? 1 / scale : 0);
+    for (int i = 0; i < 4; i++) q[i] = _mm256_cvtps_epi32(_mm256_mul_ps(_mm256_loadu_ps(x + 8 * i), inv));
+    __m256i all = _mm256_add_epi32(_mm256_add_epi32(q[0], q[1]), _mm256_add_epi32(q[2], q[3]));
+    __m128i s = _mm_add_epi32(_mm256_castsi256_si128(all), _mm256_extracti128_si256(all, 1));
+    s = _mm_add_epi32(s, _mm_shuffle_epi32(s, 0x4e));
+    *sum = _mm_cvtsi128_si32(_mm_add_epi32(s, _mm_shuffle_epi32(s, 0xb1)));
+    /* packs work within 128-bit halves: 4 elements of each register a half, put in order by the last step */
+    __m256i bytes = _mm256_packs_epi16(_mm256_packs_epi32(q[0], q[1]), _mm256_packs_epi32(q[2], q[3]));
+    bytes = _mm256_permutevar8x32_epi32(bytes, _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7));
+    _mm256_storeu_si256((__m256i *)(void *)group, bytes);
+    return scale;
+}
+
 /* A tile of `rows` rows of nr floats becomes a piece of C (mmk_gemm_ops.epilogue). */
 static inline void epilogue_avx2(float *c, size_t ldc, const float *tile, int nr, int rows, int cols, const float *bias,
                                  const float *res, size_t ldr, mmk_act act)

@@ -145,6 +145,19 @@ static inline __attribute__((always_inline)) void epilogue_act(float *c, size_t 
     }
 }
 
+/* 32 floats to 8 bits, four to a group: x = scale q, |q| <= 127. A NaN or infinity makes the scale not finite. */
+static inline float quants_avx512(const float *x, int32_t group[8])
+{
+    __m512 x0 = _mm512_loadu_ps(x), x1 = _mm512_loadu_ps(x + 16), m = _mm512_max_ps(_mm512_abs_ps(x0), _mm512_abs_ps(x1));
+    __mmask16 nan = _mm512_cmp_ps_mask(x0, x1, _CMP_UNORD_Q);
+    float scale = nan ? __builtin_nanf("") : _mm512_reduce_max_ps(m) / 127;
+    __m512 inv = _mm512_set1_ps(scale >= 0x1p-126f ? 1 / scale : 0);
+    __m128i q0 = _mm512_cvtsepi32_epi8(_mm512_cvtps_epi32(_mm512_mul_ps(x0, inv)));
+    __m128i q1 = _mm512_cvtsepi32_epi8(_mm512_cvtps_epi32(_mm512_mul_ps(x1, inv)));
+    _mm256_storeu_si256((__m256i *)(void *)group, _mm256_inserti128_si256(_mm256_castsi128_si256(q0), q1, 1));
+    return scale;
+}
+
 /* A tile of `rows` rows of nr floats becomes a piece of C (mmk_gemm_ops.epilogue). */
 static inline void epilogue_avx512(float *c, size_t ldc, const float *tile, int nr, int rows, int cols, const float *bias,
                                    const float *res, size_t ldr, mmk_act act)

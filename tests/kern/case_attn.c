@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include "check.h"
+#include "kernels/mm_kv.h"
 
 typedef struct {
     size_t heads, kv, d, ld;
@@ -69,6 +70,62 @@ static void alone(const mm_kern *k)
     free(all), free(one), free(in.qkv), free(in.bias);
 }
 
+/* ---- keys and values that are kept ---- */
+
+typedef struct {
+    size_t heads, kv, d, window;
+    int type;
+} kept_shape;
+
+/* One sequence of n tokens, given in steps of at most `each`, with two threads or one; out [n, heads * d] */
+static int kept(const mm_kern *k, const kept_shape *s, const float *qkv, size_t n, size_t each, int threads, float *out)
+{
+    size_t q = s->heads * s->d, kv = s->kv * s->d, ld = q + 2 * kv, room = (n + MMK_KV_BLOCK - 1) / MMK_KV_BLOCK * MMK_KV_BLOCK;
+    size_t bytes = s->kv * mmk_kv_bytes(s->type, room, s->d);
+    const mmk_kv_shape shape = { s->type, s->heads, s->kv, s->d, 1 / sqrtf((float)s->d), s->window };
+    char *keys = guarded(bytes, 0), *values = guarded(bytes, 0);
+    memset(keys, 0x7f, bytes), memset(values, 0x7f, bytes); /* NaN where nothing was stored */
+    int r = 0;
+    for (size_t at = 0; at < n && !r; at += each) {
+        const float *x = qkv + at * ld;
+        const mmk_kv_part p = { out + at * q, x, x + q, x + q + kv, q, ld, n - at < each ? n - at : each, at, keys, values, room };
+        r = mmk_kv_attention(k, &p, 1, &shape, threads);
+    }
+    if (!guard_ok(keys) || !guard_ok(values)) wrong("writes beyond the end");
+    guard_free(keys), guard_free(values);
+    return r;
+}
+
+static void kept_case(const mm_kern *k, const mm_kern *ref, const kept_shape *s, size_t n)
+{
+    static const size_t cuts[] = { 1, 2, 5, 17, 64 };
+    size_t q = s->heads * s->d, ld = q + 2 * s->kv * s->d;
+    float *qkv = malloc(4 * n * ld), *a = guarded(4 * n * q, 4), *b = malloc(4 * n * q);
+    fill(qkv, n * ld, 0);
+    for (size_t i = 0; i < n * ld; i++) qkv[i] *= 2;
+    if (kept(k, s, qkv, n, n, 1, a) || kept(ref, s, qkv, n, n, 1, b)) wrong("no memory");
+    for (size_t i = 0; i < n * q; i++)
+        if (!(fabsf(a[i] - b[i]) <= 2e-5f))
+            wrong("heads %zu/%zu d %zu type %d window %zu at %zu: %g, not %g", s->heads, s->kv, s->d, s->type, s->window, i, (double)a[i],
+                  (double)b[i]);
+    if (!guard_ok(a)) wrong("writes beyond the end");
+    for (size_t c = 0; c < sizeof cuts / sizeof *cuts; c++)
+        if (kept(k, s, qkv, n, cuts[c], 1 + (int)(c % 3), b) || memcmp(a, b, 4 * n * q)) wrong("in steps of %zu: other bits", cuts[c]);
+    free(qkv), guard_free(a), free(b);
+}
+
+static void kept_all(const mm_kern *k, const mm_kern *ref)
+{
+    static const kept_shape shapes[] = { { 1, 1, 2, 0, 0 },   { 4, 2, 16, 0, 0 },  { 3, 1, 20, 5, 0 },   { 9, 3, 64, 0, 1 },  { 8, 1, 32, 0, 1 },
+                                         { 2, 2, 40, 33, 1 }, { 6, 2, 96, 16, 1 }, { 14, 2, 64, 100, 1 }, { 4, 4, 128, 0, 1 }, { 9, 3, 64, 0, 8 },
+                                         { 4, 1, 96, 21, 8 } };
+    static const size_t lengths[] = { 1, 15, 16, 40, 141 };
+    begin("attention over kept keys: types, shared keys, windows, steps");
+    for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++)
+        for (size_t l = 0; l < sizeof lengths / sizeof *lengths; l++) kept_case(k, ref, &shapes[i], lengths[l]);
+    end();
+}
+
 static const mm_kern *bk;
 static float *bout;
 static void run_bench(void *p)
@@ -100,6 +157,7 @@ void case_attn(const mm_kern *k, const mm_kern *ref)
         for (size_t l = 0; l < sizeof lens / sizeof *lens; l++)
             compare(k, ref, shapes[s][0], shapes[s][1], shapes[s][2], lens[l], 3);
     end();
+    kept_all(k, ref);
     begin("attention: a sequence alone has the same bits");
     alone(k);
     end();

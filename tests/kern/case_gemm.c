@@ -6,19 +6,32 @@
 #include <stdlib.h>
 #include <string.h>
 #include "check.h"
+#include "kernels/ref/num_ref.h"
 
-static const int types[] = { 0, 1, 30, 8 };
-static const char *const names[] = { "f32", "f16", "bf16", "q8_0" };
+enum { TYPES = 6 };
+static const int types[TYPES] = { 0, 1, 30, 8, 2, 3 };
+static const char *const names[TYPES] = { "f32", "f16", "bf16", "q8_0", "q4_0", "q4_1" };
 
-static size_t row_bytes(int t, size_t k) { return t == 0 ? 4 * k : t < 3 ? 2 * k : k / 32 * 34; }
+static size_t row_bytes(int t, size_t k) { return t == 0 ? 4 * k : t < 3 ? 2 * k : k / 32 * (t == 3 ? 34 : t == 4 ? 18 : 20); }
+
+/* A row of 4-bit blocks with scales of the size of x, and what it stands for */
+static void nibbles(const mm_kern *ref, int t, char *row, float *dense, const float *x, size_t kk)
+{
+    for (size_t b = 0; b < kk; b += 32, row += t == 4 ? 18 : 20) {
+        const float at[2] = { x[b] / 8, x[b + 1] };
+        ref->from_f32[MMK_FMT_F16](row, at, (size_t)(t == 4 ? 1 : 2));
+        for (size_t i = 0; i < 16; i++) row[(t == 4 ? 2 : 4) + i] = (char)rnd();
+        for (size_t i = 0; i < 32; i++) dense[b + i] = t == 4 ? num_load_q4_0(row, i) : num_load_q4_1(row, i);
+    }
+}
 
 /* Error per term relative to |x| |w|: accumulation in float32 apart, what the level does to its operands (mm_gemm.h).
  */
 static double unit(const mm_kern *k, int t)
 {
-    if (k->flags & MM_CPU_AMX) return t == 3 ? 1.0 / 128 : 3.1e-5;
+    if (k->flags & MM_CPU_AMX) return t == 3 ? 1.0 / 128 : t > 3 ? 1.0 / 64 : 3.1e-5;
     if (k->flags == 0) return 1e-7;
-    return t == 3 ? 1.0 / 64 : 1e-7;
+    return t >= 3 ? 1.0 / 64 : 1e-7;
 }
 
 typedef struct {
@@ -35,6 +48,10 @@ static packed pack(const mm_kern *k, const mm_kern *ref, int t, size_t n, size_t
     for (size_t i = 0; i < n; i++) {
         char *row = (char *)p.raw + i * row_bytes(t, kk);
         fill(x, kk, kind);
+        if (t >= MMK_NFMT) {
+            nibbles(ref, t, row, p.dense + i * kk, x, kk);
+            continue;
+        }
         ref->from_f32[t](row, x, kk);
         ref->to_f32[t](p.dense + i * kk, row, kk);
     }
@@ -147,10 +164,11 @@ static void run(void *p)
 static void bench_gemm(const mm_kern *k, const mm_kern *ref)
 {
     static const size_t shapes[][3] = { { 960, 1536, 384 }, { 960, 384, 1536 }, { 30, 1536, 384 }, { 1, 1536, 384 } };
-    for (int t = 0; t < 4; t++)
+    for (int t = 0; t < TYPES; t++)
         for (size_t s = 0; s < 4; s++) {
             arg a = { NULL, NULL, NULL, shapes[s][0], shapes[s][1], shapes[s][2] };
             if (k->flags == 0 && a.m > 100) continue; /* ref is for reading */
+            if (!mmk_pack_size(k, types[t], a.n, a.k)) continue;
             packed p = pack(k, ref, t, a.n, a.k, 0);
             char shape[60];
             a.w = p.w;
@@ -171,8 +189,9 @@ void case_gemm(const mm_kern *k, const mm_kern *ref)
         bench_gemm(k, ref);
         return;
     }
-    for (int t = 0; t < 4; t++) {
-        size_t unit_k = t == 3 ? 32 : 1;
+    for (int t = 0; t < TYPES; t++) {
+        size_t unit_k = t >= 3 ? 32 : 1;
+        if (!mmk_pack_size(k, types[t], 32, 32)) continue; /* this level has none */
         begin("gemm %s, all sizes", names[t]);
         for (size_t i = 0; i < sizeof edge / sizeof *edge; i++) {
             one(k, ref, t, edge[i], 37, 33 / unit_k * unit_k, 0, 0);

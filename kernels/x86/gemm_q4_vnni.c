@@ -1,0 +1,133 @@
+/* gemm_q4_vnni.c - weights of 4 bits in blocks of 32 with scale and minimum (q4_1; q4_0's minimum is -8 scales and not stored) by VPDPBUSD:
+ * w = d q + m, so that sum w x = d sum q x + m sum x, with x rounded to 8 bits in blocks of 32 as for q8_0. q is unsigned, as the instruction
+ * wants one side. Flags: those of AVX-512 and -mavx512vnni.
+ *
+ * A panel is 32 columns; per block of K: their scales and minima in float16, then for 16 columns at a time 4 groups of 4 bytes each, whose low
+ * nibbles are elements 4 g .. 4 g + 3 and whose high ones are 16 further: the bytes of the stored block as they are. A block of rows: scales, sums
+ * of x, then 8 groups of 4 elements of each row. */
+#include "kernels/gemm_int.h"
+#include "kernels/x86/vec_avx512.h"
+#include <string.h>
+
+enum { NR = 32, MR = 6, BLOCK = 32, ROW = 4 + 4 + BLOCK };
+#define B_STEP(mins) (NR * (((mins) ? 4 : 2) + BLOCK / 2))
+
+static size_t a_step(int rows) { return (size_t)rows * ROW; }
+
+static int panels(int rows)
+{
+    static const int by_rows[MR + 1] = { 1, 6, 3, 2, 1, 1, 1 };
+    return by_rows[rows];
+}
+
+/* The micro-kernel; rows, np and mins (minima are stored) are constants wherever it is inlined. */
+static inline __attribute__((always_inline)) void kernel(float *tile, const char *a, const char *b, size_t b_stride, size_t steps, int rows,
+                                                         int np, int mins)
+{
+    const __m512i low = _mm512_set1_epi8(15);
+    __m512 acc[MR * 2];
+#pragma GCC unroll 12
+    for (int i = 0; i < rows * np * 2; i++) acc[i] = _mm512_setzero_ps();
+    for (size_t s = 0; s < steps; s++, a += rows * ROW, b += B_STEP(mins)) {
+        const float *scale = (const float *)(const void *)a, *sum_x = scale + rows;
+        const int32_t *x = (const int32_t *)(const void *)a + 2 * rows;
+#pragma GCC unroll 6
+        for (int p = 0; p < np; p++) {
+            const char *panel = b + (size_t)p * b_stride;
+            __m512i sum[MR * 2];
+#pragma GCC unroll 12
+            for (int i = 0; i < rows * 2; i++) sum[i] = _mm512_setzero_si512();
+#pragma GCC unroll 4
+            for (int g = 0; g < 4; g++) {
+                const char *w = panel + NR * (mins ? 4 : 2) + g * 64;
+                __m512i a0 = _mm512_loadu_si512(w), b0 = _mm512_loadu_si512(w + 256);
+                __m512i a1 = _mm512_and_si512(_mm512_srli_epi16(a0, 4), low), b1 = _mm512_and_si512(_mm512_srli_epi16(b0, 4), low);
+                a0 = _mm512_and_si512(a0, low);
+                b0 = _mm512_and_si512(b0, low);
+#pragma GCC unroll 6
+                for (int r = 0; r < rows; r++) {
+                    __m512i v0 = _mm512_set1_epi32(x[g * rows + r]), v1 = _mm512_set1_epi32(x[(g + 4) * rows + r]);
+                    sum[r * 2] = _mm512_dpbusd_epi32(_mm512_dpbusd_epi32(sum[r * 2], a0, v0), a1, v1);
+                    sum[r * 2 + 1] = _mm512_dpbusd_epi32(_mm512_dpbusd_epi32(sum[r * 2 + 1], b0, v0), b1, v1);
+                }
+            }
+#pragma GCC unroll 2
+            for (int h = 0; h < 2; h++) {
+                __m512 d = _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)(const void *)(panel + 32 * h)));
+                __m512 m = mins ? _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)(const void *)(panel + NR * 2 + 32 * h)))
+                                : _mm512_mul_ps(d, _mm512_set1_ps(-8));
+#pragma GCC unroll 6
+                for (int r = 0; r < rows; r++) {
+                    int i = (p * rows + r) * 2 + h;
+                    __m512 e = _mm512_mul_ps(d, _mm512_set1_ps(scale[r]));
+                    acc[i] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(sum[r * 2 + h]), e, acc[i]);
+                    acc[i] = _mm512_fmadd_ps(m, _mm512_set1_ps(sum_x[r]), acc[i]);
+                }
+            }
+        }
+    }
+#pragma GCC unroll 12
+    for (int i = 0; i < rows * np * 2; i++) _mm512_store_ps(tile + i * 16, acc[i]);
+}
+
+static inline __attribute__((always_inline)) void product(float *tile, const void *a, const void *b, size_t b_stride, size_t steps, int rows,
+                                                          int np, int mins)
+{
+#define CASE(r, p) \
+    case r * 8 + p: kernel(tile, a, b, b_stride, steps, r, p, mins); break;
+    switch (rows * 8 + np) {
+        CASE(1, 1) CASE(2, 1) CASE(3, 1) CASE(4, 1) CASE(5, 1) CASE(6, 1)
+        CASE(1, 6) CASE(2, 3) CASE(3, 2)
+    default: break;
+    }
+}
+
+static inline void pack(char *d, const void *const *rows, int n, size_t k, int mins)
+{
+    size_t first = mins ? 4 : 2, bytes = first + BLOCK / 2;
+    memset(d, 0, k / BLOCK * B_STEP(mins));
+    for (size_t b = 0; b < k / BLOCK; b++, d += B_STEP(mins))
+        for (int j = 0; j < n; j++) {
+            const char *block = (const char *)rows[j] + b * bytes;
+            char *to = d + NR * first + j / 16 * 256 + j % 16 * 4;
+            memcpy(d + 2 * j, block, 2);
+            if (mins) memcpy(d + NR * 2 + 2 * j, block + 2, 2);
+            for (int g = 0; g < 4; g++) memcpy(to + g * 64, block + first + 4 * g, 4);
+        }
+}
+
+/* A NaN or infinity in a block makes its scale, and so the row of the result, not finite. */
+static void pack_a(void *dst, const float *a, size_t lda, int rows, size_t k)
+{
+    char *d = dst;
+    for (size_t b = 0; b < k; b += BLOCK, d += rows * ROW)
+        for (int r = 0; r < rows; r++) {
+            int32_t group[8], sum;
+            float scale = quants_avx512(a + (size_t)r * lda + b, group), sum_x;
+            __m256i q = _mm256_loadu_si256((const __m256i *)(const void *)group);
+            sum = _mm512_reduce_add_epi32(_mm512_zextsi256_si512(_mm256_dpbusd_epi32(_mm256_setzero_si256(), _mm256_set1_epi8(1), q)));
+            sum_x = scale * (float)sum;
+            memcpy(d + 4 * r, &scale, sizeof scale);
+            memcpy(d + 4 * (rows + r), &sum_x, sizeof sum_x);
+            for (int g = 0; g < 8; g++) memcpy(d + 8 * rows + (g * rows + r) * 4, &group[g], 4);
+        }
+}
+
+static void epilogue(float *c, size_t ldc, const float *tile, int rows, int cols, const float *bias, const float *res, size_t ldr, mmk_act act)
+{
+    epilogue_avx512(c, ldc, tile, NR, rows, cols, bias, res, ldr, act);
+}
+
+#define KIND(kind, mins)                                                                                                    \
+    static void mul_##kind(float *tile, const void *a, const void *b, size_t b_stride, size_t steps, int rows, int np)       \
+    {                                                                                                                       \
+        product(tile, a, b, b_stride, steps, rows, np, mins);                                                               \
+    }                                                                                                                       \
+    static void pack_##kind(void *dst, const void *const *rows, int n, size_t k) { pack(dst, rows, n, k, mins); }            \
+    const mmk_gemm_ops mmk_gemm_##kind##_vnni = {                                                                           \
+        .name = #kind "_vnni", .nr = NR, .mr = MR, .row_unit = 1, .kstep = BLOCK, .b_step = B_STEP(mins), .a_step = a_step, \
+        .panels = panels, .pack_b = pack_##kind, .pack_a = pack_a, .mul = mul_##kind, .epilogue = epilogue,                 \
+    }
+
+KIND(q4_0, 0);
+KIND(q4_1, 1);
