@@ -4,7 +4,7 @@
  * q is unsigned: VPMADDUBSW takes it as it is, and eight pairs of products, at most 2 * 15 * 127 each, add up in 16 bits. A panel is 16 columns;
  * per block of K: their scales and minima in float16, then for 8 columns at a time 4 groups of 4 bytes each, whose low nibbles are elements 4 g
  * .. 4 g + 3 and whose high ones are 16 further: the bytes of the stored block as they are. A block of rows: scales, sums of x, then 8 groups of 4
- * elements of each row. The float sums stay in the tile in L1, there are no registers left. */
+ * elements of each row. */
 #include "kernels/gemm_int.h"
 #include "kernels/x86/vec_avx2.h"
 #include <string.h>
@@ -25,7 +25,9 @@ static inline __attribute__((always_inline)) void kernel(float *tile, const char
                                                          int np, int mins)
 {
     const __m256i low = _mm256_set1_epi8(15), one = _mm256_set1_epi16(1);
-    memset(tile, 0, (size_t)(rows * np * NR) * sizeof *tile);
+    __m256 acc[MR * 2];
+#pragma GCC unroll 8
+    for (int i = 0; i < rows * np * 2; i++) acc[i] = _mm256_setzero_ps();
     for (size_t s = 0; s < steps; s++, a += rows * ROW, b += B_STEP(mins)) {
         const float *scale = (const float *)(const void *)a, *sum_x = scale + rows;
         const int32_t *x = (const int32_t *)(const void *)a + 2 * rows;
@@ -35,18 +37,21 @@ static inline __attribute__((always_inline)) void kernel(float *tile, const char
             __m256i sum[MR * 2];
 #pragma GCC unroll 8
             for (int i = 0; i < rows * 2; i++) sum[i] = _mm256_setzero_si256();
-#pragma GCC unroll 4
             for (int g = 0; g < 4; g++) {
-#pragma GCC unroll 2
-                for (int h = 0; h < 2; h++) {
-                    __m256i w = _mm256_load_si256((const __m256i *)(const void *)(panel + NR * (mins ? 4 : 2) + (h * 4 + g) * 32));
-                    __m256i w0 = _mm256_and_si256(w, low), w1 = _mm256_and_si256(_mm256_srli_epi16(w, 4), low);
+                const __m256i *w = (const __m256i *)(const void *)(panel + NR * (mins ? 4 : 2) + g * 32);
+                __m256i a0 = _mm256_load_si256(w), b0 = _mm256_load_si256(w + 4);
+                __m256i a1 = _mm256_and_si256(_mm256_srli_epi16(a0, 4), low), b1 = _mm256_and_si256(_mm256_srli_epi16(b0, 4), low);
+                a0 = _mm256_and_si256(a0, low);
+                b0 = _mm256_and_si256(b0, low);
 #pragma GCC unroll 4
-                    for (int r = 0; r < rows; r++) {
-                        __m256i y = _mm256_add_epi16(_mm256_maddubs_epi16(w0, _mm256_set1_epi32(x[g * rows + r])),
-                                                     _mm256_maddubs_epi16(w1, _mm256_set1_epi32(x[(g + 4) * rows + r])));
-                        sum[r * 2 + h] = _mm256_add_epi16(sum[r * 2 + h], y);
-                    }
+                for (int r = 0; r < rows; r++) {
+                    __m256i x0 = _mm256_set1_epi32(x[g * rows + r]), x1 = _mm256_set1_epi32(x[(g + 4) * rows + r]);
+                    sum[r * 2] = _mm256_add_epi16(sum[r * 2], _mm256_maddubs_epi16(a0, x0));
+                    sum[r * 2 + 1] = _mm256_add_epi16(sum[r * 2 + 1], _mm256_maddubs_epi16(b0, x0));
+                    sum[r * 2] = _mm256_add_epi16(sum[r * 2], _mm256_maddubs_epi16(a1, x1));
+                    sum[r * 2 + 1] = _mm256_add_epi16(sum[r * 2 + 1], _mm256_maddubs_epi16(b1, x1));
+                    /* one row after the other, or gcc keeps products of all rows and spills the sums */
+                    __asm__("" : "+x"(sum[r * 2]), "+x"(sum[r * 2 + 1]));
                 }
             }
 #pragma GCC unroll 2
@@ -56,14 +61,16 @@ static inline __attribute__((always_inline)) void kernel(float *tile, const char
                                 : _mm256_mul_ps(d, _mm256_set1_ps(-8));
 #pragma GCC unroll 4
                 for (int r = 0; r < rows; r++) {
-                    float *t = tile + ((p * rows + r) * 2 + h) * 8;
+                    int i = (p * rows + r) * 2 + h;
                     __m256 f = _mm256_cvtepi32_ps(_mm256_madd_epi16(sum[r * 2 + h], one));
-                    f = _mm256_fmadd_ps(f, _mm256_mul_ps(d, _mm256_broadcast_ss(scale + r)), _mm256_load_ps(t));
-                    _mm256_store_ps(t, _mm256_fmadd_ps(m, _mm256_broadcast_ss(sum_x + r), f));
+                    f = _mm256_fmadd_ps(f, _mm256_mul_ps(d, _mm256_broadcast_ss(scale + r)), acc[i]);
+                    acc[i] = _mm256_fmadd_ps(m, _mm256_broadcast_ss(sum_x + r), f);
                 }
             }
         }
     }
+#pragma GCC unroll 8
+    for (int i = 0; i < rows * np * 2; i++) _mm256_store_ps(tile + i * 8, acc[i]);
 }
 
 static inline __attribute__((always_inline)) void product(float *tile, const void *a, const void *b, size_t b_stride, size_t steps, int rows,

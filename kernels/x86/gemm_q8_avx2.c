@@ -4,8 +4,8 @@
  * VPMADDUBSW wants one unsigned side and adds pairs in 16 bits: |w| times x with the sign of w, at most 2 * 128 * 127, fits.
  * Four instructions make 32 products, three of them for two ports on Intel (measured: 1.1 times the FMA rate, and a
  * quarter of float32's memory traffic), for four pipes on Zen. A panel is 16 columns; per block
- * of K: 16 float scales, then 8 groups of 4 elements of the 16 columns. 4 rows: 8 integer accumulators; the float sums stay in
- * the tile in L1, there are no registers left. */
+ * of K: 16 float scales, then 8 groups of 4 elements of the 16 columns. 4 rows: 8 integer accumulators; the float sums go to the
+ * stack in between, there are no registers left. */
 #include "kernels/gemm_int.h"
 #include "kernels/x86/vec_avx2.h"
 #include <string.h>
@@ -34,7 +34,10 @@ static inline __m256i dot4(__m256i sum, __m256i size, __m256i w, __m256i x)
 static inline __attribute__((always_inline)) void kernel(float *tile, const char *a, const char *b, size_t b_stride,
                                                          size_t steps, int rows, int np)
 {
-    memset(tile, 0, (size_t)(rows * np * NR) * sizeof *tile);
+    __m256 acc[MR * 2];
+#pragma GCC unroll 8
+    for (int i = 0; i < rows * np * 2; i++)
+        acc[i] = _mm256_setzero_ps();
     for (size_t s = 0; s < steps; s++, a += rows * ROW, b += B_STEP) {
         const float *scale = (const float *)(const void *)a;
         const int32_t *x = (const int32_t *)(const void *)a + rows;
@@ -67,11 +70,13 @@ static inline __attribute__((always_inline)) void kernel(float *tile, const char
                 for (int h = 0; h < 2; h++) {
                     int i = (p * rows + r) * 2 + h;
                     __m256 e = _mm256_mul_ps(_mm256_broadcast_ss(scale + r), _mm256_load_ps(d + 8 * h));
-                    _mm256_store_ps(tile + i * 8, _mm256_fmadd_ps(_mm256_cvtepi32_ps(sum[i]), e,
-                                                                  _mm256_load_ps(tile + i * 8)));
+                    acc[i] = _mm256_fmadd_ps(_mm256_cvtepi32_ps(sum[i]), e, acc[i]);
                 }
         }
     }
+#pragma GCC unroll 8
+    for (int i = 0; i < rows * np * 2; i++)
+        _mm256_store_ps(tile + i * 8, acc[i]);
 }
 
 static void mul(float *tile, const void *a, const void *b, size_t b_stride, size_t steps, int rows, int np)
