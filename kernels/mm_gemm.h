@@ -49,7 +49,8 @@ typedef struct mmk_rows {
 } mmk_rows;
 
 /* Bytes that mmk_pack will use for W [n, k]; dtype is a GGUF type number: 0 f32, 1 f16, 30 bf16, 8 q8_0,
- * 2 q4_0, 3 q4_1. 0 if the dtype is another or has no product at this level, if k is no multiple of 32 for a block type, or if the size overflows. n and k may be 0. */
+ * 2 q4_0, 3 q4_1. 0 if the dtype is another or has no product at this level, if k is no multiple of 32 for a block type, or
+ * if the size overflows. n and k may be 0. */
 size_t mmk_pack_size(const struct mm_kern *kern, int dtype, size_t n, size_t k);
 
 /* Packs nsrc blocks of rows, stacked in order (q, k and v as one matrix), into mem: mmk_pack_size(sum of n) bytes, 64-byte
