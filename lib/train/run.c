@@ -216,7 +216,7 @@ static json_t *plan_of(const mm_train_opts *o, const mm_trainable *t, const stag
 static int check(const mm_train_opts *o, mm_err *err)
 {
     mm_train_lists l;
-    if (!o->n_data) return mm_fail(err, MM_EARG, "no data: option '--data' is needed");
+    if (!o->n_data && !o->pairs) return mm_fail(err, MM_EARG, "no data: option '--data' is needed");
     if (!o->output) return mm_fail(err, MM_EARG, "option '--output' is needed");
     if (o->from && o->config) return mm_fail(err, MM_EARG, "options '--from' and '--config' cannot be used together");
     if (o->plan && !o->config) return mm_fail(err, MM_EARG,

@@ -176,9 +176,9 @@ int mm_text_start_make(mm_text_start *out, mm_teacher *teacher, const mm_text_pa
     if (!n || n > UINT32_MAX / 4) return mm_fail(err, MM_EARG, "a start is made from 1 to %u pairs, not from %zu", UINT32_MAX / 4, n);
     int r = unite(&w, err);
     if (!r) r = space(&w, out, teacher, err);
-    if (!r) r = learn_tokens(&w, out, err);
-    if (!r) r = tokenize(&w, out, err);
-    if (!r) r = solve(&w, out, err);
+    if (!r && !opts->space_only) r = learn_tokens(&w, out, err);
+    if (!r && !opts->space_only) r = tokenize(&w, out, err);
+    if (!r && !opts->space_only) r = solve(&w, out, err);
     out->texts = n;
     out->tokens = w.n_ids;
     out->targets = w.targets;

@@ -142,6 +142,18 @@ static int give_memory(uni_run *x, mm_err *err)
     return 0;
 }
 
+static int text_start(uni_run *x, int space_only, const mm_uni_config *c, mm_err *err)
+{
+    mm_text_start_opts so = MM_TEXT_START_OPTS_INIT;
+    so.bpe.vocab = (size_t)c->vocab;
+    so.dim = (size_t)c->mod[MM_TEXT].width;
+    so.space_only = space_only;
+    so.threads = x->o->threads;
+    so.progress = x->h->work;
+    so.arg = x->h->arg;
+    return mm_text_start_make(&x->start, x->teacher, x->pairs, x->n_pairs, &so, err);
+}
+
 static int from_file(uni_run *x, mm_err *err)
 {
     mm_uni_config c;
@@ -159,7 +171,9 @@ static int from_file(uni_run *x, mm_err *err)
     if (!r) r = mm_uni_new(&x->u, &c, err);
     if (!r) r = give_memory(x, err);
     if (!r) r = mm_uni_read(x->u, x->source, err);
-    if (!r && x->o->distil) r = mm_fail(err, MM_EARG, "option '--distil' is for a model from nothing ('--config'): the space of '%s' is its own", path);
+    if (!r && x->o->distil && !x->n_pairs)
+        r = mm_fail(err, MM_EARG, "option '--distil' needs '--pairs', those that '%s' was made with: they say how the teacher's space was turned", path);
+    if (!r && x->o->distil && !x->o->dry_run) r = text_start(x, 1, &c, err);
     free(path);
     return r;
 }
@@ -173,13 +187,7 @@ static int from_config(uni_run *x, mm_err *err)
     if (!r && !x->o->dry_run && !(x->o->pairs && x->o->distil))
         r = mm_fail(err, MM_EARG, "a model from nothing needs '--pairs' and '--distil': its text side begins with a teacher's vectors");
     if (!r && !x->o->dry_run) {
-        mm_text_start_opts so = MM_TEXT_START_OPTS_INIT;
-        so.bpe.vocab = (size_t)c.vocab;
-        so.dim = (size_t)c.mod[MM_TEXT].width;
-        so.threads = x->o->threads;
-        so.progress = x->h->work;
-        so.arg = x->h->arg;
-        r = mm_text_start_make(&x->start, x->teacher, x->pairs, x->n_pairs, &so, err);
+        r = text_start(x, 0, &c, err);
         if (!r && mm_buf_add(&x->tokenizer, x->start.tokenizer.p, x->start.tokenizer.len)) r = no_memory(err);
         if (!r) r = mm_tok_from_json(&x->tok, x->tokenizer.p, x->tokenizer.len, err);
         if (!r) c.vocab = (int64_t)mm_tok_vocab(x->tok);
@@ -236,6 +244,21 @@ static float named_or(const uni_run *x, int loss, float dflt)
     return isnan(x->lists.loss[loss]) ? 0 : (float)x->lists.loss[loss];
 }
 
+/* A model goes on where it was: the scale of its cosines, and with a teacher the space that it was turned to. */
+static int go_on(uni_run *x, mm_err *err)
+{
+    const char *scale, *name;
+    double cosine = 1;
+    int r = mm_store_kv_str(x->source, "mm-uni.logit_scale", "", &scale, err);
+    double s = r ? 0 : strtod(scale, NULL);
+    for (int m = 0; s > 0 && m < MM_MODALITIES; m++) *mm_uni_task_param(x->task, (size_t)m, &name)->w = (float)log(s);
+    if (!r && x->teacher) r = mm_uni_task_text_cosine(x->task, &cosine, err);
+    if (!r && !(cosine > 0.25))
+        r = mm_fail(err, MM_EDATA, "the teacher's vectors have a cosine of %.2f with the model's: '%s' was made with other pairs, or another teacher", cosine,
+                    x->o->from ? x->o->from : "default");
+    return r;
+}
+
 static int open_task(uni_run *x, mm_err *err)
 {
     const mm_uni_config *c = mm_uni_get_config(x->u);
@@ -275,8 +298,9 @@ static int open_task(uni_run *x, mm_err *err)
     t.progress = x->h->work;
     t.arg = x->h->arg;
     int r = mm_uni_task_open(&x->task, &t, err);
-    if (!r) mm_uni_task_weigh(x->task, &x->weigh[0]);
-    return r;
+    if (r) return r;
+    mm_uni_task_weigh(x->task, &x->weigh[0]);
+    return x->source ? go_on(x, err) : 0;
 }
 
 /* ---- what the trainer calls ---- */
@@ -389,12 +413,24 @@ static json_t *facts(const uni_run *x)
     return j;
 }
 
+/* The model that this one begins with, and how that was made. */
+static json_t *made_from(const uni_run *x)
+{
+    mm_err err = { 0 };
+    const char *text;
+    json_t *j = json_object(), *training = NULL;
+    json_object_set_new(j, "name", json_string(x->o->from ? x->o->from : "default"));
+    if (!mm_store_kv_str(x->source, "mm-uni.training", "", &text, &err) && text[0]) training = mm_json_load(text, strlen(text), "", &err);
+    if (training) json_object_set_new(j, "training", training);
+    return j;
+}
+
 static json_t *config(const uni_run *x)
 {
     json_t *j = json_object(), *data = json_array();
     mm_dataset_facts f = { 0 };
     json_object_set_new(j, "uni", mm_uni_config_json(mm_uni_get_config(x->u)));
-    if (x->source) json_object_set_new(j, "from", json_string(x->o->from ? x->o->from : "default"));
+    if (x->source) json_object_set_new(j, "from", made_from(x));
     for (size_t i = 0; x->data && mm_dataset_set(x->data, i); i++) json_array_append_new(data, json_string(mm_dataset_set(x->data, i)));
     json_object_set_new(j, "sets", data);
     if (x->data) {

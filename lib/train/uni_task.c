@@ -788,7 +788,7 @@ static int score_media(mm_uni_task *t, const finder *f, mm_modality m, mm_split 
     return r;
 }
 
-static int score_text(mm_uni_task *t, double *score, mm_err *err)
+int mm_uni_task_text_cosine(mm_uni_task *t, double *cosine, mm_err *err)
 {
     size_t n = 0, d = t->out;
     uint32_t *pick = mm_realloc(NULL, 2000, sizeof *pick);
@@ -799,7 +799,7 @@ static int score_text(mm_uni_task *t, double *score, mm_err *err)
     if (!r) r = embed_texts(t, &t->pair_ids, pick, n, vec, err);
     double sum = 0;
     for (size_t i = 0; i < n && !r; i++) sum += mm_kern_get()->dot_f32(vec + i * d, t->targets + (size_t)t->pair_target[pick[i]] * d, d);
-    *score = n ? 100 * sum / (double)n : NAN;
+    *cosine = n ? sum / (double)n : NAN;
     free(pick);
     free(vec);
     return r;
@@ -810,7 +810,8 @@ int mm_uni_task_validate(mm_uni_task *t, mm_split split, double score[MM_MODALIT
     finder f = { .d = t->o.data };
     int r = 0, n = 0;
     for (int m = 0; m < MM_MODALITIES; m++) score[m] = NAN;
-    if (t->o.n_pairs) r = score_text(t, &score[MM_TEXT], err);
+    if (t->o.n_pairs) r = mm_uni_task_text_cosine(t, &score[MM_TEXT], err);
+    score[MM_TEXT] *= 100;
     if (!r && f.d) r = concepts(&f, err);
     for (int m = MM_IMAGE; m < MM_MODALITIES && !r && f.d; m++)
         if (t->bo.count[m]) r = score_media(t, &f, (mm_modality)m, split, &score[m], err);
