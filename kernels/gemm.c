@@ -100,8 +100,8 @@ const mmk_mat *mmk_pack(const struct mm_kern *kern, void *mem, int dtype, size_t
     *w = (mmk_mat){ ops, n, k, steps, (steps * ops->b_step + 63) / 64 * 64 };
     if (k == 0)
         return w;
-    /* below about 1 MiB a second thread costs more than it saves */
-    int nt = panels * w->panel_bytes < ((size_t)1 << 20) || threads < 1 ? 1 : threads;
+    /* most of it is touching fresh memory */
+    int nt = panels * w->panel_bytes < ((size_t)1 << 17) || threads < 1 ? 1 : threads;
     (void)nt;
 #pragma omp parallel for num_threads(nt) schedule(static) if (nt > 1)
     for (size_t p = 0; p < panels; p++)

@@ -8,6 +8,7 @@ void mm_lm_close(mm_lm **lp)
     mm_lm *lm = *lp;
     if (!lm) return;
     mm_model_close(&lm->m);
+    free(lm->path);
     free(lm);
     *lp = NULL;
 }
@@ -34,7 +35,8 @@ int mm_lm_open(mm_lm **out, const char *path, const mm_lm_opts *opts, mm_err *er
     lm->opts = opts ? *opts : (mm_lm_opts)MM_LM_OPTS_INIT;
     mm_model_opts how = MM_MODEL_OPTS_INIT;
     how.threads = lm->opts.threads;
-    int r = mm_model_open_as(&lm->m, path, &how, 1, err);
+    lm->path = strdup(path);
+    int r = lm->path ? mm_model_open_as(&lm->m, path, &how, 1, err) : mm_fail(err, MM_ENOMEM, "out of memory");
     if (!r) {
         lm->opts.threads = lm->m->opts.threads;
         r = check(lm, err);
@@ -54,7 +56,12 @@ int mm_lm_threads(const mm_lm *lm) { return lm->opts.threads; }
 const char *mm_lm_chat_template(const mm_lm *lm) { return lm->chat_template; }
 int32_t mm_lm_bos(const mm_lm *lm) { return lm->bos; }
 int32_t mm_lm_eos(const mm_lm *lm) { return lm->n_end ? lm->end[0] : -1; }
-const char *mm_lm_fingerprint(const mm_lm *lm) { return mm_model_fingerprint(lm->m); }
+
+const char *mm_lm_fingerprint(const mm_lm *lm)
+{
+    if (!mm_model_fingerprint(lm->m) && mm_fingerprint_make(lm->m, lm->path, NULL)) return "";
+    return mm_model_fingerprint(lm->m);
+}
 
 int mm_lm_add_bos(const mm_lm *lm)
 {

@@ -13,6 +13,7 @@ struct mm_lm {
     int32_t bos, end[MM_LM_ENDS];
     size_t n_end;
     const char *chat_template;
+    char *path;
 };
 
 static inline const mm_tower *mm_lm_tower(const mm_lm *lm) { return &lm->m->tower[MM_TEXT]; }

@@ -76,17 +76,33 @@ static int table(const loader *l, const char *base, const char *part, int64_t ro
     return to_f32(l, t, v, n, (size_t)cols);
 }
 
+#define PACK_BLOCK ((size_t)16 << 20)
+
+static void *pack_memory(mm_model *m, size_t bytes)
+{
+    size_t block = bytes > PACK_BLOCK ? bytes : PACK_BLOCK;
+    bytes = (bytes + 63) / 64 * 64;
+    if (bytes > m->pack_left) {
+        void *p = mm_realloc(m->packed, m->n_packed + 1, sizeof *m->packed);
+        if (!p) return NULL;
+        m->packed = p;
+        if (!(p = mm_aligned(block + 64, 1))) return NULL;
+        m->packed[m->n_packed++] = m->pack_at = p;
+        m->pack_left = block;
+    }
+    void *p = m->pack_at;
+    m->pack_at += bytes;
+    m->pack_left -= bytes;
+    return p;
+}
+
 static int keep_packed(const loader *l, mm_linear *w, int type, int64_t k, const mmk_rows *src, size_t nsrc)
 {
     mm_model *m = l->m;
     size_t total = 0;
     for (size_t i = 0; i < nsrc; i++) total += src[i].n;
-    void *p = mm_realloc(m->packed, m->n_packed + 1, sizeof *m->packed);
-    if (!p) return no_memory(l);
-    m->packed = p;
-    void *mem = mm_aligned(mmk_pack_size(m->kern, type, total, (size_t)k), 1);
+    void *mem = pack_memory(m, mmk_pack_size(m->kern, type, total, (size_t)k));
     if (!mem) return no_memory(l);
-    m->packed[m->n_packed++] = mem;
     w->w = mmk_pack(m->kern, mem, type, (size_t)k, src, nsrc, m->opts.threads);
     return 0;
 }

@@ -53,7 +53,7 @@ MM_API int32_t mm_lm_eos(const mm_lm *lm); /* the first of the ids that end a ge
 MM_API int mm_lm_add_bos(const mm_lm *lm);
 /* Does this token end a generation (end of text, of a turn ...)? */
 MM_API int mm_lm_is_end(const mm_lm *lm, int32_t id);
-/* "name@16hex", as mm_model_fingerprint(). */
+/* "name@16hex", as mm_model_fingerprint(); made when it is first asked for. "": out of memory. */
 MM_API const char *mm_lm_fingerprint(const mm_lm *lm);
 /* The table's rows of ids, scaled as the decoder scales them: embd [n, width]. MM_ESHAPE: an id outside the vocabulary. */
 MM_API MM_MUST_CHECK int mm_lm_embed(const mm_lm *lm, const int32_t *ids, size_t n, float *embd, mm_err *err);

@@ -72,7 +72,7 @@ int mm_model_open_as(mm_model **out, const char *path, const mm_model_opts *opts
         if (!r) r = same_width(m, err);
         if (!r && m->tower[MM_TEXT].cfg.layers) r = mm_tokenizer_load(m, err);
         if (!r) r = mm_weights_load(m, err);
-        if (!r) r = mm_fingerprint_make(m, path, err);
+        if (!r && !decoder) r = mm_fingerprint_make(m, path, err); /* else when somebody asks: it reads all of the vocabulary */
         if (r) mm_err_prefix(err, "'%s': ", path);
     }
     if (r) mm_model_close(&m);

@@ -57,8 +57,10 @@ struct mm_model {
     const mm_kern *kern;
     mm_arena arena; /* norms, biases, tables, names */
     mm_arena *scratch; /* [opts.threads], of the activations */
-    void **packed;  /* packed matrices, to be freed */
+    void **packed;  /* memory of packed matrices, to be freed: blocks that many share, so that they lie in huge pages */
     size_t n_packed;
+    char *pack_at;    /* the rest of the last block */
+    size_t pack_left;
     char *fingerprint;
     uint64_t source_hash;
     struct {

@@ -44,21 +44,32 @@ static int grow(mm_tok *t)
 
 int tok_bpe_merge(mm_tok *t, const char *a, size_t a_len, const char *b, size_t b_len, mm_err *err)
 {
-    mm_buf both = { 0 };
+    char buf[256], *both = buf;
     size_t skip = b_len >= t->cont_len ? t->cont_len : 0; /* the mark of a continuation is not repeated inside */
-    mm_buf_add(&both, a, a_len);
-    mm_buf_add(&both, b + skip, b_len - skip);
-    int32_t x = mm_tok_id(t, a, a_len), y = mm_tok_id(t, b, b_len),
-            z = both.failed ? -1 : mm_tok_id(t, both.p, both.len);
-    int r = both.failed ? mm_fail(err, MM_ENOMEM, "out of memory") : 0;
-    if (!r && (x < 0 || y < 0 || z < 0))
-        r = mm_fail(err, MM_EDATA, "merge %zu is of or makes a token that is not in the vocabulary", t->n_merges);
-    if (!r && 2 * (t->n_merges + 1) > t->merge_slots && grow(t)) r = mm_fail(err, MM_ENOMEM, "out of memory");
-    if (!r)
-        t->merges[merge_slot(t, (uint32_t)x, (uint32_t)y)] =
-            (merge){ (uint32_t)x, (uint32_t)y, (uint32_t)t->n_merges++, (uint32_t)z };
-    mm_buf_clear(&both);
-    return r;
+    if (a_len + b_len > sizeof buf && !(both = malloc(a_len + b_len))) return mm_fail(err, MM_ENOMEM, "out of memory");
+    int32_t x, y, z;
+    if (t->byte_level) {
+        long n = tok_bytes_of(a, a_len, both), k = n < 0 ? -1 : tok_bytes_of(b, b_len, both + n);
+        x = k < 0 ? -1 : tok_map_get(&t->vocab, both, (size_t)n);
+        y = k < 0 ? -1 : tok_map_get(&t->vocab, both + n, (size_t)k);
+        /* most often the next id is what the merge makes */
+        size_t len = k < 0 ? 0 : (size_t)(n + k), guess = t->last_made + 1;
+        int right = guess < t->n && t->key[guess] && t->key_len[guess] == len && !memcmp(t->key[guess], both, len);
+        z = right ? (int32_t)guess : tok_map_get(&t->vocab, both, len);
+    } else {
+        memcpy(both, a, a_len);
+        memcpy(both + a_len, b + skip, b_len - skip);
+        x = tok_map_get(&t->vocab, a, a_len);
+        y = tok_map_get(&t->vocab, b, b_len);
+        z = tok_map_get(&t->vocab, both, a_len + b_len - skip);
+    }
+    if (both != buf) free(both);
+    if (x < 0 || y < 0 || z < 0)
+        return mm_fail(err, MM_EDATA, "merge %zu is of or makes a token that is not in the vocabulary", t->n_merges);
+    if (2 * (t->n_merges + 1) > t->merge_slots && grow(t)) return mm_fail(err, MM_ENOMEM, "out of memory");
+    t->merges[merge_slot(t, (uint32_t)x, (uint32_t)y)] = (merge){ (uint32_t)x, (uint32_t)y, (uint32_t)t->n_merges++, (uint32_t)z };
+    t->last_made = (size_t)z;
+    return 0;
 }
 
 int tok_bpe_index(mm_tok *t, mm_err *err)

@@ -150,7 +150,7 @@ struct mm_tok {
     int32_t byte_id[256];         /* byte-level: of one byte; byte_fallback: of <0x..> */
     int32_t byte_last[256];       /* byte-level with a suffix: of the last one */
     merge *merges;
-    size_t merge_slots, n_merges;
+    size_t merge_slots, n_merges, last_made;
     uint32_t *rank; /* BPE without merges: two that make a token are joined, in this order; UINT32_MAX: never. By id */
     double *score; /* Unigram, by id */
     size_t score_cap;
