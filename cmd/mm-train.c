@@ -50,6 +50,7 @@ static const mm_opt opts[] = {
     MM_OPT_NUM(0, "wd", &t.wd, "K", 0, 10, "weight decay of matrices (default: 0.05)"),
     MM_OPT_NUM(0, "clip", &t.clip, "K", 0, 1e9, "largest norm of a step's gradients, 0: any (default: 1)"),
     MM_OPT_NUM(0, "ema", &t.ema, "K", 0, 0.999999, "averaging of weights, 0: none (default: 0.995)"),
+    MM_OPT_NUM(0, "blend", &t.blend, "K", 0, 1, "share of what was learned in the weights that are written (default: 0.5, all with --config)"),
     MM_OPT_ENUM(0, "precision", &o.precision, "f32|bf16|f16", "how activations wait for their gradients (default: f32)"),
     MM_OPT_GROUP("Along the way"),
     MM_OPT_STR(0, "validate", &t.validate, "N", "validate every N steps, or minutes or seconds as in 10m and 90s; keep the best"),

@@ -69,6 +69,7 @@ typedef struct mm_train_opts {
     double warmup;           /* steps of each stage; below 1: share of it */
     double floor;            /* of the learning rate at the end, as a share */
     double wd, clip, ema;
+    double blend;            /* what is written is start + blend (end - start); below 0: the family's */
     int precision;           /* mm_keep */
     int threads;
 
@@ -84,7 +85,7 @@ typedef struct mm_train_opts {
     mm_trainable_fn *open;   /* NULL: the family that `from` or `config` names */
 } mm_train_opts;
 #define MM_TRAIN_OPTS_INIT { .type = MM_F16, .stage = MM_STAGE_DEFAULT, .augment = 0.5, .accumulate = 8, .warmup = 0.01, .floor = 0.01, \
-                             .wd = 0.05, .clip = 1, .ema = 0.995, .threads = 1, .checkpoint = 10, .seed = 1 }
+                             .wd = 0.05, .clip = 1, .ema = 0.995, .blend = -1, .threads = 1, .checkpoint = 10, .seed = 1 }
 
 /* What a family makes of the options. Everything is zero when mm_trainable_fn is called; also after it has failed `close` is called if it
  * is set. */

@@ -187,9 +187,8 @@ static json_t *configuration(const mm_train_opts *o, const mm_trainable *t, cons
               set(j, "distil", text(o->distil)) || set(j, "loss", text(o->loss)) || set(j, "batch", text(o->batch)) ||
               set(j, "augment", json_real(o->augment)) || set(j, "seed", json_integer((json_int_t)o->seed)) ||
               set(j, "stages", stage_list(s)) || set(j, "accumulate", json_integer(o->accumulate)) || set(j, "wd", json_real(o->wd)) ||
-              set(j, "clip", json_real(o->clip)) || set(j, "ema", json_real(o->ema)) || set(j, "precision",
-                                                                                            text(precisions[o->precision])) ||
-              set(j, "validate", text(o->validate)) || set(j, "patience", json_integer(o->patience)) ||
+              set(j, "clip", json_real(o->clip)) || set(j, "ema", json_real(o->ema)) || set(j, "blend", json_real(o->blend)) ||
+              set(j, "precision", text(precisions[o->precision])) || set(j, "validate", text(o->validate)) || set(j, "patience", json_integer(o->patience)) ||
               (t->config && json_object_set(j, "model", t->config));
     if (!bad) return j;
     json_decref(j);

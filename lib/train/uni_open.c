@@ -17,7 +17,8 @@ typedef struct {
     const mm_train_hooks *h;
     mm_store *source;      /* the model to begin with, or NULL */
     mm_uni *u;
-    float *weights;        /* of all slots, before the set takes them */
+    float *weights;        /* [n_weights] of all slots, before the set takes them: the first ones */
+    size_t n_weights;
     mm_tok *tok;
     mm_buf tokenizer;
     mm_dataset *data;
@@ -131,6 +132,7 @@ static int give_memory(uni_run *x, mm_err *err)
         const mm_param *p = &mm_uni_slot_at(x->u, i)->p;
         all += p->rows * p->cols;
     }
+    x->n_weights = all;
     if (!(x->weights = mm_aligned(all, sizeof *x->weights))) return no_memory(err);
     for (size_t i = 0; i < mm_uni_count(x->u); i++) {
         mm_param *p = &mm_uni_slot_at(x->u, i)->p;
@@ -339,19 +341,49 @@ static int stage(void *arg, unsigned id, int begin, mm_err *err)
     return 0;
 }
 
+/* Fine-tuning that goes half of its way forgets half as much of the rest and keeps two thirds of what it learned (arXiv 2109.01903 has 0.5 too). */
+static double blend(const uni_run *x) { return x->o->blend >= 0 ? x->o->blend : x->o->config ? 1 : 0.5; }
+
+/* Between the first weights and those of now; what they were goes to `own`, and comes back from there with put_back(). */
+static void put_between(uni_run *x, float *own, float k)
+{
+    size_t at = 0;
+    for (size_t i = 0; i < mm_uni_count(x->u); i++) {
+        mm_param *p = &mm_uni_slot_at(x->u, i)->p;
+        for (size_t e = 0; e < p->rows * p->cols; e++, at++) {
+            own[at] = p->w[e];
+            p->w[e] = x->weights[at] + k * (p->w[e] - x->weights[at]);
+        }
+    }
+}
+
+static void put_back(uni_run *x, const float *own)
+{
+    for (size_t i = 0, n; i < mm_uni_count(x->u); i++, own += n) {
+        mm_param *p = &mm_uni_slot_at(x->u, i)->p;
+        n = p->rows * p->cols;
+        memcpy(p->w, own, n * sizeof *own);
+    }
+}
+
 static int save(void *arg, const char *path, const json_t *about, mm_err *err)
 {
     uni_run *x = arg;
     json_t *keys = json_object();
     char *text = json_dumps(about, JSON_COMPACT | JSON_SORT_KEYS), scale[32];
     const char *name;
+    const double k = blend(x);
+    float *own = k < 1 ? mm_aligned(x->n_weights, sizeof *own) : NULL;
     snprintf(scale, sizeof scale, "%.6g", exp((double)*mm_uni_task_param(x->task, MM_IMAGE, &name)->w));
-    int r = keys && text ? 0 : no_memory(err);
+    int r = keys && text && (own || k >= 1) ? 0 : no_memory(err);
     if (!r) {
+        if (own) put_between(x, own, (float)k);
         json_object_set_new(keys, "mm-uni.logit_scale", json_string(scale));
         json_object_set_new(keys, "mm-uni.training", json_string(text));
         r = mm_uni_write(x->u, path, x->o->type, NULL, x->tokenizer.p, x->tokenizer.len, keys, err);
+        if (own) put_back(x, own);
     }
+    free(own);
     json_decref(keys);
     free(text);
     return r;
