@@ -59,7 +59,7 @@ LINK = $(CC) $(CFLAGS) -fopenmp $(LDFLAGS)
 AVX2 := -mavx2 -mfma -mf16c -mpopcnt
 AVX512 := $(AVX2) -mavx512f -mavx512bw -mavx512dq -mavx512vl -mprefer-vector-width=512
 file_flags = $(if $(filter kernels/ref/%,$1),-ffp-contract=off -fno-tree-vectorize,) \
-	$(if $(filter lib/media/%,$1),-ffp-contract=off,) $(if $(filter %_avx2.c,$1),$(AVX2),) $(if $(filter %_avx512.c,$1),$(AVX512),) \
+	$(if $(filter lib/media/% lib/gen/%,$1),-ffp-contract=off,) $(if $(filter %_avx2.c,$1),$(AVX2),) $(if $(filter %_avx512.c,$1),$(AVX512),) \
 	$(if $(filter %_vnni.c,$1),$(AVX512) -mavx512vnni,) \
 	$(if $(filter %_amx.c,$1),$(AVX512) -mavx512vnni -mavx512bf16 -mamx-tile -mamx-bf16 -mamx-int8,) \
 	$(if $(filter lib/store/builtin.c,$1),$(if $(DEFAULT_MODEL),-DMM_DEFAULT_GGUF='"$(DEFAULT_MODEL)"')) \
