@@ -82,7 +82,7 @@ static int32_t in_case(uint32_t cp, int up)
     const utf8proc_int32_t c = (utf8proc_int32_t)cp, other = up ? utf8proc_toupper(c) : utf8proc_tolower(c);
     const utf8proc_category_t k = utf8proc_category(c);
     if (cp < 0x80) return other;
-    if (k == UTF8PROC_CATEGORY_LT || (up && k == UTF8PROC_CATEGORY_LL && other == c) || (!up && (cp == 0x130 || cp == 0x3A3))) return -1;
+    if (k == UTF8PROC_CATEGORY_LT || (up && cp == 0xDF) || (up && k == UTF8PROC_CATEGORY_LL && other == c) || (!up && (cp == 0x130 || cp == 0x3A3))) return -1;
     return other;
 }
 

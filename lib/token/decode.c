@@ -109,6 +109,31 @@ static void token(const mm_tok *t, state *st, const char *s, size_t len, int las
     st->count++;
 }
 
+/* As it was looked for: in its normalised form */
+static void added_text(const mm_tok *t, int32_t id, const char **s, size_t *len)
+{
+    for (size_t k = 0; k < t->n_add; k++)
+        if (t->add[k].id == id) *s = t->add[k].text, *len = t->add[k].len;
+}
+
+int mm_tok_piece(const mm_tok *t, int32_t id, mm_buf *out, mm_err *err)
+{
+    state st = { .count = 1 };
+    const char *s = mm_tok_text(t, id);
+    if (t->decode == DECODE_UNKNOWN) return mm_fail(err, MM_EUNSUP, "the tokenizer's decoder is not supported");
+    if (!s) return mm_fail(err, MM_EDATA, "there is no token %d", id);
+    if (t->kind[id] & SPECIAL) return 0;
+    size_t len = t->len[id];
+    if (t->kind[id] & ADDED) {
+        added_text(t, id, &s, &len);
+        mm_buf_add(out, s, len);
+    } else token(t, &st, s, len, 0, out);
+    mm_buf_add(out, st.bytes.p, st.bytes.len);
+    int failed = out->failed || st.bytes.failed;
+    mm_buf_clear(&st.bytes);
+    return failed ? mm_fail(err, MM_ENOMEM, "out of memory") : 0;
+}
+
 int mm_tok_decode(const mm_tok *t, const int32_t *ids, size_t n, mm_buf *out, mm_err *err)
 {
     state st = { { 0 }, 0 };
@@ -121,9 +146,7 @@ int mm_tok_decode(const mm_tok *t, const int32_t *ids, size_t n, mm_buf *out, mm
         const char *s = t->text[ids[i]];
         size_t len = t->len[ids[i]];
         if (t->kind[ids[i]] & SPECIAL) continue;
-        if (t->kind[ids[i]] & ADDED) /* as it was looked for: in its normalised form */
-            for (size_t k = 0; k < t->n_add; k++)
-                if (t->add[k].id == ids[i]) s = t->add[k].text, len = t->add[k].len;
+        if (t->kind[ids[i]] & ADDED) added_text(t, ids[i], &s, &len);
         token(t, &st, s, len, i + 1 == end, out);
     }
     add_bytes(out, st.bytes.p, st.bytes.len, t->decode == DECODE_BYTES);

@@ -99,6 +99,10 @@ MM_API uint64_t mm_tok_hash(const mm_tok *tok);
  * MM_EUNSUP for a tokenizer.json whose decoder is not known. */
 MM_API MM_MUST_CHECK int mm_tok_decode(const mm_tok *tok, const int32_t *ids, size_t n, mm_buf *out, mm_err *err);
 
+/* Append what one token adds to a text that has begun: its bytes, which may be part of a character only; nothing for special tokens. 0,
+ * MM_EDATA for an id that does not exist, MM_EUNSUP as above, MM_ENOMEM. */
+MM_API MM_MUST_CHECK int mm_tok_piece(const mm_tok *tok, int32_t id, mm_buf *out, mm_err *err);
+
 #ifdef __cplusplus
 }
 #endif

@@ -1,0 +1,98 @@
+/* mm_generate.h - many prompts at once: sequences of any length share the steps of one decoder, and a place that falls free is given to the
+ * next prompt at once.
+ *
+ *   mm_gen *g;
+ *   mm_gen_new(&g, lm, NULL, &err);
+ *   mm_gen_job job = { .ids = ids, .n_ids = n, .max_tokens = 100 };
+ *   mm_gen_add(g, &job);
+ *   while ((r = mm_gen_step(g, &err)) > 0) ;
+ *   ... job.said.text, job.finish ...
+ *   mm_gen_job_clear(&job);
+ *   mm_gen_free(&g);
+ *
+ * The answer to a prompt does not depend on the others: what a decoder computes does not (mm_lm.h), and each job draws from a seed of its own.
+ * The beginning that a prompt has in common with one whose keys and values are still there is copied instead of computed; of prompts that
+ * begin alike and come together one goes first. One thread at a time uses a mm_gen. */
+#ifndef MM_GENERATE_H
+#define MM_GENERATE_H
+
+#include <stddef.h>
+#include <stdint.h>
+#include "base/mm_err.h"
+#include "gen/mm_grammar.h"
+#include "gen/mm_said.h"
+#include "gen/mm_sample.h"
+#include "model/mm_lm.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef struct mm_gen mm_gen;
+
+typedef struct mm_gen_opts { /* {0}: the defaults */
+    size_t slots;   /* sequences in one step; 0: 8 */
+    size_t context; /* most tokens of one of them, prompt and answer; 0: the decoder's */
+    size_t chunk;   /* tokens of prompts in one step; 0: 512 */
+} mm_gen_opts;
+
+typedef enum { MM_FINISH_NONE, MM_FINISH_STOP, MM_FINISH_LENGTH, MM_FINISH_ERROR } mm_finish;
+/* What to do when prompt and max_tokens are more than the context: fail with MM_ELONG; leave out the prompt's beginning (but for its first
+ * token, if that is the bos token); begin all the same and end where the context does. */
+typedef enum { MM_OVERFLOW_ERROR, MM_OVERFLOW_CUT_LEFT, MM_OVERFLOW_STOP } mm_overflow;
+
+typedef struct mm_logprob { /* of one token of the answer */
+    int32_t id;
+    float logprob;
+} mm_logprob;
+
+typedef struct mm_gen_job {
+    /* in; borrowed until it is done */
+    const int32_t *ids; /* the prompt, at least one */
+    size_t n_ids;
+    size_t max_tokens;  /* of the answer; 0: as many as fit the context */
+    mm_sample_opts sample;
+    uint64_t seed;
+    const mm_slice *stops;
+    size_t n_stops;
+    mm_grammar *grammar; /* what the answer must be; NULL: anything */
+    mm_overflow overflow;
+    int logprobs;        /* 0: none; 1: of the tokens chosen; k > 1: and of the k - 1 best at each place */
+    int ignore_end;      /* go on behind the end of a text */
+    void (*on_text)(void *arg, const char *text, size_t len); /* called with what can be shown so far; may be NULL */
+    void *arg;
+    /* out */
+    int done, code;      /* code: of its failure, with err */
+    mm_err err;
+    mm_finish finish;
+    mm_said said;        /* the text, without stop string */
+    size_t used, tokens; /* of the prompt after cutting; of the answer, without the token that ended it */
+    size_t reused;       /* tokens of the prompt that needed no computing */
+    mm_logprob *lp;      /* [tokens] with logprobs */
+    mm_logprob *top;     /* [tokens, logprobs - 1], best first */
+    size_t n_lp, cap_lp;
+    struct mm_gen_job *next; /* the queue's */
+} mm_gen_job;
+
+/* The decoder must outlive it. */
+MM_API MM_MUST_CHECK int mm_gen_new(mm_gen **out, mm_lm *lm, const mm_gen_opts *opts, mm_err *err);
+MM_API void mm_gen_free(mm_gen **g);
+MM_API size_t mm_gen_context(const mm_gen *g);
+/* Put a job at the end of the queue; it stays the caller's and must stay where it is until it is done. */
+MM_API void mm_gen_add(mm_gen *g, mm_gen_job *job);
+/* Jobs that are not done yet, and places that no job has and nobody waits for. */
+MM_API size_t mm_gen_busy(const mm_gen *g);
+MM_API size_t mm_gen_room(const mm_gen *g);
+/* One step of the decoder: 1, or 0 when there is nothing to do. What ends all jobs is returned; what ends one is in its code. */
+MM_API MM_MUST_CHECK int mm_gen_step(mm_gen *g, mm_err *err);
+/* Frees what came out of a job. */
+MM_API void mm_gen_job_clear(mm_gen_job *job);
+
+/* The seed of a record's choice: 53 bits, so that JSON keeps it. */
+MM_API uint64_t mm_gen_seed(uint64_t seed, uint64_t record, uint64_t choice);
+MM_API const char *mm_finish_name(mm_finish f); /* "stop", "length", "error" */
+
+#ifdef __cplusplus
+}
+#endif
+#endif
