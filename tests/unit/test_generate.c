@@ -1,0 +1,288 @@
+/* The scheduler, on a decoder of our own whose logits are a hash of all tokens that a sequence holds: answers are the same alone and in any
+ * company, prefixes are shared, contexts overflow as asked, structured answers are whole however few tokens they may have. */
+#include <math.h>
+#include <stdlib.h>
+#include "base/mm_base.h"
+#include "gen/mm_generate.h"
+#include "tap.h"
+
+static mm_err err;
+
+/* ---- the decoder ---- */
+
+#define CONTEXT 512
+struct mm_lm {
+    mm_tok *tok;
+    size_t vocab;
+    int32_t end;
+    int nan;          /* logits are not numbers */
+    size_t computed;  /* tokens, over all */
+    size_t steps, most;
+};
+struct mm_lm_cache {
+    mm_lm *lm;
+    size_t slots, context;
+    struct seq { int32_t ids[CONTEXT]; size_t n; } *s;
+};
+const mm_tok *mm_lm_tokenizer(const mm_lm *lm) { return lm->tok; }
+size_t mm_lm_vocab(const mm_lm *lm) { return lm->vocab; }
+size_t mm_lm_context(const mm_lm *lm) { return (void)lm, CONTEXT; }
+int32_t mm_lm_bos(const mm_lm *lm) { return (void)lm, 1; }
+int mm_lm_is_end(const mm_lm *lm, int32_t id) { return id == lm->end; }
+int mm_lm_cache_new(mm_lm_cache **out, mm_lm *lm, size_t slots, size_t context, mm_err *e)
+{
+    (void)e;
+    mm_lm_cache *c = calloc(1, sizeof *c);
+    *c = (mm_lm_cache){ lm, slots, context, calloc(slots, sizeof *c->s) };
+    *out = c;
+    return 0;
+}
+void mm_lm_cache_free(mm_lm_cache **c)
+{
+    if (*c) free((*c)->s);
+    free(*c);
+    *c = NULL;
+}
+size_t mm_lm_len(const mm_lm_cache *c, size_t slot) { return c->s[slot].n; }
+static int broken;
+void mm_lm_trim(mm_lm_cache *c, size_t slot, size_t len)
+{
+    broken |= len > c->s[slot].n;
+    c->s[slot].n = len;
+}
+void mm_lm_copy(mm_lm_cache *c, size_t to, size_t from, size_t len)
+{
+    broken |= len > c->s[from].n || to == from;
+    memcpy(c->s[to].ids, c->s[from].ids, len * sizeof(int32_t));
+    c->s[to].n = len;
+}
+int mm_lm_step(mm_lm_cache *c, const mm_lm_part *parts, size_t n, float *logits, mm_err *e)
+{
+    size_t tokens = 0;
+    (void)e;
+    for (size_t i = 0; i < n; i++) {
+        struct seq *s = &c->s[parts[i].slot];
+        broken |= !parts[i].n || s->n + parts[i].n > c->context;
+        for (size_t k = 0; k < i; k++) broken |= parts[k].slot == parts[i].slot;
+        memcpy(s->ids + s->n, parts[i].ids, parts[i].n * sizeof(int32_t));
+        s->n += parts[i].n;
+        tokens += parts[i].n;
+        if (!parts[i].logits) continue;
+        mm_rng r = { mm_hash64(s->ids, s->n * sizeof(int32_t), 7) };
+        for (size_t v = 0; v < c->lm->vocab; v++) logits[v] = c->lm->nan ? NAN : mm_rng_range(&r, -4, 4);
+        logits[c->lm->end] += 2;
+        logits += c->lm->vocab;
+    }
+    c->lm->computed += tokens;
+    c->lm->steps++;
+    if (tokens > c->lm->most) c->lm->most = tokens;
+    return 0;
+}
+
+static mm_lm lm;
+
+static void open_lm(void)
+{
+    const char *root = getenv("MM_ROOT");
+    char path[1024];
+    mm_buf b = { 0 };
+    snprintf(path, sizeof path, "%s/tests/golden/tok-bytes.json", root ? root : ".");
+    if (mm_file_read(&b, path, 1 << 24, &err) || mm_tok_from_json(&lm.tok, b.p, b.len, &err)) {
+        printf("Bail out! %s\n", err.msg);
+        exit(1);
+    }
+    mm_buf_clear(&b);
+    lm.vocab = mm_tok_vocab(lm.tok) + 3; /* more rows than tokens, as checkpoints have */
+    lm.end = mm_tok_id(lm.tok, "<|endoftext|>", 13);
+}
+
+/* ---- runs ---- */
+
+#define JOBS 60
+static int32_t prompt[JOBS][CONTEXT];
+static mm_gen_job jobs[JOBS];
+
+/* Prompts of many lengths, every third of which begins as the one before. */
+static void make_jobs(void)
+{
+    memset(jobs, 0, sizeof jobs);
+    for (size_t i = 0; i < JOBS; i++) {
+        mm_rng r = mm_rng_at(5, i / 3, 0, 0);
+        const size_t n = 1 + mm_rng_below(&r, 150) + i % 3;
+        for (size_t k = 0; k < n; k++) prompt[i][k] = k == n - 1 ? (int32_t)(i % 90) : (int32_t)mm_rng_below(&r, 200);
+        jobs[i] = (mm_gen_job){ .ids = prompt[i], .n_ids = n, .max_tokens = 5 + i * 7 % 60, .seed = mm_gen_seed(3, i, 0), .logprobs = i % 4 ? 0 : 3,
+                                .sample = { .temperature = i % 2 ? 0.9 : 0, .top_k = i % 5 ? 0 : 20, .repeat_penalty = i % 7 ? 0 : 1.3 } };
+    }
+}
+
+static int run(const mm_gen_opts *o, size_t from, size_t to)
+{
+    mm_gen *g;
+    int r = mm_gen_new(&g, &lm, o, &err);
+    for (size_t i = from; i < to && !r; i++) mm_gen_add(g, &jobs[i]);
+    while (!r && (r = mm_gen_step(g, &err)) > 0) r = 0;
+    mm_gen_free(&g);
+    return r;
+}
+
+static int same(const mm_gen_job *a, const mm_gen_job *b)
+{
+    return a->done && b->done && a->finish == b->finish && a->tokens == b->tokens && a->said.text.len == b->said.text.len &&
+           !memcmp(a->said.text.p ? a->said.text.p : "", b->said.text.p ? b->said.text.p : "", a->said.text.len) && a->n_lp == b->n_lp &&
+           (!a->n_lp || (!memcmp(a->lp, b->lp, a->n_lp * sizeof *a->lp) && !memcmp(a->top, b->top, 2 * a->n_lp * sizeof *a->top)));
+}
+
+static void company(void)
+{
+    static mm_gen_job alone[JOBS];
+    int differ = 0, lengths = 0, stops = 0;
+    make_jobs();
+    for (size_t i = 0; i < JOBS; i++) run(&(mm_gen_opts){ .slots = 1 }, i, i + 1);
+    memcpy(alone, jobs, sizeof jobs);
+    for (size_t i = 0; i < JOBS; i++) lengths += alone[i].finish == MM_FINISH_LENGTH, stops += alone[i].finish == MM_FINISH_STOP;
+    ok(lengths + stops == JOBS && lengths > 3 && stops > 3, "%d answers end by themselves, %d by their length", stops, lengths);
+    static const mm_gen_opts with[] = { { .slots = 2 }, { .slots = 7, .chunk = 13 }, { .slots = 32 }, { .slots = 64, .chunk = 1 }, { .slots = 3, .context = 400 } };
+    for (size_t k = 0; k < sizeof with / sizeof *with; k++) {
+        make_jobs();
+        differ = run(&with[k], 0, JOBS);
+        for (size_t i = 0; i < JOBS; i++) {
+            differ += !same(&alone[i], &jobs[i]);
+            mm_gen_job_clear(&jobs[i]);
+        }
+        ok(!differ && !broken, "the same with %zu places and chunks of %zu", with[k].slots, with[k].chunk);
+    }
+    for (size_t i = 0; i < JOBS; i++) mm_gen_job_clear(&alone[i]);
+}
+
+static void prefixes(void)
+{
+    enum { N = 20, LONG = 200 };
+    size_t reused = 0;
+    make_jobs();
+    for (size_t i = 0; i < N; i++) {
+        for (int k = 0; k < LONG; k++) prompt[i][k] = k % 200;
+        prompt[i][LONG] = (int32_t)i;
+        jobs[i] = (mm_gen_job){ .ids = prompt[i], .n_ids = LONG + 1, .max_tokens = 4 };
+    }
+    lm.computed = 0;
+    run(&(mm_gen_opts){ .slots = 8 }, 0, N);
+    for (size_t i = 0; i < N; i++) {
+        reused += jobs[i].reused;
+        mm_gen_job_clear(&jobs[i]);
+    }
+    ok(reused >= (N - 1) * LONG && lm.computed < LONG + N * 6, "a common beginning is computed once: %zu tokens for %d prompts of %d", lm.computed, N, LONG + 1);
+    lm.most = 0;
+    make_jobs();
+    run(&(mm_gen_opts){ .slots = 16, .chunk = 50 }, 0, JOBS);
+    ok(lm.most <= 50 + 16, "a step is as large as the chunk says");
+    for (size_t i = 0; i < JOBS; i++) mm_gen_job_clear(&jobs[i]);
+}
+
+static mm_gen_job one(mm_gen_job job, const mm_gen_opts *o)
+{
+    jobs[0] = job;
+    run(o, 0, 1);
+    return jobs[0];
+}
+
+static void contexts(void)
+{
+    const mm_gen_opts o = { .slots = 2, .context = 100 };
+    make_jobs();
+    for (int k = 0; k < 300; k++) prompt[0][k] = k ? k % 150 : 1;
+    mm_gen_job j = one((mm_gen_job){ .ids = prompt[0], .n_ids = 80, .max_tokens = 21, .ignore_end = 1 }, &o);
+    ok(j.code == MM_ELONG && j.finish == MM_FINISH_ERROR && strstr(j.err.msg, "80 tokens"), "a prompt and an answer that do not fit");
+    j = one((mm_gen_job){ .ids = prompt[0], .n_ids = 80, .max_tokens = 20, .ignore_end = 1 }, &o);
+    ok(!j.code && j.tokens == 20 && j.finish == MM_FINISH_LENGTH, "that just fit");
+    mm_gen_job_clear(&j);
+    j = one((mm_gen_job){ .ids = prompt[0], .n_ids = 80, .max_tokens = 50, .overflow = MM_OVERFLOW_STOP, .ignore_end = 1 }, &o);
+    ok(!j.code && j.tokens == 20 && j.finish == MM_FINISH_LENGTH, "an answer that ends with the context");
+    mm_gen_job_clear(&j);
+    j = one((mm_gen_job){ .ids = prompt[0], .n_ids = 100, .max_tokens = 50, .overflow = MM_OVERFLOW_STOP }, &o);
+    ok(j.code == MM_ELONG, "but not without a place to begin");
+    j = one((mm_gen_job){ .ids = prompt[0], .n_ids = 80, .ignore_end = 1 }, &o);
+    ok(!j.code && j.tokens == 20, "as long as the context");
+    mm_gen_job_clear(&j);
+    /* the beginning is left out: as if the prompt were what stays */
+    j = one((mm_gen_job){ .ids = prompt[0], .n_ids = 300, .max_tokens = 50, .overflow = MM_OVERFLOW_CUT_LEFT, .ignore_end = 1 }, &o);
+    int32_t cut[50];
+    memcpy(cut, prompt[0] + 250, sizeof cut);
+    cut[0] = 1;
+    mm_gen_job k = one((mm_gen_job){ .ids = cut, .n_ids = 50, .max_tokens = 50, .ignore_end = 1 }, &o);
+    ok(!j.code && j.used == 50 && same(&j, &k), "a prompt cut at its left, but for bos");
+    mm_gen_job_clear(&j);
+    mm_gen_job_clear(&k);
+    j = one((mm_gen_job){ .ids = prompt[0], .n_ids = 0, .max_tokens = 5 }, &o);
+    ok(j.code == MM_EEMPTY, "an empty prompt");
+    const int32_t bad[] = { 3, 1 << 20 };
+    j = one((mm_gen_job){ .ids = bad, .n_ids = 2, .max_tokens = 5 }, &o);
+    ok(j.code == MM_ESHAPE, "an id that does not exist");
+    lm.nan = 1;
+    j = one((mm_gen_job){ .ids = prompt[0], .n_ids = 2, .max_tokens = 5 }, &o);
+    ok(j.code == MM_EDATA && j.finish == MM_FINISH_ERROR, "logits that are not numbers");
+    mm_gen_job_clear(&j);
+    lm.nan = 0;
+}
+
+static void collect(void *arg, const char *text, size_t len) { mm_buf_add(arg, text, len); }
+
+static void stops(void)
+{
+    make_jobs();
+    mm_buf shown = { 0 };
+    mm_gen_job all = one((mm_gen_job){ .ids = prompt[1], .n_ids = 9, .max_tokens = 60, .ignore_end = 1, .on_text = collect, .arg = &shown }, NULL);
+    ok(shown.len == all.said.text.len && !memcmp(shown.p, all.said.text.p, shown.len) && mm_utf8_valid(shown.p, shown.len) == shown.len, "what is shown is the text");
+    /* the first place of two bytes that are there */
+    const mm_slice stop = { all.said.text.p + all.said.text.len / 2 - 1, 3 };
+    const size_t at = (size_t)((char *)memmem(all.said.text.p, all.said.text.len, stop.p, stop.len) - all.said.text.p);
+    mm_buf_reset(&shown);
+    mm_gen_job j = one((mm_gen_job){ .ids = prompt[1], .n_ids = 9, .max_tokens = 60, .ignore_end = 1, .stops = &stop, .n_stops = 1, .on_text = collect, .arg = &shown }, NULL);
+    ok(j.finish == MM_FINISH_STOP && j.said.text.len == at && shown.len == at && j.tokens < all.tokens, "a stop string ends it, and is never shown");
+    mm_gen_job_clear(&j);
+    mm_gen_job_clear(&all);
+    mm_buf_clear(&shown);
+}
+
+static void structured(void)
+{
+    static const char schema[] = "{\"type\":\"object\",\"properties\":{\"name\":{\"type\":\"string\"},\"tags\":{\"type\":\"array\",\"items\":{\"type\":\"string\"}},"
+                                 "\"n\":{\"type\":\"integer\"}},\"required\":[\"name\",\"n\"],\"additionalProperties\":false}";
+    mm_grammar *g = NULL;
+    int r = mm_grammar_from_schema(&g, schema, sizeof schema - 1, &err);
+    if (!r) r = mm_grammar_bind(g, lm.tok, lm.vocab, &err);
+    if (!ok(!r, "a schema")) printf("# %s\n", err.msg);
+    const size_t least = mm_grammar_least(g);
+    is_int((long long)least, 17, "its shortest text"); /* {"name":"","n":0} */
+    int bad = 0;
+    make_jobs();
+    for (size_t i = 0; i < JOBS; i++) jobs[i].grammar = g, jobs[i].max_tokens = least + i % 40, jobs[i].sample.temperature = i % 2;
+    r = run(&(mm_gen_opts){ .slots = 9 }, 0, JOBS);
+    for (size_t i = 0; i < JOBS; i++) {
+        json_t *v = jobs[i].said.text.p ? mm_json_load(jobs[i].said.text.p, jobs[i].said.text.len, "answer", &err) : NULL;
+        const int good = jobs[i].finish == MM_FINISH_STOP && json_is_string(json_object_get(v, "name")) && json_is_integer(json_object_get(v, "n"));
+        if (!good) printf("# %s: %.*s\n", jobs[i].err.msg, (int)jobs[i].said.text.len, jobs[i].said.text.p ? jobs[i].said.text.p : "");
+        bad += !good;
+        json_decref(v);
+        mm_gen_job_clear(&jobs[i]);
+    }
+    ok(!r && !bad && !broken, "answers are whole, however few tokens they may have");
+    make_jobs();
+    jobs[0].grammar = g;
+    jobs[0].max_tokens = least - 1;
+    run(NULL, 0, 1);
+    ok(jobs[0].code == MM_ELONG, "fewer than the shortest text takes are an error");
+    mm_grammar_close(&g);
+}
+
+int main(void)
+{
+    open_lm();
+    company();
+    prefixes();
+    contexts();
+    stops();
+    structured();
+    ok(mm_gen_seed(0, 1, 0) != mm_gen_seed(0, 2, 0) && mm_gen_seed(0, 1, 0) != mm_gen_seed(0, 1, 1) && mm_gen_seed(9, 9, 9) < UINT64_C(1) << 53, "seeds");
+    mm_tok_free(&lm.tok);
+    return done();
+}
