@@ -11,6 +11,7 @@
 #include "cmd/labels.h"
 #include "cmd/media.h"
 #include "cmd/parts.h"
+#include "cmd/text.h"
 #include "model/mm_model.h"
 
 enum { CUT, SPLIT, ERROR };
@@ -113,21 +114,6 @@ typedef struct state {
 
 /* ---- what a record holds ---- */
 
-static int text_file(state *s, mm_rec *rec, const char *path, mm_slice *text)
-{
-    static const char bom[] = "\xEF\xBB\xBF";
-    mm_err err = { 0 };
-    mm_buf_reset(&s->file);
-    if (mm_file_read(&s->file, path, MM_MAX_LINE, &err)) return mm_rec_fail(rec, err.code, "%s", err.msg);
-    *text = (mm_slice){ s->file.p, s->file.len };
-    if (text->len >= 3 && !memcmp(text->p, bom, 3)) *text = (mm_slice){ text->p + 3, text->len - 3 };
-    if (memchr(text->p, 0, text->len))
-        return mm_rec_fail(rec, MM_EDATA, "'%s' is no text file: it contains NUL bytes", path);
-    size_t ok = mm_utf8_valid(text->p, text->len);
-    if (ok < text->len) return mm_rec_fail(rec, MM_EDATA, "'%s' is not valid UTF-8 at byte %zu", path, ok + 1);
-    return 1;
-}
-
 /* The text of a record: its key "text", or the file that a list of paths names; files are text only for a model that takes nothing else,
  * or when asked for. 1, 0: it has none, or the code of its failure. */
 static int find_text(state *s, mm_rec *rec, mm_slice *text)
@@ -140,7 +126,7 @@ static int find_text(state *s, mm_rec *rec, mm_slice *text)
     if (mm_rec_blob(rec, &blob)) return 0;
     const char *path = mm_rec_path(rec);
     if (!path || (s->multi && o.modality != MM_TEXT)) return 0;
-    return text_file(s, rec, path, text);
+    return mm_text_file(rec, path, &s->file, text);
 }
 
 static int take_media(state *s, window *w, item *it)
@@ -642,31 +628,6 @@ static int open_model(state *s)
     return 0;
 }
 
-/* --append: standard output becomes FILE, from the end of its last whole line on. */
-static int open_append(mm_ctx *c)
-{
-    char buf[65536];
-    int fd = open(o.append, O_RDWR | O_CREAT | O_CLOEXEC, 0666);
-    if (fd < 0) return mm_fail_errno(&c->err, "cannot open '%s'", o.append);
-    off_t end = lseek(fd, 0, SEEK_END), keep = 0;
-    while (end > keep) {
-        off_t from = end > (off_t)sizeof buf ? end - (off_t)sizeof buf : 0;
-        ssize_t n = pread(fd, buf, (size_t)(end - from), from);
-        if (n <= 0) break;
-        const char *lf = memrchr(buf, '\n', (size_t)n);
-        if (lf) keep = from + (lf - buf) + 1;
-        else end = from;
-        if (lf) break;
-    }
-    if (end < 0 || ftruncate(fd, keep) || lseek(fd, keep, SEEK_SET) < 0 || dup2(fd, 1) < 0) {
-        close(fd);
-        return mm_fail_errno(&c->err, "cannot append to '%s'", o.append);
-    }
-    close(fd);
-    c->tty[1] = 0;
-    return 0;
-}
-
 static int open_files(state *s)
 {
     mm_ctx *c = s->c;
@@ -677,7 +638,7 @@ static int open_files(state *s)
     if (!r && o.append) names[n++] = o.append;
     if (!r && n) r = mm_known_open(&s->known, names, n, mm_model_fingerprint(s->m), &c->err);
     free(names);
-    if (!r && o.append) r = open_append(c);
+    if (!r && o.append) r = mm_append_open(c, o.append, 1, NULL, NULL);
     if (!r && o.errors_to) {
         s->errors = open(o.errors_to, O_WRONLY | O_CREAT | O_CLOEXEC | (o.append ? O_APPEND : O_TRUNC), 0666);
         if (s->errors < 0) r = mm_fail_errno(&c->err, "cannot open '%s'", o.errors_to);

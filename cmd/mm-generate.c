@@ -1,0 +1,453 @@
+/* mm-generate - texts that go on from texts. */
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include "base/mm_base.h"
+#include "cmd/io.h"
+#include "cmd/prompt.h"
+#include "cmd/talk.h"
+#include "cmd/text.h"
+#include "gen/mm_generate.h"
+#include "store/mm_store.h"
+
+static struct {
+    const char *model, *schema, *grammar, *resume;
+    double temperature, top_p, min_p, repeat, frequency, presence;
+    int64_t max_tokens, top_k, last_n, seed, n, logprobs, batch, context;
+    int overflow, kv, stream, chat;
+    mm_strv stops;
+    mm_prompts prompts;
+    mm_io io;
+} o = { .max_tokens = 512, .n = 1, .batch = 8, .last_n = 64, .kv = -1, .stream = -1, .io = { .each_operand = 1 } };
+
+static const mm_opt opts[] = {
+    MM_OPT_GROUP("Prompt"),
+    MM_OPT_STR('m', "model", &o.model, "NAME", "model: a name, a folder or a file (default: $MM_MODEL)"),
+    MM_OPT_STR('p', "prompt", &o.prompts.prompt, "TEXT", "what is asked: before each text, or alone where there is no input"),
+    MM_OPT_STR(0, "template", &o.prompts.template, "TEXT", "fill the keys of each record into TEXT: 'Summarize: {{text}}\\n'"),
+    MM_OPT_STR(0, "system", &o.prompts.system, "TEXT", "the system turn, in front of all others"),
+    MM_OPT_BOOL(0, "raw", &o.prompts.raw, "texts as they are, without the model's chat template"),
+    MM_OPT_BOOL(0, "chat", &o.chat, "records are turns, {\"role\":..,\"content\":..}: answer those of the user"),
+    MM_OPT_INT(0, "context", &o.context, "N", 8, 1 << 24, "most tokens of prompt and answer (default: 4096, or the model's if it is less)"),
+    MM_OPT_ENUM(0, "overflow", &o.overflow, "error|cut-left|stop", "what to do when prompt and answer may be more than that (default: error)"),
+    MM_OPT_GROUP("Answer"),
+    MM_OPT_INT(0, "max-tokens", &o.max_tokens, "N", 1, 1 << 24, "end after N tokens (default 512)"),
+    MM_OPT_LIST(0, "stop", &o.stops, "TEXT", "end in front of TEXT; may be given several times"),
+    MM_OPT_NUM(0, "temperature", &o.temperature, "T", 0, 100, "draw; higher is more varied (default 0: the likeliest token)"),
+    MM_OPT_INT(0, "top-k", &o.top_k, "K", 0, 1 << 24, "draw from the K likeliest tokens (default: all)"),
+    MM_OPT_NUM(0, "top-p", &o.top_p, "P", 0, 1, "draw from the likeliest whose probabilities reach P (default: all)"),
+    MM_OPT_NUM(0, "min-p", &o.min_p, "P", 0, 1, "draw from those of at least P times the best's (default: all)"),
+    MM_OPT_NUM(0, "repeat-penalty", &o.repeat, "X", 0, 10, "make tokens that came before less likely: 1.1 a little (default: no)"),
+    MM_OPT_INT(0, "repeat-last", &o.last_n, "N", -1, 1 << 24, "how many tokens back penalties look; -1: all (default 64)"),
+    MM_OPT_NUM(0, "frequency-penalty", &o.frequency, "X", -10, 10, "taken from a token's logit for each time it came"),
+    MM_OPT_NUM(0, "presence-penalty", &o.presence, "X", -10, 10, "taken from a token's logit once it came"),
+    MM_OPT_INT(0, "seed", &o.seed, "N", 0, 1LL << 53, "of the draws; each record has its own from it (default 0)"),
+    MM_OPT_INT('n', "n", &o.n, "N", 1, 1000, "answers to each record, a record each"),
+    MM_OPT_INT(0, "logprobs", &o.logprobs, "K", 1, 1000, "write the tokens with log-probabilities, and the K - 1 best at each place"),
+    MM_OPT_STR(0, "schema", &o.schema, "FILE", "answer in JSON that is valid under the JSON Schema in FILE"),
+    MM_OPT_STR(0, "grammar", &o.grammar, "FILE", "answer as the rules in FILE say (GBNF)"),
+    MM_OPT_BOOL(0, "stream", &o.stream, "write the text alone, as it comes (default: on a terminal with --prompt)"),
+    MM_OPT_GROUP("Long runs"),
+    MM_OPT_INT(0, "batch", &o.batch, "N", 1, 4096, "records computed together (default 8)"),
+    MM_OPT_ENUM(0, "kv", &o.kv, "f16|q8_0|f32", "how keys and values are kept (default f16)"),
+    MM_OPT_STR(0, "resume", &o.resume, "FILE", "add to FILE, the output of a run that was stopped, what is missing"),
+    MM_OPTS_IN(o.io),
+    MM_OPTS_OUT(o.io),
+    MM_OPT_END
+};
+
+/* A record on its way: read, answered, written. */
+typedef struct item {
+    mm_rec *rec;
+    int32_t *ids;
+    size_t cap_ids;
+    mm_gen_job *jobs; /* [o.n]; none when asked is 0 */
+    int asked;
+    size_t shown;     /* of the text, with --stream */
+} item;
+
+typedef struct state {
+    mm_ctx *c;
+    mm_lm *lm;
+    mm_gen *gen;
+    mm_grammar *grammar;
+    mm_slice *stops;
+    mm_buf stop_text, out, piece, last;
+    item *items;      /* a ring */
+    size_t size, head, count;
+    uint64_t records, skip; /* read so far; that --resume found done */
+    mm_rec *part;
+    mm_progress bar;
+    uint64_t done;
+    int lone; /* the prompt is all there is: no input */
+} state;
+
+static int no_memory(state *s) { return mm_fail(&s->c->err, MM_ENOMEM, "out of memory"); }
+
+/* ---- what is written ---- */
+
+static void quote_token(state *s, int32_t id)
+{
+    mm_err err = { 0 };
+    const char *special = mm_tok_text(mm_lm_tokenizer(s->lm), id);
+    mm_buf_reset(&s->piece);
+    if (mm_tok_piece(mm_lm_tokenizer(s->lm), id, &s->piece, &err) || !s->piece.len) mm_buf_adds(&s->piece, special ? special : "");
+    mm_json_quote(&s->out, s->piece.p ? s->piece.p : "", s->piece.len);
+}
+
+static int set_logprobs(state *s, mm_rec *rec, const mm_gen_job *job)
+{
+    const size_t k = (size_t)job->logprobs - 1;
+    mm_buf *b = &s->out;
+    mm_buf_reset(b);
+    mm_buf_addc(b, '[');
+    for (size_t i = 0; i < job->n_lp; i++) {
+        mm_buf_adds(b, i ? ",{\"token\":" : "{\"token\":");
+        quote_token(s, job->lp[i].id);
+        mm_buf_addf(b, ",\"id\":%d,\"logprob\":%.5g", job->lp[i].id, (double)job->lp[i].logprob);
+        for (size_t t = 0; t < k && job->top[i * k + t].id >= 0; t++) {
+            mm_buf_adds(b, t ? ",{\"token\":" : ",\"top\":[{\"token\":");
+            quote_token(s, job->top[i * k + t].id);
+            mm_buf_addf(b, ",\"id\":%d,\"logprob\":%.5g}", job->top[i * k + t].id, (double)job->top[i * k + t].logprob);
+        }
+        mm_buf_adds(b, k ? "]}" : "}");
+    }
+    mm_buf_addc(b, ']');
+    return b->failed ? MM_ENOMEM : mm_rec_set(rec, "logprobs", b->p, b->len);
+}
+
+static int set_answer(state *s, mm_rec *rec, const mm_gen_job *job)
+{
+    const char *text = job->said.text.p ? job->said.text.p : "", *finish = mm_finish_name(job->finish), *model = mm_lm_fingerprint(s->lm);
+    mm_buf *b = &s->out;
+    int r = mm_rec_set_str(rec, "model", model, strlen(model));
+    if (!r) r = mm_rec_set_str(rec, "generated", text, job->said.text.len);
+    if (!r && o.schema && job->finish == MM_FINISH_STOP && !job->said.stopped) r = mm_rec_set(rec, "value", text, job->said.text.len);
+    if (!r) r = mm_rec_set_str(rec, "finish", finish, strlen(finish));
+    mm_buf_reset(b);
+    mm_buf_addf(b, "{\"prompt\":%zu,\"generated\":%zu}", job->used, job->tokens);
+    if (!r) r = b->failed ? MM_ENOMEM : mm_rec_set(rec, "tokens", b->p, b->len);
+    if (!r && job->used < job->n_ids) r = mm_rec_set_bool(rec, "truncated", 1);
+    if (!r && o.temperature > 0) r = mm_rec_set_int(rec, "seed", (int64_t)job->seed);
+    if (!r && o.logprobs) r = set_logprobs(s, rec, job);
+    return r ? no_memory(s) : 0;
+}
+
+static int put_one(state *s, mm_rec *rec, const mm_gen_job *job)
+{
+    if (job && job->code) mm_rec_fail(rec, job->code, "%s", job->err.msg);
+    else if (job) {
+        const int r = set_answer(s, rec, job);
+        if (r) return r;
+    }
+    return o.stream ? mm_io_count(&o.io, rec) : mm_io_put(&o.io, rec);
+}
+
+/* With --n the record comes once for each answer, as ID#1 and so on. */
+static int put_choices(state *s, item *it)
+{
+    mm_err err = { 0 };
+    mm_buf whole = { 0 }, id = { 0 };
+    mm_slice v;
+    int r = s->part || (s->part = mm_rec_new()) ? mm_rec_json(it->rec, MM_ENC_NUMBERS, &whole, &err) : MM_ENOMEM;
+    if (!r && mm_rec_str(it->rec, "id", &v, &err) > 0) mm_buf_add(&id, v.p, v.len);
+    else mm_buf_adds(&id, mm_rec_place(it->rec));
+    const size_t base = id.len;
+    for (int64_t i = 0; i < o.n && !r; i++) {
+        id.len = base;
+        mm_buf_addf(&id, "#%lld", (long long)i + 1);
+        if (id.failed || mm_rec_parse(s->part, whole.p, whole.len, &err) || mm_rec_set_str(s->part, "id", id.p, id.len) || mm_rec_set_int(s->part, "choice", i + 1)) r = MM_ENOMEM;
+        else if ((r = put_one(s, s->part, &it->jobs[i]))) break;
+    }
+    mm_buf_clear(&whole);
+    mm_buf_clear(&id);
+    return r == MM_ENOMEM ? no_memory(s) : r;
+}
+
+/* What there is to see of an answer: on standard output at once. */
+static int show(state *s, item *it, int end)
+{
+    const mm_said *said = &it->jobs[0].said;
+    int r = 0;
+    if (!it->asked || it->jobs[0].code) return 0;
+    if (said->shown > it->shown) r = mm_write_all(1, said->text.p + it->shown, said->shown - it->shown, &s->c->err);
+    it->shown = said->shown;
+    if (!r && end && (!said->text.len || said->text.p[said->text.len - 1] != '\n')) r = mm_write_all(1, "\n", 1, &s->c->err);
+    return r ? mm_err_prefix(&s->c->err, "standard output: "), r : 0;
+}
+
+static int is_done(const item *it)
+{
+    for (int64_t i = 0; it->asked && i < o.n; i++)
+        if (!it->jobs[i].done) return 0;
+    return 1;
+}
+
+/* The records that are done, in the order of the input. */
+static int put_done(state *s)
+{
+    while (s->count) {
+        item *it = &s->items[s->head];
+        const int done = is_done(it);
+        int r = o.stream ? show(s, it, done) : 0;
+        if (r || !done) return r;
+        r = it->asked && o.n > 1 ? put_choices(s, it) : put_one(s, it->rec, it->asked ? &it->jobs[0] : NULL);
+        for (int64_t i = 0; i < o.n; i++) mm_gen_job_clear(&it->jobs[i]);
+        if (r) return r;
+        s->head = (s->head + 1) % s->size;
+        s->count--;
+        mm_progress_tick(&s->bar, ++s->done);
+    }
+    return 0;
+}
+
+/* ---- what is read ---- */
+
+static void fill_job(state *s, item *it, int64_t choice)
+{
+    mm_gen_job *j = &it->jobs[choice];
+    *j = (mm_gen_job){ .ids = it->ids, .n_ids = o.prompts.n_ids, .max_tokens = (size_t)o.max_tokens, .stops = s->stops, .n_stops = o.stops.n, .grammar = s->grammar,
+                       .overflow = (mm_overflow)o.overflow, .logprobs = (int)o.logprobs };
+    j->sample = (mm_sample_opts){ .temperature = o.temperature, .top_k = (int)o.top_k, .top_p = o.top_p, .min_p = o.min_p, .repeat_penalty = o.repeat,
+                                  .frequency_penalty = o.frequency, .presence_penalty = o.presence, .last_n = (int)o.last_n };
+    j->seed = mm_gen_seed((uint64_t)o.seed, s->records, (uint64_t)choice);
+}
+
+/* A record's own "seed" counts: what came out of a run can be had again from its records alone. */
+static int own_seed(mm_rec *rec, uint64_t *seed)
+{
+    mm_slice v;
+    double x;
+    if (!mm_rec_get(rec, "seed", &v)) return 0;
+    if (mm_parse_double(v.p, v.len, &x) != v.len || !(x >= 0 && x <= 0x1p53) || floor(x) < x) return mm_rec_fail(rec, MM_EDATA, "'seed' is no whole number from 0 to 2^53");
+    *seed = (uint64_t)x;
+    return 0;
+}
+
+static int take(state *s, item *it)
+{
+    it->asked = 0;
+    it->shown = 0;
+    if (mm_rec_failed(it->rec)) return 0;
+    int r = mm_prompts_of(&o.prompts, it->rec, &s->c->err);
+    if (r) return mm_rec_failed(it->rec) ? 0 : r;
+    if (it->cap_ids < o.prompts.n_ids) {
+        int32_t *ids = mm_realloc(it->ids, o.prompts.n_ids, sizeof *ids);
+        if (!ids) return no_memory(s);
+        it->ids = ids;
+        it->cap_ids = o.prompts.n_ids;
+    }
+    if (o.prompts.n_ids) memcpy(it->ids, o.prompts.ids, o.prompts.n_ids * sizeof *it->ids);
+    for (int64_t i = 0; i < o.n; i++) fill_job(s, it, i);
+    if (o.temperature > 0 && o.n == 1 && own_seed(it->rec, &it->jobs[0].seed)) return 0;
+    it->asked = 1;
+    for (int64_t i = 0; i < o.n; i++) mm_gen_add(s->gen, &it->jobs[i]);
+    return 0;
+}
+
+/* The last record of --resume's file must be that of this input: each member of it as it was read, but for those that an answer sets. */
+static int check_resumed(state *s, const mm_rec *rec)
+{
+    static const char *const ours[] = { "id", "model", "generated", "value", "finish", "tokens", "truncated", "seed", "choice", "logprobs", "error", "embedding" };
+    mm_rec *before = mm_rec_new();
+    mm_slice key, raw, was;
+    int same = before && !mm_rec_parse(before, s->last.p, s->last.len, &s->c->err);
+    for (size_t i = 0; same && i < mm_rec_count(rec); i++) {
+        char name[128];
+        int set = 0;
+        mm_rec_member(rec, i, &key, &raw);
+        snprintf(name, sizeof name, "%.*s", (int)key.len, key.p);
+        for (size_t k = o.n > 1 ? 0 : 1; k < sizeof ours / sizeof *ours; k++) set |= !strcmp(name, ours[k]);
+        same = set || !raw.len || (mm_rec_get(before, name, &was) && was.len == raw.len && !memcmp(was.p, raw.p, raw.len));
+    }
+    mm_rec_free(before);
+    return same ? 0 : mm_fail(&s->c->err, MM_EDATA, "'%s' is not the beginning of this run: its last record is not number %llu of the input", o.resume, (unsigned long long)s->skip);
+}
+
+/* The next record into the ring: 1, 0 at the end of the input. */
+static int read_one(state *s)
+{
+    item *it = &s->items[(s->head + s->count) % s->size];
+    if (!it->rec && !(it->rec = mm_rec_new())) return no_memory(s);
+    for (;;) {
+        int more = mm_io_next(&o.io, it->rec);
+        if (more <= 0) return more;
+        s->records++;
+        if (s->records > s->skip) break;
+        if (s->records == s->skip && (more = check_resumed(s, it->rec))) return more;
+    }
+    const int r = take(s, it);
+    if (r) return r;
+    s->count++;
+    return 1;
+}
+
+/* The prompt alone, as a record of its own. */
+static int read_lone(state *s)
+{
+    item *it = &s->items[0];
+    if ((!it->rec && !(it->rec = mm_rec_new())) || mm_rec_set_str(it->rec, "prompt", o.prompts.prompt, strlen(o.prompts.prompt))) return no_memory(s);
+    s->records = 1;
+    s->count = s->skip == 0;
+    return s->count ? take(s, it) : 0;
+}
+
+/* Places are kept busy and a few prompts wait; where the input pauses what is there is computed. */
+static int stream(state *s)
+{
+    int more = !s->lone, r = s->lone ? read_lone(s) : 0;
+    mm_progress_start(&s->bar, s->c, "records", 0);
+    while (!r && (more || s->count)) {
+        while (more > 0 && s->count < s->size && mm_gen_busy(s->gen) < 2 * (size_t)o.batch && (!s->count || mm_io_pending(&o.io)))
+            if ((more = read_one(s)) < 0) break;
+        if (!more && !s->records && o.prompts.prompt && !o.prompts.template) r = read_lone(s); /* there was nothing: the prompt is all */
+        if (!r && mm_gen_busy(s->gen)) r = mm_gen_step(s->gen, &s->c->err);
+        r = r < 0 ? r : put_done(s);
+        if (more < 0 && !s->count) r = r ? r : more;
+    }
+    mm_progress_end(&s->bar);
+    return r;
+}
+
+/* ---- opening ---- */
+
+static int open_grammar(state *s)
+{
+    mm_ctx *c = s->c;
+    const char *name = o.schema ? o.schema : o.grammar, *text = name + strspn(name, " \t\n");
+    mm_buf file = { 0 };
+    const int literal = o.schema && *text == '{'; /* the schema itself */
+    int r = literal ? 0 : mm_file_read(&file, name, (size_t)1 << 20, &c->err);
+    if (!r && literal) r = mm_buf_adds(&file, text) ? no_memory(s) : 0;
+    if (!r && o.schema) r = mm_grammar_from_schema(&s->grammar, file.p ? file.p : "", file.len, &c->err);
+    else if (!r) r = mm_grammar_from_rules(&s->grammar, file.p ? file.p : "", file.len, &c->err);
+    if (r && r != MM_ENOMEM && r != MM_EIO && !literal) mm_err_prefix(&c->err, "'%s': ", name);
+    mm_buf_clear(&file);
+    return r ? r : mm_grammar_bind(s->grammar, mm_lm_tokenizer(s->lm), mm_lm_vocab(s->lm), &c->err);
+}
+
+static int open_stops(state *s)
+{
+    size_t at = 0;
+    if (!(s->stops = calloc(o.stops.n + 1, sizeof *s->stops))) return no_memory(s);
+    for (size_t i = 0; i < o.stops.n; i++) {
+        if (!o.stops.v[i][0]) return mm_fail(&s->c->err, MM_EARG, "option '--stop': an empty text comes at once");
+        if (mm_utf8_valid(o.stops.v[i], strlen(o.stops.v[i])) < strlen(o.stops.v[i])) return mm_fail(&s->c->err, MM_EARG, "option '--stop' is not valid UTF-8");
+        if (mm_unescape(&s->stop_text, o.stops.v[i])) return no_memory(s);
+        s->stops[i].len = s->stop_text.len - at;
+        at = s->stop_text.len;
+    }
+    at = 0;
+    for (size_t i = 0; i < o.stops.n; at += s->stops[i++].len) s->stops[i].p = s->stop_text.p + at;
+    return 0;
+}
+
+static int open_model(state *s)
+{
+    static const int kv[] = { MM_F16, MM_Q8_0, MM_F32 };
+    mm_ctx *c = s->c;
+    const char *name = o.model ? o.model : mm_store_default_name();
+    char *path;
+    if (!o.model && !strcmp(name, "default")) return mm_fail(&c->err, MM_EARG, "option '--model' (or MM_MODEL) is needed: the built-in model does not write texts; scripts/get-model smollm2 fetches one that does");
+    int r = mm_store_resolve(&path, name, &c->err);
+    if (r) return r;
+    const mm_lm_opts lo = { (int)c->threads, 0, o.kv < 0 ? MM_F16 : kv[o.kv] };
+    r = mm_lm_open(&s->lm, path, &lo, &c->err);
+    free(path);
+    if (r) return r;
+    size_t context = mm_lm_context(s->lm);
+    if ((size_t)o.context > context) return mm_fail(&c->err, MM_EARG, "option '--context': the model takes %zu tokens", context);
+    if (!o.context && context > 4096) context = 4096;
+    if (o.context) context = (size_t)o.context;
+    r = mm_gen_new(&s->gen, s->lm, &(mm_gen_opts){ .slots = (size_t)o.batch, .context = context }, &c->err);
+    if (!r) r = mm_prompts_open(&o.prompts, s->lm, &c->err);
+    if (!r && (o.schema || o.grammar)) r = open_grammar(s);
+    return r ? r : open_stops(s);
+}
+
+static int check(mm_ctx *c)
+{
+    static const char *const drawing[] = { "top-k", "top-p", "min-p", "seed", "n" };
+    static const char *const with_stream[] = { "output", "json", "binary", "logprobs", "n", "resume" }, *const with_chat[] = { "prompt", "template", "raw", "resume", "n", "logprobs", "stream" };
+    int r = mm_opt_exclusive(c, "prompt", "template", NULL);
+    if (!r) r = mm_opt_exclusive(c, "schema", "grammar", NULL);
+    if (!r) r = mm_opt_exclusive(c, "resume", "output", NULL);
+    if (!r) r = mm_opt_exclusive(c, "resume", "binary", NULL);
+    if (!r) r = mm_opt_exclusive(c, "raw", "system", NULL);
+    for (size_t i = 0; i < 5 && !r && o.temperature <= 0; i++)
+        if (mm_opt_given(c, drawing[i]) && (i < 4 || o.n > 1)) r = mm_fail(&c->err, MM_EARG, "option '--%s' needs '--temperature' above 0: without it the likeliest token is taken", drawing[i]);
+    for (size_t i = 0; i < 6 && !r && o.stream > 0; i++) r = mm_opt_exclusive(c, "stream", with_stream[i], NULL);
+    for (size_t i = 0; i < 7 && !r && o.chat; i++) r = mm_opt_exclusive(c, "chat", with_chat[i], NULL);
+    if (r || o.stream >= 0) return r;
+    o.stream = c->tty[1] && o.prompts.prompt;
+    for (size_t i = 0; i < 6; i++) o.stream &= !mm_opt_given(c, with_stream[i]);
+    return 0;
+}
+
+static int open_resume(state *s)
+{
+    uint64_t lines = 0;
+    if (!o.resume) return 0;
+    int r = mm_append_open(s->c, o.resume, (uint64_t)o.n, &lines, &s->last);
+    s->skip = lines / (uint64_t)o.n;
+    return r;
+}
+
+static int answer(state *s, int argc, char **argv)
+{
+    static char *const nothing[] = { (char *)(uintptr_t)"/dev/null" };
+    mm_ctx *c = s->c;
+    s->lone = !argc && c->tty[0] && o.prompts.prompt && !o.prompts.template;
+    if (s->lone) argc = 1, argv = (char **)(uintptr_t)nothing;
+    s->size = 4 * (size_t)o.batch;
+    s->items = calloc(s->size, sizeof *s->items);
+    int r = s->items ? 0 : no_memory(s);
+    for (size_t i = 0; i < s->size && !r; i++)
+        if (!(s->items[i].jobs = calloc((size_t)o.n, sizeof *s->items[i].jobs))) r = no_memory(s);
+    if (!r) r = open_resume(s);
+    if (!r) r = o.stream ? mm_io_open_in(&o.io, c, argc, argv) : mm_io_open(&o.io, c, argc, argv);
+    return r ? r : mm_io_close(&o.io, stream(s));
+}
+
+static int run(mm_ctx *c, int argc, char **argv)
+{
+    state s = { .c = c };
+    int r = check(c);
+    if (!r) r = open_model(&s);
+    if (!r && o.chat) {
+        const mm_talk talk = { .c = c, .io = &o.io, .prompts = &o.prompts, .gen = s.gen, .stops = s.stops, .n_stops = o.stops.n, .grammar = s.grammar, .max_tokens = (size_t)o.max_tokens,
+                               .seed = (uint64_t)o.seed, .overflow = (mm_overflow)o.overflow, .model = mm_lm_fingerprint(s.lm),
+                               .sample = { .temperature = o.temperature, .top_k = (int)o.top_k, .top_p = o.top_p, .min_p = o.min_p, .repeat_penalty = o.repeat,
+                                           .frequency_penalty = o.frequency, .presence_penalty = o.presence, .last_n = (int)o.last_n } };
+        r = mm_talk_run(&talk, argc, argv);
+    } else if (!r) r = answer(&s, argc, argv);
+    mm_gen_free(&s.gen);
+    for (size_t i = 0; s.items && i < s.size; i++) {
+        for (int64_t k = 0; s.items[i].jobs && k < o.n; k++) mm_gen_job_clear(&s.items[i].jobs[k]);
+        mm_rec_free(s.items[i].rec);
+        free(s.items[i].jobs);
+        free(s.items[i].ids);
+    }
+    free(s.items);
+    free(s.stops);
+    mm_buf_clear(&s.stop_text);
+    mm_buf_clear(&s.out);
+    mm_buf_clear(&s.piece);
+    mm_buf_clear(&s.last);
+    mm_rec_free(s.part);
+    mm_grammar_close(&s.grammar);
+    mm_prompts_close(&o.prompts);
+    mm_lm_close(&s.lm);
+    free(o.stops.v);
+    return r;
+}
+
+static const char *const usage[] = { "-m NAME -p TEXT", "-m NAME [-t0b] [option ...] [file ...]", "-m NAME --chat [-o FILE] [file ...]", NULL };
+static const mm_cmd cmd = { "mm-generate", "texts that answer, or go on from, texts", usage, opts, run };
+
+int main(int argc, char **argv)
+{
+    mm_cmd_calm_threads(argv);
+    return mm_cmd_main(&cmd, argc, argv);
+}

@@ -1,0 +1,173 @@
+#include "cmd/prompt.h"
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include "base/mm_base.h"
+#include "cmd/text.h"
+
+int mm_unescape(mm_buf *out, const char *s)
+{
+    static const char from[] = "ntr\\", to[] = "\n\t\r\\";
+    for (; *s; s++) {
+        const char *at = *s == '\\' && s[1] ? strchr(from, s[1]) : NULL;
+        mm_buf_addc(out, at ? to[at - from] : *s);
+        s += at != NULL;
+    }
+    return out->failed ? MM_ENOMEM : 0;
+}
+
+/* The key of "{{ key }}" at s; NULL: there is none. *end: behind it. */
+static const char *key_at(const char *s, size_t *len, const char **end)
+{
+    const char *close = strstr(s, "}}"), *to;
+    if (!close) return NULL;
+    *end = close + 2;
+    for (s += 2; *s == ' ';) s++;
+    for (to = close; to > s && to[-1] == ' ';) to--;
+    *len = (size_t)(to - s);
+    return *len ? s : NULL;
+}
+
+int mm_prompts_open(mm_prompts *p, const mm_lm *lm, mm_err *err)
+{
+    const char *const texts[] = { p->prompt, p->template, p->system }, *const names[] = { "prompt", "template", "system" };
+    const char *source = mm_lm_chat_template(lm), *end;
+    size_t len;
+    p->lm = lm;
+    for (size_t i = 0; i < 3; i++)
+        if (texts[i] && mm_utf8_valid(texts[i], strlen(texts[i])) < strlen(texts[i])) return mm_fail(err, MM_EARG, "option '--%s' is not valid UTF-8", names[i]);
+    for (const char *s = p->template; s && (s = strstr(s, "{{")); s = end)
+        if (!key_at(s, &len, &end)) return mm_fail(err, MM_EARG, "option '--template': '%.40s' names no key", s);
+    if (p->raw || !source) {
+        if (p->system) return mm_fail(err, MM_EARG, "option '--system': %s", p->raw ? "a plain text has no place for it (--raw)" : "the model has no chat template");
+        return 0;
+    }
+    return mm_chat_open(&p->chat, source, strlen(source), err);
+}
+
+void mm_prompts_close(mm_prompts *p)
+{
+    mm_chat_close(&p->chat);
+    mm_buf_clear(&p->text);
+    mm_buf_clear(&p->file);
+    mm_buf_clear(&p->whole);
+    mm_buf_clear(&p->fill);
+    mm_tok_out_clear(&p->tok);
+    free(p->ids);
+    p->ids = NULL;
+}
+
+static int no_memory(mm_err *err) { return mm_fail(err, MM_ENOMEM, "out of memory"); }
+
+/* The template with the record's values: strings as they are, other values as JSON. */
+static int fill(mm_prompts *p, mm_rec *rec)
+{
+    const char *s = p->fill.p, *open, *end;
+    mm_err err = { 0 };
+    for (; (open = strstr(s, "{{")); s = end) {
+        size_t len;
+        char name[256];
+        mm_slice v;
+        const char *key = key_at(open, &len, &end);
+        mm_buf_add(&p->text, s, (size_t)(open - s));
+        snprintf(name, sizeof name, "%.*s", key ? (int)len : 0, key ? key : "");
+        if (!mm_rec_get(rec, name, &v)) return mm_rec_fail(rec, MM_EDATA, "no key '%s', which the template asks for", name);
+        if (v.len && v.p[0] == '"') {
+            const int r = mm_rec_str(rec, name, &v, &err);
+            if (r < 0) return mm_rec_fail(rec, r, "%s", err.msg);
+        } else if (!v.len) return mm_rec_fail(rec, MM_EDATA, "key '%s' is a vector, which is no text", name);
+        mm_buf_add(&p->text, v.p, v.len);
+    }
+    mm_buf_adds(&p->text, s);
+    return 0;
+}
+
+/* --prompt, the record's text or the file it names, both: with an empty line between them. */
+static int ask(mm_prompts *p, mm_rec *rec)
+{
+    mm_err err = { 0 };
+    mm_slice text = { 0 };
+    int r = mm_rec_str(rec, "text", &text, &err);
+    if (r < 0) return mm_rec_fail(rec, r, "%s", err.msg);
+    if (!r && mm_rec_path(rec) && (r = mm_text_file(rec, mm_rec_path(rec), &p->file, &text)) < 0) return r;
+    if (!r && !p->prompt) return mm_rec_fail(rec, MM_EDATA, "no key \"text\" or \"messages\", and no path of a file");
+    if (!p->prompt && !text.len) return mm_rec_fail(rec, MM_EEMPTY, "the text is empty: there is nothing to go on from");
+    if (p->prompt) mm_buf_adds(&p->text, p->prompt);
+    if (p->prompt && text.len) mm_buf_adds(&p->text, "\n\n");
+    mm_buf_add(&p->text, text.p, text.len);
+    return 0;
+}
+
+static const char *token_text(const mm_prompts *p, int32_t id) { return id >= 0 ? mm_tok_text(mm_lm_tokenizer(p->lm), id) : NULL; }
+
+/* The ids of a text, with this one in front unless it is -1 or there already. */
+static int encode(mm_prompts *p, const mm_buf *text, int32_t first, mm_err *err)
+{
+    int r = mm_tok_encode(mm_lm_tokenizer(p->lm), text->p ? text->p : "", text->len, 0, &p->tok, err);
+    if (r) return r;
+    if (first >= 0 && p->tok.n && p->tok.ids[0] == first) first = -1;
+    p->n_ids = p->tok.n + (first >= 0);
+    if (p->n_ids > p->cap_ids) {
+        int32_t *ids = mm_realloc(p->ids, 2 * p->n_ids, sizeof *ids);
+        if (!ids) return no_memory(err);
+        p->ids = ids;
+        p->cap_ids = 2 * p->n_ids;
+    }
+    if (first >= 0) p->ids[0] = first;
+    if (p->tok.n) memcpy(p->ids + (first >= 0), p->tok.ids, p->tok.n * sizeof *p->ids);
+    return 0;
+}
+
+int mm_prompts_talk(mm_prompts *p, const json_t *messages, mm_err *err)
+{
+    const mm_chat_vars v = { .messages = messages, .bos = token_text(p, mm_lm_bos(p->lm)), .eos = token_text(p, mm_lm_eos(p->lm)), .generate = 1,
+                             .now = (int64_t)time(NULL) };
+    if (!p->chat) return mm_fail(err, MM_EUNSUP, "the model has no chat template");
+    mm_buf_reset(&p->whole);
+    int r = mm_chat_render(p->chat, &v, &p->whole, err);
+    return r ? r : encode(p, &p->whole, -1, err); /* the template writes the special tokens that it wants */
+}
+
+static json_t *turn(const char *role, const char *text, size_t len) { return json_pack("{s:s,s:s%}", "role", role, "content", text, len); }
+
+/* The turns of the record, with --system in front and the question behind; NULL: it has failed. */
+static json_t *turns(mm_prompts *p, mm_rec *rec, mm_slice given)
+{
+    mm_err err = { 0 };
+    json_t *all = json_array();
+    if (given.len) {
+        json_decref(all);
+        all = mm_json_load(given.p, given.len, "messages", &err);
+        if (!json_is_array(all)) {
+            json_decref(all);
+            mm_rec_fail(rec, MM_EDATA, "%s", err.msg[0] ? err.msg : "'messages' is no array");
+            return NULL;
+        }
+    }
+    if (p->system) json_array_insert_new(all, 0, turn("system", p->system, strlen(p->system)));
+    if (p->text.len) json_array_append_new(all, turn("user", p->text.p, p->text.len));
+    return all;
+}
+
+int mm_prompts_of(mm_prompts *p, mm_rec *rec, mm_err *err)
+{
+    mm_slice given = { 0 };
+    int r = 0;
+    mm_buf_reset(&p->text);
+    if (p->template && !p->fill.len && mm_unescape(&p->fill, p->template)) return no_memory(err);
+    if (p->template) r = fill(p, rec);
+    else if (p->chat && mm_rec_get(rec, "messages", &given)) {
+        if (p->prompt) mm_buf_adds(&p->text, p->prompt);
+    } else r = ask(p, rec);
+    if (p->text.failed) return no_memory(err);
+    if (r) return r;
+    mm_err e = { 0 };
+    if (p->chat) {
+        json_t *all = turns(p, rec, given);
+        if (!all) return mm_rec_failed(rec);
+        r = mm_prompts_talk(p, all, &e);
+        json_decref(all);
+    } else r = encode(p, &p->text, mm_lm_add_bos(p->lm) ? mm_lm_bos(p->lm) : -1, &e);
+    if (r == MM_ENOMEM) return no_memory(err);
+    return r ? mm_rec_fail(rec, r, "%s", e.msg) : 0;
+}

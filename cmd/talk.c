@@ -1,0 +1,195 @@
+#include "cmd/talk.h"
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include "base/mm_base.h"
+
+typedef struct talk {
+    const mm_talk *t;
+    mm_rec *rec, *next;
+    json_t *turns;
+    uint64_t answers;
+    int open;    /* the last turn is the user's, and has no answer yet */
+    int show;    /* to a person: text as it comes */
+    mm_err write_err;
+} talk;
+
+static int no_memory(talk *k) { return mm_fail(&k->t->c->err, MM_ENOMEM, "out of memory"); }
+
+static int add(talk *k, const char *role, const char *text, size_t len)
+{
+    json_t *j = json_pack("{s:s,s:s%}", "role", role, "content", text, len);
+    return !j || json_array_append_new(k->turns, j) ? no_memory(k) : 0;
+}
+
+/* A record as a turn: 1, or 0 when it has failed. */
+static int take(talk *k, mm_rec *rec)
+{
+    mm_err err = { 0 };
+    mm_slice role = { 0 }, content = { 0 };
+    int r = mm_rec_str(rec, "role", &role, &err);
+    if (r == 0) role = (mm_slice){ "user", 4 };
+    const int named = r > 0;
+    if (r >= 0 && (r = mm_rec_str(rec, "content", &content, &err)) == 0 && !named) r = mm_rec_str(rec, "text", &content, &err);
+    if (r == 0) r = mm_fail(&err, MM_EDATA, "no key \"content\": this is no turn");
+    if (r < 0) return mm_rec_fail(rec, r, "%s", err.msg), 0;
+    char name[64];
+    snprintf(name, sizeof name, "%.*s", (int)role.len, role.p);
+    if ((r = add(k, name, content.p, content.len))) return r;
+    k->open = !strcmp(name, "user");
+    if (named) return 1;
+    mm_rec_del(rec, "text"); /* it becomes a turn like the others */
+    if (mm_rec_set_str(rec, "role", "user", 4) || mm_rec_set_str(rec, "content", json_string_value(json_object_get(json_array_get(k->turns, json_array_size(k->turns) - 1), "content")), content.len))
+        return no_memory(k);
+    return 1;
+}
+
+static void on_text(void *arg, const char *text, size_t len)
+{
+    talk *k = arg;
+    if (!k->write_err.code && mm_write_all(1, text, len, &k->write_err)) mm_err_prefix(&k->write_err, "standard output: ");
+}
+
+/* The prompt of the turns so far. --overflow cut-left: without the oldest ones, until it fits; how many are left out. */
+static int prompt(talk *k, size_t *dropped, mm_err *err)
+{
+    const size_t room = mm_gen_context(k->t->gen) > k->t->max_tokens ? mm_gen_context(k->t->gen) - k->t->max_tokens : 1;
+    json_t *some = json_copy(k->turns);
+    int r = 0;
+    *dropped = 0;
+    for (;;) {
+        r = mm_prompts_talk(k->t->prompts, some, err);
+        if (r || k->t->overflow != MM_OVERFLOW_CUT_LEFT || k->t->prompts->n_ids <= room) break;
+        const size_t first = json_array_size(some) && !strcmp(json_string_value(json_object_get(json_array_get(some, 0), "role")), "system");
+        if (json_array_size(some) < first + 3) break;
+        json_array_remove(some, first); /* a question and its answer */
+        json_array_remove(some, first);
+        *dropped += 2;
+    }
+    json_decref(some);
+    return r;
+}
+
+static int answer(talk *k)
+{
+    const mm_talk *t = k->t;
+    mm_err err = { 0 };
+    size_t dropped;
+    mm_buf tokens = { 0 };
+    mm_gen_job job = { .max_tokens = t->max_tokens, .sample = t->sample, .stops = t->stops, .n_stops = t->n_stops, .grammar = t->grammar, .overflow = t->overflow,
+                       .seed = mm_gen_seed(t->seed, ++k->answers, 0), .on_text = k->show ? on_text : NULL, .arg = k };
+    mm_rec_reset(k->rec);
+    k->open = 0;
+    int r = prompt(k, &dropped, &err);
+    if (r) {
+        job.code = r;
+        job.err = err;
+    } else {
+        job.ids = t->prompts->ids;
+        job.n_ids = t->prompts->n_ids;
+        mm_gen_add(t->gen, &job);
+        while ((r = mm_gen_step(t->gen, &t->c->err)) > 0);
+    }
+    if (r < 0 && !job.code) return r;
+    const char *text = job.said.text.p ? job.said.text.p : "", *finish = mm_finish_name(job.finish);
+    r = mm_rec_set_str(k->rec, "role", "assistant", 9);
+    if (!r && !job.code) r = mm_rec_set_str(k->rec, "content", text, job.said.text.len);
+    if (!r && !job.code) r = add(k, "assistant", text, job.said.text.len);
+    if (!r) r = mm_rec_set_str(k->rec, "model", t->model, strlen(t->model));
+    if (!r && !job.code) r = mm_rec_set_str(k->rec, "finish", finish, strlen(finish));
+    mm_buf_addf(&tokens, "{\"prompt\":%zu,\"generated\":%zu}", job.used, job.tokens);
+    if (!r && !job.code) r = tokens.failed ? MM_ENOMEM : mm_rec_set(k->rec, "tokens", tokens.p, tokens.len);
+    if (!r && dropped) r = mm_rec_set_bool(k->rec, "truncated", 1);
+    if (!r && t->sample.temperature > 0) r = mm_rec_set_int(k->rec, "seed", (int64_t)job.seed);
+    if (!r && job.code) {
+        mm_rec_fail(k->rec, job.code, "%s", job.err.msg);
+        json_array_remove(k->turns, json_array_size(k->turns) - 1); /* what was not answered was not said */
+    }
+    mm_buf_clear(&tokens);
+    mm_gen_job_clear(&job);
+    return r ? no_memory(k) : 0;
+}
+
+/* The answer that is due, and its record. */
+static int reply(talk *k)
+{
+    mm_io *io = k->t->io;
+    int r = k->open ? answer(k) : 0;
+    return r || !mm_rec_count(k->rec) ? r : io->wr ? mm_io_put(io, k->rec) : mm_io_count(io, k->rec);
+}
+
+static int turns(talk *k)
+{
+    mm_io *io = k->t->io;
+    for (;;) {
+        /* an answer that waits already counts; one that has yet to be typed does not */
+        const int wait = k->open && !mm_io_pending(io);
+        int r = 0;
+        mm_rec_reset(k->rec);
+        if (wait && (r = reply(k))) return r;
+        r = mm_io_next(io, k->next);
+        mm_slice role;
+        mm_err err = { 0 };
+        if (k->open && (r <= 0 || mm_rec_failed(k->next) || mm_rec_str(k->next, "role", &role, &err) <= 0 || role.len != 9 || memcmp(role.p, "assistant", 9))) {
+            const int a = reply(k);
+            if (a) return a;
+        }
+        if (r <= 0) return r;
+        if (!mm_rec_failed(k->next) && (r = take(k, k->next)) < 0) return r;
+        if ((r = io->wr ? mm_io_put(io, k->next) : mm_io_count(io, k->next))) return r;
+    }
+}
+
+/* A person at a terminal: a line is a turn. */
+static int typed(talk *k)
+{
+    mm_io *io = k->t->io;
+    char *line = NULL;
+    size_t cap = 0;
+    int r = 0;
+    k->show = 1;
+    while (!r) {
+        if ((r = mm_write_all(1, "> ", 2, &k->t->c->err))) break;
+        ssize_t n = getline(&line, &cap, stdin);
+        if (n < 0) break;
+        while (n && (line[n - 1] == '\n' || line[n - 1] == '\r')) n--;
+        if (!n) continue;
+        if (mm_utf8_valid(line, (size_t)n) < (size_t)n) {
+            mm_error(k->t->c, "the line is not valid UTF-8");
+            continue;
+        }
+        r = add(k, "user", line, (size_t)n);
+        mm_rec_reset(k->next);
+        if (!r && (mm_rec_set_str(k->next, "role", "user", 4) || mm_rec_set_str(k->next, "content", line, (size_t)n))) r = no_memory(k);
+        if (!r && io->wr) r = mm_io_put(io, k->next);
+        k->open = 1;
+        if (!r) r = reply(k);
+        if (!r && k->write_err.code) k->t->c->err = k->write_err, r = k->write_err.code;
+        if (!r) r = mm_write_all(1, "\n", 1, &k->t->c->err);
+    }
+    if (!r) r = mm_write_all(1, "\n", 1, &k->t->c->err);
+    free(line);
+    return r;
+}
+
+int mm_talk_run(const mm_talk *t, int argc, char **argv)
+{
+    static char *const nothing[] = { (char *)(uintptr_t)"/dev/null" };
+    talk k = { .t = t, .rec = mm_rec_new(), .next = mm_rec_new(), .turns = json_array() };
+    const int person = t->c->tty[0] && t->c->tty[1];
+    const char *system = t->prompts->system;
+    int r = !k.rec || !k.next || !k.turns ? no_memory(&k) : 0;
+    if (!r && !t->prompts->chat) r = mm_fail(&t->c->err, MM_EUNSUP, "the model has no chat template: there is no conversation with it");
+    if (!r && system) r = add(&k, "system", system, strlen(system));
+    if (!r && person && !argc) argc = 1, argv = (char **)(uintptr_t)nothing;
+    if (!r) r = person && !t->io->out ? mm_io_open_in(t->io, t->c, argc, argv) : mm_io_open(t->io, t->c, argc, argv);
+    if (!r) {
+        r = turns(&k);
+        if (!r && person) r = typed(&k);
+        r = mm_io_close(t->io, r);
+    }
+    mm_rec_free(k.rec);
+    mm_rec_free(k.next);
+    json_decref(k.turns);
+    return r;
+}
