@@ -11,6 +11,8 @@
 #include "gen/mm_generate.h"
 #include "store/mm_store.h"
 
+#define MAX_TOKENS 512
+
 static struct {
     const char *model, *schema, *grammar, *resume;
     double temperature, top_p, min_p, repeat, frequency, presence;
@@ -19,7 +21,7 @@ static struct {
     mm_strv stops;
     mm_prompts prompts;
     mm_io io;
-} o = { .max_tokens = 512, .n = 1, .batch = 8, .last_n = 64, .kv = -1, .stream = -1, .io = { .each_operand = 1 } };
+} o = { .n = 1, .batch = 8, .last_n = 64, .kv = -1, .stream = -1, .io = { .each_operand = 1 } };
 
 static const mm_opt opts[] = {
     MM_OPT_GROUP("Prompt"),
@@ -32,7 +34,7 @@ static const mm_opt opts[] = {
     MM_OPT_INT(0, "context", &o.context, "N", 8, 1 << 24, "most tokens of prompt and answer (default: 4096, or the model's if it is less)"),
     MM_OPT_ENUM(0, "overflow", &o.overflow, "error|cut-left|stop", "what to do when prompt and answer may be more than that (default: error)"),
     MM_OPT_GROUP("Answer"),
-    MM_OPT_INT(0, "max-tokens", &o.max_tokens, "N", 1, 1 << 24, "end after N tokens (default 512)"),
+    MM_OPT_INT(0, "max-tokens", &o.max_tokens, "N", 1, 1 << 24, "end after N tokens (default 512, or a quarter of the context)"),
     MM_OPT_LIST(0, "stop", &o.stops, "TEXT", "end in front of TEXT; may be given several times"),
     MM_OPT_NUM(0, "temperature", &o.temperature, "T", 0, 100, "draw; higher is more varied (default 0: the likeliest token)"),
     MM_OPT_INT(0, "top-k", &o.top_k, "K", 0, 1 << 24, "draw from the K likeliest tokens (default: all)"),
@@ -72,6 +74,7 @@ typedef struct state {
     mm_lm *lm;
     mm_gen *gen;
     mm_grammar *grammar;
+    mm_gen_job base;  /* what all jobs have in common */
     mm_slice *stops;
     mm_buf stop_text, out, piece, last;
     item *items;      /* a ring */
@@ -157,7 +160,9 @@ static int put_choices(state *s, item *it)
     for (int64_t i = 0; i < o.n && !r; i++) {
         id.len = base;
         mm_buf_addf(&id, "#%lld", (long long)i + 1);
-        if (id.failed || mm_rec_parse(s->part, whole.p, whole.len, &err) || mm_rec_set_str(s->part, "id", id.p, id.len) || mm_rec_set_int(s->part, "choice", i + 1)) r = MM_ENOMEM;
+        if (id.failed || mm_rec_parse(s->part, whole.p, whole.len, &err) ||
+            mm_rec_set_str(s->part, "id", id.p, id.len) || mm_rec_set_int(s->part, "choice", i + 1))
+            r = MM_ENOMEM;
         else if ((r = put_one(s, s->part, &it->jobs[i]))) break;
     }
     mm_buf_clear(&whole);
@@ -207,10 +212,9 @@ static int put_done(state *s)
 static void fill_job(state *s, item *it, int64_t choice)
 {
     mm_gen_job *j = &it->jobs[choice];
-    *j = (mm_gen_job){ .ids = it->ids, .n_ids = o.prompts.n_ids, .max_tokens = (size_t)o.max_tokens, .stops = s->stops, .n_stops = o.stops.n, .grammar = s->grammar,
-                       .overflow = (mm_overflow)o.overflow, .logprobs = (int)o.logprobs };
-    j->sample = (mm_sample_opts){ .temperature = o.temperature, .top_k = (int)o.top_k, .top_p = o.top_p, .min_p = o.min_p, .repeat_penalty = o.repeat,
-                                  .frequency_penalty = o.frequency, .presence_penalty = o.presence, .last_n = (int)o.last_n };
+    *j = s->base;
+    j->ids = it->ids;
+    j->n_ids = o.prompts.n_ids;
     j->seed = mm_gen_seed((uint64_t)o.seed, s->records, (uint64_t)choice);
 }
 
@@ -220,7 +224,8 @@ static int own_seed(mm_rec *rec, uint64_t *seed)
     mm_slice v;
     double x;
     if (!mm_rec_get(rec, "seed", &v)) return 0;
-    if (mm_parse_double(v.p, v.len, &x) != v.len || !(x >= 0 && x <= 0x1p53) || floor(x) < x) return mm_rec_fail(rec, MM_EDATA, "'seed' is no whole number from 0 to 2^53");
+    if (mm_parse_double(v.p, v.len, &x) != v.len || !(x >= 0 && x <= 0x1p53) || floor(x) < x)
+        return mm_rec_fail(rec, MM_EDATA, "'seed' is no whole number from 0 to 2^53");
     *seed = (uint64_t)x;
     return 0;
 }
@@ -249,7 +254,8 @@ static int take(state *s, item *it)
 /* The last record of --resume's file must be that of this input: each member of it as it was read, but for those that an answer sets. */
 static int check_resumed(state *s, const mm_rec *rec)
 {
-    static const char *const ours[] = { "id", "model", "generated", "value", "finish", "tokens", "truncated", "seed", "choice", "logprobs", "error", "embedding" };
+    static const char *const ours[] = { "id",        "model", "generated", "value",    "finish", "tokens",
+                                        "truncated", "seed",  "choice",    "logprobs", "error",  "embedding" };
     mm_rec *before = mm_rec_new();
     mm_slice key, raw, was;
     int same = before && !mm_rec_parse(before, s->last.p, s->last.len, &s->c->err);
@@ -262,7 +268,10 @@ static int check_resumed(state *s, const mm_rec *rec)
         same = set || !raw.len || (mm_rec_get(before, name, &was) && was.len == raw.len && !memcmp(was.p, raw.p, raw.len));
     }
     mm_rec_free(before);
-    return same ? 0 : mm_fail(&s->c->err, MM_EDATA, "'%s' is not the beginning of this run: its last record is not number %llu of the input", o.resume, (unsigned long long)s->skip);
+    return same ? 0
+                : mm_fail(&s->c->err, MM_EDATA,
+                          "'%s' is not the beginning of this run: its last record is not number %llu of the input",
+                          o.resume, (unsigned long long)s->skip);
 }
 
 /* The next record into the ring: 1, 0 at the end of the input. */
@@ -349,7 +358,10 @@ static int open_model(state *s)
     mm_ctx *c = s->c;
     const char *name = o.model ? o.model : mm_store_default_name();
     char *path;
-    if (!o.model && !strcmp(name, "default")) return mm_fail(&c->err, MM_EARG, "option '--model' (or MM_MODEL) is needed: the built-in model does not write texts; scripts/get-model smollm2 fetches one that does");
+    if (!o.model && !strcmp(name, "default"))
+        return mm_fail(&c->err, MM_EARG,
+                       "option '--model' (or MM_MODEL) is needed: the built-in model does not write texts; "
+                       "scripts/get-model smollm2 fetches one that does");
     int r = mm_store_resolve(&path, name, &c->err);
     if (r) return r;
     const mm_lm_opts lo = { (int)c->threads, 0, o.kv < 0 ? MM_F16 : kv[o.kv] };
@@ -363,20 +375,33 @@ static int open_model(state *s)
     r = mm_gen_new(&s->gen, s->lm, &(mm_gen_opts){ .slots = (size_t)o.batch, .context = context }, &c->err);
     if (!r) r = mm_prompts_open(&o.prompts, s->lm, &c->err);
     if (!r && (o.schema || o.grammar)) r = open_grammar(s);
-    return r ? r : open_stops(s);
+    if (!r) r = open_stops(s);
+    if (!o.max_tokens) o.max_tokens = context / 4 < MAX_TOKENS ? (int64_t)context / 4 : MAX_TOKENS;
+    s->base = (mm_gen_job){ .max_tokens = (size_t)o.max_tokens, .stops = s->stops, .n_stops = o.stops.n, .grammar = s->grammar,
+                            .overflow = (mm_overflow)o.overflow, .logprobs = (int)o.logprobs };
+    s->base.sample = (mm_sample_opts){ .temperature = o.temperature, .top_k = (int)o.top_k, .top_p = o.top_p, .min_p = o.min_p,
+                                       .repeat_penalty = o.repeat, .frequency_penalty = o.frequency, .presence_penalty = o.presence,
+                                       .last_n = (int)o.last_n };
+    return r;
 }
 
 static int check(mm_ctx *c)
 {
     static const char *const drawing[] = { "top-k", "top-p", "min-p", "seed", "n" };
-    static const char *const with_stream[] = { "output", "json", "binary", "logprobs", "n", "resume" }, *const with_chat[] = { "prompt", "template", "raw", "resume", "n", "logprobs", "stream" };
+    static const char *const with_stream[] = { "output", "json", "binary", "logprobs", "n", "resume" },
+                             *const with_chat[] = {
+                                 "prompt", "template", "raw", "resume", "n", "logprobs", "stream"
+                             };
     int r = mm_opt_exclusive(c, "prompt", "template", NULL);
     if (!r) r = mm_opt_exclusive(c, "schema", "grammar", NULL);
     if (!r) r = mm_opt_exclusive(c, "resume", "output", NULL);
     if (!r) r = mm_opt_exclusive(c, "resume", "binary", NULL);
     if (!r) r = mm_opt_exclusive(c, "raw", "system", NULL);
     for (size_t i = 0; i < 5 && !r && o.temperature <= 0; i++)
-        if (mm_opt_given(c, drawing[i]) && (i < 4 || o.n > 1)) r = mm_fail(&c->err, MM_EARG, "option '--%s' needs '--temperature' above 0: without it the likeliest token is taken", drawing[i]);
+        if (mm_opt_given(c, drawing[i]) && (i < 4 || o.n > 1))
+            r = mm_fail(&c->err, MM_EARG,
+                        "option '--%s' needs '--temperature' above 0: without it the likeliest token is taken",
+                        drawing[i]);
     for (size_t i = 0; i < 6 && !r && o.stream > 0; i++) r = mm_opt_exclusive(c, "stream", with_stream[i], NULL);
     for (size_t i = 0; i < 7 && !r && o.chat; i++) r = mm_opt_exclusive(c, "chat", with_chat[i], NULL);
     if (r || o.stream >= 0) return r;
@@ -416,10 +441,8 @@ static int run(mm_ctx *c, int argc, char **argv)
     int r = check(c);
     if (!r) r = open_model(&s);
     if (!r && o.chat) {
-        const mm_talk talk = { .c = c, .io = &o.io, .prompts = &o.prompts, .gen = s.gen, .stops = s.stops, .n_stops = o.stops.n, .grammar = s.grammar, .max_tokens = (size_t)o.max_tokens,
-                               .seed = (uint64_t)o.seed, .overflow = (mm_overflow)o.overflow, .model = mm_lm_fingerprint(s.lm),
-                               .sample = { .temperature = o.temperature, .top_k = (int)o.top_k, .top_p = o.top_p, .min_p = o.min_p, .repeat_penalty = o.repeat,
-                                           .frequency_penalty = o.frequency, .presence_penalty = o.presence, .last_n = (int)o.last_n } };
+        const mm_talk talk = { .c = c, .io = &o.io, .prompts = &o.prompts, .gen = s.gen, .base = &s.base, .seed = (uint64_t)o.seed,
+                               .model = mm_lm_fingerprint(s.lm) };
         r = mm_talk_run(&talk, argc, argv);
     } else if (!r) r = answer(&s, argc, argv);
     mm_gen_free(&s.gen);

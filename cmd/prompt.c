@@ -35,11 +35,14 @@ int mm_prompts_open(mm_prompts *p, const mm_lm *lm, mm_err *err)
     size_t len;
     p->lm = lm;
     for (size_t i = 0; i < 3; i++)
-        if (texts[i] && mm_utf8_valid(texts[i], strlen(texts[i])) < strlen(texts[i])) return mm_fail(err, MM_EARG, "option '--%s' is not valid UTF-8", names[i]);
+        if (texts[i] && mm_utf8_valid(texts[i], strlen(texts[i])) < strlen(texts[i]))
+            return mm_fail(err, MM_EARG, "option '--%s' is not valid UTF-8", names[i]);
     for (const char *s = p->template; s && (s = strstr(s, "{{")); s = end)
         if (!key_at(s, &len, &end)) return mm_fail(err, MM_EARG, "option '--template': '%.40s' names no key", s);
     if (p->raw || !source) {
-        if (p->system) return mm_fail(err, MM_EARG, "option '--system': %s", p->raw ? "a plain text has no place for it (--raw)" : "the model has no chat template");
+        if (p->system)
+            return mm_fail(err, MM_EARG, "option '--system': %s",
+                           p->raw ? "a plain text has no place for it (--raw)" : "the model has no chat template");
         return 0;
     }
     return mm_chat_open(&p->chat, source, strlen(source), err);

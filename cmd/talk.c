@@ -39,7 +39,7 @@ static int take(talk *k, mm_rec *rec)
     k->open = !strcmp(name, "user");
     if (named) return 1;
     mm_rec_del(rec, "text"); /* it becomes a turn like the others */
-    if (mm_rec_set_str(rec, "role", "user", 4) || mm_rec_set_str(rec, "content", json_string_value(json_object_get(json_array_get(k->turns, json_array_size(k->turns) - 1), "content")), content.len))
+    if (mm_rec_set_str(rec, "role", "user", 4) || mm_rec_set_str(rec, "content", content.p, content.len))
         return no_memory(k);
     return 1;
 }
@@ -53,13 +53,13 @@ static void on_text(void *arg, const char *text, size_t len)
 /* The prompt of the turns so far. --overflow cut-left: without the oldest ones, until it fits; how many are left out. */
 static int prompt(talk *k, size_t *dropped, mm_err *err)
 {
-    const size_t room = mm_gen_context(k->t->gen) > k->t->max_tokens ? mm_gen_context(k->t->gen) - k->t->max_tokens : 1;
+    const size_t room = mm_gen_context(k->t->gen) > k->t->base->max_tokens ? mm_gen_context(k->t->gen) - k->t->base->max_tokens : 1;
     json_t *some = json_copy(k->turns);
     int r = 0;
     *dropped = 0;
     for (;;) {
         r = mm_prompts_talk(k->t->prompts, some, err);
-        if (r || k->t->overflow != MM_OVERFLOW_CUT_LEFT || k->t->prompts->n_ids <= room) break;
+        if (r || k->t->base->overflow != MM_OVERFLOW_CUT_LEFT || k->t->prompts->n_ids <= room) break;
         const size_t first = json_array_size(some) && !strcmp(json_string_value(json_object_get(json_array_get(some, 0), "role")), "system");
         if (json_array_size(some) < first + 3) break;
         json_array_remove(some, first); /* a question and its answer */
@@ -76,8 +76,10 @@ static int answer(talk *k)
     mm_err err = { 0 };
     size_t dropped;
     mm_buf tokens = { 0 };
-    mm_gen_job job = { .max_tokens = t->max_tokens, .sample = t->sample, .stops = t->stops, .n_stops = t->n_stops, .grammar = t->grammar, .overflow = t->overflow,
-                       .seed = mm_gen_seed(t->seed, ++k->answers, 0), .on_text = k->show ? on_text : NULL, .arg = k };
+    mm_gen_job job = *t->base;
+    job.seed = mm_gen_seed(t->seed, ++k->answers, 0);
+    job.on_text = k->show ? on_text : NULL;
+    job.arg = k;
     mm_rec_reset(k->rec);
     k->open = 0;
     int r = prompt(k, &dropped, &err);
@@ -100,7 +102,7 @@ static int answer(talk *k)
     mm_buf_addf(&tokens, "{\"prompt\":%zu,\"generated\":%zu}", job.used, job.tokens);
     if (!r && !job.code) r = tokens.failed ? MM_ENOMEM : mm_rec_set(k->rec, "tokens", tokens.p, tokens.len);
     if (!r && dropped) r = mm_rec_set_bool(k->rec, "truncated", 1);
-    if (!r && t->sample.temperature > 0) r = mm_rec_set_int(k->rec, "seed", (int64_t)job.seed);
+    if (!r && t->base->sample.temperature > 0) r = mm_rec_set_int(k->rec, "seed", (int64_t)job.seed);
     if (!r && job.code) {
         mm_rec_fail(k->rec, job.code, "%s", job.err.msg);
         json_array_remove(k->turns, json_array_size(k->turns) - 1); /* what was not answered was not said */

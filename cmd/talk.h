@@ -11,12 +11,8 @@ typedef struct mm_talk {
     mm_io *io;
     mm_prompts *prompts;
     mm_gen *gen;
-    const mm_slice *stops;
-    size_t n_stops, max_tokens;
-    mm_grammar *grammar;
-    mm_sample_opts sample;
+    const mm_gen_job *base; /* what every answer's job has */
     uint64_t seed;
-    mm_overflow overflow;
     const char *model;
 } mm_talk;
 

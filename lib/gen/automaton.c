@@ -332,7 +332,12 @@ static int forget(struct automaton *a)
     return r;
 }
 
-static int make_room(struct automaton *a) { return a->broken ? MM_ENOMEM : a->n_states > MAX_STATES || a->n > MAX_STACKS || a->masks > MAX_MASKS ? forget(a) : 0; }
+static int make_room(struct automaton *a)
+{
+    return a->broken                                                               ? MM_ENOMEM
+           : a->n_states > MAX_STATES || a->n > MAX_STACKS || a->masks > MAX_MASKS ? forget(a)
+                                                                                   : 0;
+}
 
 /* ---- the vocabulary ---- */
 

@@ -160,10 +160,14 @@ static int fit(mm_gen *g, mm_gen_job *job, size_t *skip, int *keep_first)
     job->used = job->n_ids;
     if (!job->n_ids) return mm_fail(&job->err, MM_EEMPTY, "the prompt has no tokens");
     for (size_t i = 0; i < job->n_ids; i++)
-        if (job->ids[i] < 0 || (size_t)job->ids[i] >= g->vocab) return mm_fail(&job->err, MM_ESHAPE, "token %d of the prompt is not in the model's vocabulary", job->ids[i]);
+        if (job->ids[i] < 0 || (size_t)job->ids[i] >= g->vocab)
+            return mm_fail(&job->err, MM_ESHAPE, "token %d of the prompt is not in the model's vocabulary",
+                           job->ids[i]);
     const size_t room = job->n_ids < g->context && g->context - job->n_ids < most ? g->context - job->n_ids : most;
     if (job->grammar && mm_grammar_least(job->grammar) > (job->max_tokens ? room : g->context))
-        return mm_fail(&job->err, MM_ELONG, "the shortest answer of this form may take %zu tokens, there is room for %zu", mm_grammar_least(job->grammar), room);
+        return mm_fail(&job->err, MM_ELONG,
+                       "the shortest answer of this form may take %zu tokens, there is room for %zu",
+                       mm_grammar_least(job->grammar), room);
     if (job->n_ids + most <= g->context || (job->overflow == MM_OVERFLOW_STOP && job->n_ids < g->context)) return 0;
     if (job->overflow == MM_OVERFLOW_CUT_LEFT && most < g->context) {
         *keep_first = job->ids[0] == mm_lm_bos(g->lm) && g->context - most > 1;
@@ -171,7 +175,10 @@ static int fit(mm_gen *g, mm_gen_job *job, size_t *skip, int *keep_first)
         *skip = job->n_ids - job->used;
         return 0;
     }
-    if (job->max_tokens) return mm_fail(&job->err, MM_ELONG, "a prompt of %zu tokens and up to %zu new ones are more than the context of %zu", job->n_ids, job->max_tokens, g->context);
+    if (job->max_tokens)
+        return mm_fail(&job->err, MM_ELONG,
+                       "a prompt of %zu tokens and up to %zu new ones are more than the context of %zu", job->n_ids,
+                       job->max_tokens, g->context);
     return mm_fail(&job->err, MM_ELONG, "a prompt of %zu tokens is more than the context of %zu", job->n_ids, g->context);
 }
 

@@ -389,7 +389,8 @@ static jval loop_object(jrun *r, const jlist *l, size_t i)
         { "revindex0", jinja_int((int64_t)(l->n - i) - 1) }, { "first", jinja_bool(i == 0) }, { "last", jinja_bool(i + 1 == l->n) },
         { "length", jinja_int((int64_t)l->n) }, { "previtem", i ? l->v[i - 1] : jinja_undefined((mm_slice){ "loop.previtem", 13 }) },
         { "nextitem", i + 1 < l->n ? l->v[i + 1] : jinja_undefined((mm_slice){ "loop.nextitem", 13 }) } };
-    for (size_t k = 0; k < sizeof is / sizeof *is && !r->failed; k++) jinja_put(r, v.u.dict, jinja_slice((mm_slice){ is[k].name, strlen(is[k].name) }), is[k].v);
+    for (size_t k = 0; k < sizeof is / sizeof *is && !r->failed; k++)
+        jinja_put(r, v.u.dict, jinja_slice((mm_slice){ is[k].name, strlen(is[k].name) }), is[k].v);
     v.tuple = 1; /* its members are attributes, like a namespace's */
     return v;
 }

@@ -100,7 +100,9 @@ static int number(lexer *l)
     if (!t) return no_memory(l);
     if (real) mm_parse_double(l->s + l->at, end - l->at, &t->f);
     for (size_t i = l->at; !real && i < end; i++)
-        if (__builtin_mul_overflow(t->i, (int64_t)10, &t->i) || __builtin_add_overflow(t->i, (int64_t)(l->s[i] - '0'), &t->i)) return bad(l, "a number is too large");
+        if (__builtin_mul_overflow(t->i, (int64_t)10, &t->i) ||
+            __builtin_add_overflow(t->i, (int64_t)(l->s[i] - '0'), &t->i))
+            return bad(l, "a number is too large");
     l->at = end;
     return 0;
 }
@@ -108,7 +110,8 @@ static int number(lexer *l)
 /* Inside a tag, up to its end: close is "}}" or "%}". */
 static int inside(lexer *l, const char *close, tkind end)
 {
-    static const char *const ops[] = { "//", "**", "==", "!=", "<=", ">=", "+", "-", "*", "/", "%", "~", "<", ">", "=", "(", ")", "[", "]", "{", "}", ",", ".", ":", "|" };
+    static const char *const ops[] = { "//", "**", "==", "!=", "<=", ">=", "+", "-", "*", "/", "%", "~", "<",
+                                       ">",  "=",  "(",  ")",  "[",  "]",  "{", "}", ",", ".", ":", "|" };
     int deep = 0;
     for (;;) {
         while (l->at < l->len && is_space(l->s[l->at])) l->line += l->s[l->at++] == '\n';

@@ -12,7 +12,8 @@ static int is_int(jval v) { return v.kind == J_INT || v.kind == J_BOOL; }
 /* How many bytes of white space s begins (or ends) with: 0 or one character. Python's idea of it. */
 static size_t blank(mm_slice s, int at_end)
 {
-    static const char *const wide[] = { "\xC2\x85", "\xC2\xA0", "\xE1\x9A\x80", "\xE2\x80\xA8", "\xE2\x80\xA9", "\xE2\x80\xAF", "\xE2\x81\x9F", "\xE3\x80\x80" };
+    static const char *const wide[] = { "\xC2\x85",     "\xC2\xA0",     "\xE1\x9A\x80", "\xE2\x80\xA8",
+                                        "\xE2\x80\xA9", "\xE2\x80\xAF", "\xE2\x81\x9F", "\xE3\x80\x80" };
     if (!s.len) return 0;
     const char c = at_end ? s.p[s.len - 1] : s.p[0];
     if ((unsigned char)c < 0x80) return c == ' ' || (c >= '\t' && c <= '\r') || (c >= 0x1C && c <= 0x1F);
@@ -350,7 +351,8 @@ static jval f_dictsort(jrun *r, jval v, const jargs *a)
     if (v.kind != J_DICT) return jinja_fail(r, MM_EDATA, "dictsort of a %s", jinja_type(v));
     for (size_t i = 0; i < a->n; i++) return jinja_fail(r, MM_EUNSUP, "dictsort with arguments is not supported");
     for (size_t i = 0; i < v.u.dict->n; i++)
-        if (v.u.dict->key[i].kind == J_STR && letters(r, v.u.dict->key[i].u.s, LOWER).u.s.len && !jinja_equal(letters(r, v.u.dict->key[i].u.s, LOWER), v.u.dict->key[i]))
+        if (v.u.dict->key[i].kind == J_STR && letters(r, v.u.dict->key[i].u.s, LOWER).u.s.len &&
+            !jinja_equal(letters(r, v.u.dict->key[i].u.s, LOWER), v.u.dict->key[i]))
             return jinja_fail(r, MM_EUNSUP, "dictsort of keys with capitals is not supported");
     return sorted(r, pairs(r, v.u.dict), 1, 0);
 }
@@ -361,7 +363,8 @@ static jval f_sort(jrun *r, jval v, const jargs *a)
     if (a->n > 1 || (a->n == 1 && !down)) return jinja_fail(r, MM_EUNSUP, "sort with these arguments is not supported");
     const jlist *l = items(r, v);
     for (size_t i = 0; i < l->n; i++)
-        if (l->v[i].kind == J_STR && !jinja_equal(letters(r, l->v[i].u.s, LOWER), l->v[i])) return jinja_fail(r, MM_EUNSUP, "sort of texts with capitals is not supported");
+        if (l->v[i].kind == J_STR && !jinja_equal(letters(r, l->v[i].u.s, LOWER), l->v[i]))
+            return jinja_fail(r, MM_EUNSUP, "sort of texts with capitals is not supported");
     return sorted(r, v, 0, down && jinja_truth(*down));
 }
 
@@ -512,7 +515,8 @@ int jinja_test(jrun *r, mm_slice name, jval v, const jargs *a)
     for (size_t i = 0; i < N(test_table) && is < 0; i++)
         if (jinja_is(name, test_table[i].name)) is = test_table[i].is;
     if (is >= IS_DIVISIBLE && is <= IS_IN && !other) return jinja_fail(r, MM_EDATA, "test '%.*s' wants a value", (int)name.len, name.p), 0;
-    if ((is == IS_ODD || is == IS_EVEN || is == IS_DIVISIBLE) && !is_int(v)) return jinja_fail(r, MM_EDATA, "test '%.*s' of a %s", (int)name.len, name.p, jinja_type(v)), 0;
+    if ((is == IS_ODD || is == IS_EVEN || is == IS_DIVISIBLE) && !is_int(v))
+        return jinja_fail(r, MM_EDATA, "test '%.*s' of a %s", (int)name.len, name.p, jinja_type(v)), 0;
     switch (is) {
     case IS_DEFINED: return v.kind != J_UNDEFINED;
     case IS_UNDEFINED: return v.kind == J_UNDEFINED;
@@ -559,7 +563,8 @@ static jval range(jrun *r, const jargs *a)
     int64_t b[3] = { 0, 0, 1 };
     if (a->n < 1 || a->n > 3) return jinja_fail(r, MM_EDATA, "range takes one to three numbers");
     for (size_t i = 0; i < a->n; i++) {
-        if (!is_int(a->v[i]) || a->v[i].u.i > 1 << 30 || a->v[i].u.i < -(1 << 30)) return jinja_fail(r, MM_EDATA, "range of something that is no integer, or too large");
+        if (!is_int(a->v[i]) || a->v[i].u.i > 1 << 30 || a->v[i].u.i < -(1 << 30))
+            return jinja_fail(r, MM_EDATA, "range of something that is no integer, or too large");
         b[a->n == 1 ? 1 : i] = a->v[i].u.i;
     }
     if (!b[2]) return jinja_fail(r, MM_EDATA, "range by steps of 0");
@@ -610,11 +615,16 @@ jval jinja_function(jrun *r, mm_slice name, const jargs *a)
 
 /* Names that are methods in Python and not known here: asking for one is refused. Other names are just not there. */
 static const char *const python[] = {
-    "casefold", "center", "count", "encode", "expandtabs", "format", "format_map", "index", "isalnum", "isalpha", "isascii", "isdecimal", "isidentifier", "islower",
-    "isnumeric", "isprintable", "isspace", "istitle", "isupper", "join", "ljust", "maketrans", "partition", "removeprefix", "removesuffix", "rfind", "rindex", "rjust",
-    "rpartition", "splitlines", "swapcase", "translate", "zfill", "append", "clear", "copy", "extend", "insert", "pop", "remove", "reverse", "sort", "popitem",
-    "setdefault", "update", "fromkeys" };
-static const char *const of_strings[] = { "strip", "lstrip", "rstrip", "upper", "lower", "title", "capitalize", "replace", "split", "rsplit", "startswith", "endswith", "find", "isdigit" };
+    "casefold",     "center",  "count",   "encode",     "expandtabs",   "format",     "format_map", "index",
+    "isalnum",      "isalpha", "isascii", "isdecimal",  "isidentifier", "islower",    "isnumeric",  "isprintable",
+    "isspace",      "istitle", "isupper", "join",       "ljust",        "maketrans",  "partition",  "removeprefix",
+    "removesuffix", "rfind",   "rindex",  "rjust",      "rpartition",   "splitlines", "swapcase",   "translate",
+    "zfill",        "append",  "clear",   "copy",       "extend",       "insert",     "pop",        "remove",
+    "reverse",      "sort",    "popitem", "setdefault", "update",       "fromkeys"
+};
+static const char *const of_strings[] = { "strip",      "lstrip",     "rstrip",  "upper",  "lower",
+                                          "title",      "capitalize", "replace", "split",  "rsplit",
+                                          "startswith", "endswith",   "find",    "isdigit" };
 static const char *const of_dicts[] = { "items", "keys", "values", "get" };
 
 static int listed(mm_slice name, const char *const *table, size_t n)

@@ -89,7 +89,8 @@ jval jinja_from_json(jrun *r, const json_t *j, int depth)
     }
     case JSON_OBJECT: {
         jval v = jinja_dict(r);
-        for (void *it = json_object_iter((json_t *)(uintptr_t)j); it && v.kind == J_DICT && !r->failed; it = json_object_iter_next((json_t *)(uintptr_t)j, it)) {
+        for (void *it = json_object_iter((json_t *)(uintptr_t)j); it && v.kind == J_DICT && !r->failed;
+             it = json_object_iter_next((json_t *)(uintptr_t)j, it)) {
             const char *key = json_object_iter_key(it);
             jinja_put(r, v.u.dict, jinja_slice((mm_slice){ key, strlen(key) }), jinja_from_json(r, json_object_iter_value(it), depth + 1));
         }

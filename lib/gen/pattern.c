@@ -96,7 +96,11 @@ static int has(const cset *c, uint32_t cp)
 
 term g_json_chars(mm_grammar *g, const cset *c)
 {
-    static const struct { uint32_t cp; char c; } escape[] = { { '"', '"' }, { '\\', '\\' }, { '\b', 'b' }, { '\f', 'f' }, { '\n', 'n' }, { '\r', 'r' }, { '\t', 't' } };
+    static const struct {
+        uint32_t cp;
+        char c;
+    } escape[] = { { '"', '"' },  { '\\', '\\' }, { '\b', 'b' }, { '\f', 'f' },
+                   { '\n', 'n' }, { '\r', 'r' },  { '\t', 't' } };
     cset plain = { 0 };
     term t = NONE;
     for (size_t i = 0; i < c->n; i++) {

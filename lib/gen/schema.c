@@ -159,7 +159,9 @@ static term string(schema *s, const json_t *j)
 {
     const uint32_t min = count_of(s, j, "minLength", 0), max = count_of(s, j, "maxLength", MANY);
     const json_t *p = json_object_get(j, "pattern"), *f = json_object_get(j, "format");
-    if ((p || f) && (min || max != MANY || (p && f))) return schema_fail(s, "'%s' together with a length or another form is not supported", p ? "pattern" : "format");
+    if ((p || f) && (min || max != MANY || (p && f)))
+        return schema_fail(s, "'%s' together with a length or another form is not supported",
+                           p ? "pattern" : "format");
     if (p && !json_is_string(p)) return malformed(s, "pattern", "string");
     if (f && !json_is_string(f)) return malformed(s, "format", "string");
     if (f) return format(s, json_string_value(f));
@@ -317,13 +319,16 @@ static term object(schema *s, const json_t *j)
     const int open = more ? !json_is_false(more) : !json_object_size(props) && !json_array_size(json_object_get(j, "required"));
     size_t needed = 0;
     for (size_t i = 0; i < n; i++) needed += m[i].needed != 0;
-    if ((least > needed && !(least == 1 && !n && open)) || (most != MANY && (open ? n > 0 : n > most))) schema_fail(s, "this number of properties is not supported");
+    if ((least > needed && !(least == 1 && !n && open)) || (most != MANY && (open ? n > 0 : n > most)))
+        schema_fail(s, "this number of properties is not supported");
     term extra = NONE;
     if (open && !g->failed) {
         /* those required but not named are names too */
         json_t *names = json_object();
         json_object_update(names, (json_t *)(uintptr_t)props);
-        for (size_t i = 0; i < json_array_size(json_object_get(j, "required")); i++) json_object_set_new(names, json_string_value(json_array_get(json_object_get(j, "required"), i)), json_null());
+        for (size_t i = 0; i < json_array_size(json_object_get(j, "required")); i++)
+            json_object_set_new(names, json_string_value(json_array_get(json_object_get(j, "required"), i)),
+                                json_null());
         extra = pair(s, additional_key(s, names), more ? child(s, more, "additionalProperties", NULL) : schema_any(s));
         json_decref(names);
     }
@@ -378,7 +383,8 @@ term schema_any(schema *s)
     cset c = { 0 };
     const term text = quoted(s, g_rep(g, any_char(s), 0, MANY));
     const term member_ = pair(s, text, s->any);
-    const term items = g_seq(g, s->any, g_rep(g, g_seq(g, comma(s), s->any), 0, MANY)), pairs = g_seq(g, member_, g_rep(g, g_seq(g, comma(s), member_), 0, MANY));
+    const term items = g_seq(g, s->any, g_rep(g, g_seq(g, comma(s), s->any), 0, MANY)),
+               pairs = g_seq(g, member_, g_rep(g, g_seq(g, comma(s), member_), 0, MANY));
     term t = g_alt(g, text, schema_number(s, NULL));
     t = g_alt(g, t, g_alt(g, g_text(g, "true", 4), g_alt(g, g_text(g, "false", 5), g_text(g, "null", 4))));
     t = g_alt(g, t, g_seq(g, g_byte(g, '['), g_seq(g, g_opt(g, items), g_byte(g, ']'))));
@@ -446,7 +452,10 @@ static term choice(schema *s, const json_t *j, const char *key)
     for (size_t i = 0; i < n && !strcmp(key, "oneOf"); i++)
         for (size_t k = 0; k < i; k++)
             if (!schema_apart(s, json_array_get(all, i), json_array_get(all, k), 0))
-                return schema_fail(s, "'oneOf': a value may be both %zu and %zu of it (say anyOf, or tell them apart by type, by a const, or by required)", k, i);
+                return schema_fail(s,
+                                   "'oneOf': a value may be both %zu and %zu of it (say anyOf, or tell them apart by "
+                                   "type, by a const, or by required)",
+                                   k, i);
     for (size_t i = 0; i < n; i++) {
         snprintf(number, sizeof number, "%zu", i);
         t = g_alt(s->g, t, child(s, json_array_get(all, i), key, number));

@@ -7,6 +7,7 @@
  *   mk_models safetensors DIR  good-*.safetensors, and bad-*.safetensors, one for every way to be refused
  *   mk_models gguf DIR         the same for GGUF
  *   mk_models uni FILE         a unified model of width 32, 2 layers, random, for all four modalities; a token a byte; its name is "default"
+ *   mk_models tinylm DIR       a decoder of width 32, 3 layers, 512 positions, with the tokens of tests/golden/tok-bytes.json and a chat template
  *   mk_models block FILE       one float32 tensor [64, 256] with a zero row 3 and a spike, as .safetensors */
 #include "../unit/tinytower.h"
 #include "model/mm_uni.h"
@@ -262,6 +263,39 @@ static void uni(const char *path)
     json_decref(extra);
 }
 
+/* A file of this tree's tests/golden. */
+static mm_buf golden_file(const char *name)
+{
+    const char *root = getenv("MM_ROOT");
+    char path[512];
+    mm_buf b = { 0 };
+    snprintf(path, sizeof path, "%s/tests/golden/%s", root ? root : ".", name);
+    check(mm_file_read(&b, path, 1 << 24, &err));
+    return b;
+}
+
+static void tinylm(const char *dir)
+{
+    static const char template[] = "{% for m in messages %}{{ '<l>' + m.role + '\\n' + m.content + '<r>\\n' }}{% "
+                                   "endfor %}{% if add_generation_prompt %}{{ '<l>assistant\\n' }}{% endif %}";
+    mm_buf fixture = golden_file("lm-llama.json"), tok = golden_file("tok-bytes.json"), b = { 0 };
+    json_t *j = mm_json_load(fixture.p, fixture.len, "lm-llama", &err), *config = json_object_get(j, "config");
+    if (!j) check(MM_EDATA);
+    json_object_set_new(config, "vocab_size", json_integer(704));
+    json_object_set_new(config, "max_position_embeddings", json_integer(512));
+    json_object_set_new(config, "bos_token_id", json_integer(0));
+    json_object_set_new(config, "eos_token_id", json_integer(1));
+    json_array_set_new(json_array_get(json_array_get(json_object_get(j, "tensors"), 0), 1), 0, json_integer(704));
+    tower_folder(dir, j);
+    put(dir, "tokenizer.json", tok.p, tok.len);
+    mm_buf_addf(&b, "{\"bos_token\":\"<|begin|>\",\"eos_token\":\"<|endoftext|>\",\"chat_template\":\"%s\"}", template);
+    put(dir, "tokenizer_config.json", b.p, b.len);
+    json_decref(j);
+    mm_buf_clear(&fixture);
+    mm_buf_clear(&tok);
+    mm_buf_clear(&b);
+}
+
 static void block(const char *path)
 {
     int64_t shape[2] = { 64, 256 };
@@ -287,12 +321,13 @@ int main(int argc, char **argv)
     else if (!strcmp(what, "safetensors")) safetensors(argv[2]);
     else if (!strcmp(what, "gguf")) gguf(argv[2]);
     else if (!strcmp(what, "uni")) uni(argv[2]);
+    else if (!strcmp(what, "tinylm")) tinylm(argv[2]);
     else if (!strcmp(what, "block")) block(argv[2]);
     else if (!strncmp(what, "tower-", 6)) {
         json_t *fixture = tower_fixture(what + 6);
         tower_folder(argv[2], fixture);
         json_decref(fixture);
     }
-    else return fprintf(stderr, "usage: mk_models tinybert|oddbert|shards|tower-NAME|safetensors|gguf|uni|block PATH\n"), 2;
+    else return fprintf(stderr, "usage: mk_models tinybert|oddbert|shards|tower-NAME|safetensors|gguf|uni|tinylm|block PATH\n"), 2;
     return 0;
 }

@@ -119,7 +119,9 @@ static void refusals(void)
             printf("# %d %s\n", r, r ? err.msg : "");
     }
     /* nesting does not reach the end of the stack */
-    static const struct { const char *open, *close; } deep[] = { { "(", ")" }, { "[", "]" }, { "not ", "" }, { "-", "" }, { "{'a':", "}" }, { "1 if x else ", "" } };
+    static const struct {
+        const char *open, *close;
+    } deep[] = { { "(", ")" }, { "[", "]" }, { "not ", "" }, { "-", "" }, { "{'a':", "}" }, { "1 if x else ", "" } };
     for (size_t i = 0; i < sizeof deep / sizeof *deep; i++) {
         mm_buf t = { 0 };
         mm_buf_adds(&t, "{{ ");

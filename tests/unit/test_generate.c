@@ -141,7 +141,11 @@ static void company(void)
     memcpy(alone, jobs, sizeof jobs);
     for (size_t i = 0; i < JOBS; i++) lengths += alone[i].finish == MM_FINISH_LENGTH, stops += alone[i].finish == MM_FINISH_STOP;
     ok(lengths + stops == JOBS && lengths > 3 && stops > 3, "%d answers end by themselves, %d by their length", stops, lengths);
-    static const mm_gen_opts with[] = { { .slots = 2 }, { .slots = 7, .chunk = 13 }, { .slots = 32 }, { .slots = 64, .chunk = 1 }, { .slots = 3, .context = 400 } };
+    static const mm_gen_opts with[] = { { .slots = 2 },
+                                        { .slots = 7, .chunk = 13 },
+                                        { .slots = 32 },
+                                        { .slots = 64, .chunk = 1 },
+                                        { .slots = 3, .context = 400 } };
     for (size_t k = 0; k < sizeof with / sizeof *with; k++) {
         make_jobs();
         differ = run(&with[k], 0, JOBS);
@@ -170,7 +174,8 @@ static void prefixes(void)
         reused += jobs[i].reused;
         mm_gen_job_clear(&jobs[i]);
     }
-    ok(reused >= (N - 1) * LONG && lm.computed < LONG + N * 6, "a common beginning is computed once: %zu tokens for %d prompts of %d", lm.computed, N, LONG + 1);
+    ok(reused >= (N - 1) * LONG && lm.computed < LONG + N * 6,
+       "a common beginning is computed once: %zu tokens for %d prompts of %d", lm.computed, N, LONG + 1);
     lm.most = 0;
     make_jobs();
     run(&(mm_gen_opts){ .slots = 16, .chunk = 50 }, 0, JOBS);
@@ -231,12 +236,22 @@ static void stops(void)
     make_jobs();
     mm_buf shown = { 0 };
     mm_gen_job all = one((mm_gen_job){ .ids = prompt[1], .n_ids = 9, .max_tokens = 60, .ignore_end = 1, .on_text = collect, .arg = &shown }, NULL);
-    ok(shown.len == all.said.text.len && !memcmp(shown.p, all.said.text.p, shown.len) && mm_utf8_valid(shown.p, shown.len) == shown.len, "what is shown is the text");
+    ok(shown.len == all.said.text.len && !memcmp(shown.p, all.said.text.p, shown.len) &&
+           mm_utf8_valid(shown.p, shown.len) == shown.len,
+       "what is shown is the text");
     /* the first place of two bytes that are there */
     const mm_slice stop = { all.said.text.p + all.said.text.len / 2 - 1, 3 };
     const size_t at = (size_t)((char *)memmem(all.said.text.p, all.said.text.len, stop.p, stop.len) - all.said.text.p);
     mm_buf_reset(&shown);
-    mm_gen_job j = one((mm_gen_job){ .ids = prompt[1], .n_ids = 9, .max_tokens = 60, .ignore_end = 1, .stops = &stop, .n_stops = 1, .on_text = collect, .arg = &shown }, NULL);
+    mm_gen_job j = one((mm_gen_job){ .ids = prompt[1],
+                                     .n_ids = 9,
+                                     .max_tokens = 60,
+                                     .ignore_end = 1,
+                                     .stops = &stop,
+                                     .n_stops = 1,
+                                     .on_text = collect,
+                                     .arg = &shown },
+                       NULL);
     ok(j.finish == MM_FINISH_STOP && j.said.text.len == at && shown.len == at && j.tokens < all.tokens, "a stop string ends it, and is never shown");
     mm_gen_job_clear(&j);
     mm_gen_job_clear(&all);
@@ -245,8 +260,10 @@ static void stops(void)
 
 static void structured(void)
 {
-    static const char schema[] = "{\"type\":\"object\",\"properties\":{\"name\":{\"type\":\"string\"},\"tags\":{\"type\":\"array\",\"items\":{\"type\":\"string\"}},"
-                                 "\"n\":{\"type\":\"integer\"}},\"required\":[\"name\",\"n\"],\"additionalProperties\":false}";
+    static const char schema[] =
+        "{\"type\":\"object\",\"properties\":{\"name\":{\"type\":\"string\"},\"tags\":{\"type\":\"array\",\"items\":{"
+        "\"type\":\"string\"}},"
+        "\"n\":{\"type\":\"integer\"}},\"required\":[\"name\",\"n\"],\"additionalProperties\":false}";
     mm_grammar *g = NULL;
     int r = mm_grammar_from_schema(&g, schema, sizeof schema - 1, &err);
     if (!r) r = mm_grammar_bind(g, lm.tok, lm.vocab, &err);

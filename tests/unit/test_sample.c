@@ -32,7 +32,9 @@ static void options(void)
     is_int(draw(&o, l, 5, 1, NULL, 0, NULL), 1, "greedy takes the best");
     o.temperature = 1;
     counts(&o, l, 5, c);
-    ok(abs(c[1] - 2000) < 150 && abs(c[3] - 1000) < 130 && abs(c[0] - 500) < 100 && abs(c[2] - 250) < 70 && abs(c[4] - 250) < 70, "draws are as often as the probabilities say");
+    ok(abs(c[1] - 2000) < 150 && abs(c[3] - 1000) < 130 && abs(c[0] - 500) < 100 && abs(c[2] - 250) < 70 &&
+           abs(c[4] - 250) < 70,
+       "draws are as often as the probabilities say");
     o.top_k = 2;
     counts(&o, l, 5, c);
     ok(c[1] + c[3] == 4000 && abs(c[1] - 2667) < 130, "top_k");
@@ -86,12 +88,16 @@ static void fixed(void)
     float *l = malloc(N * sizeof *l);
     mm_rng r = mm_rng_at(1, 2, 3, 4);
     uint64_t h[4] = { 0 };
-    const mm_sample_opts o[] = { { .temperature = 0.8 }, { .temperature = 0.8, .top_k = 40 }, { .temperature = 1.3, .top_p = 0.95 }, { .temperature = 1, .min_p = 0.02, .top_p = 0.999, .top_k = 500 } };
+    const mm_sample_opts o[] = { { .temperature = 0.8 },
+                                 { .temperature = 0.8, .top_k = 40 },
+                                 { .temperature = 1.3, .top_p = 0.95 },
+                                 { .temperature = 1, .min_p = 0.02, .top_p = 0.999, .top_k = 500 } };
     for (int i = 0; i < N; i++) l[i] = mm_rng_range(&r, -12, 12);
     for (int k = 0; k < 4; k++)
         for (uint64_t i = 0; i < 50; i++) h[k] = h[k] * 31 + (uint64_t)draw(&o[k], l, N, i, NULL, 0, NULL);
     char text[100];
-    snprintf(text, sizeof text, "%016llx %016llx %016llx %016llx", (unsigned long long)h[0], (unsigned long long)h[1], (unsigned long long)h[2], (unsigned long long)h[3]);
+    snprintf(text, sizeof text, "%016llx %016llx %016llx %016llx", (unsigned long long)h[0], (unsigned long long)h[1],
+             (unsigned long long)h[2], (unsigned long long)h[3]);
     is_str(text, "31f332daaeb8836f dae1e0fe933ba197 5caf2f32893fd9df 06bc8adcbf3b6874", "draws are the same on every machine");
     const double total = mm_log_total(l, N);
     double sum = 0;
