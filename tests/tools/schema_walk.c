@@ -73,8 +73,10 @@ int main(int argc, char **argv)
     size_t cap = 0;
     uint64_t number = 0;
     int64_t seed, n;
-    if (argc != 4 || mm_parse_int(argv[2], 0, INT64_MAX, &seed) || mm_parse_int(argv[3], 1, 1000, &n)) return fprintf(stderr, "usage: schema_walk TOKENIZER SEED N\n"), 2;
-    if (mm_file_read(&file, argv[1], (size_t)1 << 28, &err) || mm_tok_from_json(&tok, file.p, file.len, &err)) return fprintf(stderr, "%s\n", err.msg), 3;
+    if (argc != 4 || mm_parse_int(argv[2], 0, INT64_MAX, &seed) || mm_parse_int(argv[3], 1, 1000, &n))
+        return fprintf(stderr, "usage: schema_walk TOKENIZER SEED N\n"), 2;
+    if (mm_file_read(&file, argv[1], (size_t)1 << 28, &err) || mm_tok_from_json(&tok, file.p, file.len, &err))
+        return fprintf(stderr, "%s\n", err.msg), 3;
     for (ssize_t len; (len = getline(&line, &cap, stdin)) > 0;) {
         if (texts(line, (size_t)len, (uint64_t)seed, number++, (int)n, &out)) return 4;
         puts(out.p);
