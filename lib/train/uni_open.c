@@ -37,6 +37,13 @@ typedef struct {
 
 static const char *const loss_names[] = { "text", "image", "audio", "video" };
 
+static const char *last_part(const char *path)
+{
+    for (const char *s = path; *s; s++)
+        if (s[0] == '/' && s[1] && s[1] != '/') path = s + 1;
+    return path;
+}
+
 static int no_memory(mm_err *err) { return mm_fail(err, MM_ENOMEM, "out of memory"); }
 
 static void close_run(void *arg)
@@ -366,11 +373,24 @@ static void put_back(uni_run *x, const float *own)
     }
 }
 
+/* A model goes to others: it tells the names of files, not where they lay. */
+static json_t *without_folders(const json_t *about)
+{
+    static const char *const keys[] = { "from", "distil", "config" };
+    json_t *j = json_deep_copy(about), *c = json_object_get(j, "config"), *v;
+    size_t i;
+    for (i = 0; i < 3; i++)
+        if ((v = json_object_get(c, keys[i])) && json_is_string(v)) json_object_set_new(c, keys[i], json_string(last_part(json_string_value(v))));
+    json_t *data = json_object_get(c, "data");
+    json_array_foreach(data, i, v) json_array_set_new(data, i, json_string(last_part(json_string_value(v))));
+    return j;
+}
+
 static int save(void *arg, const char *path, const json_t *about, mm_err *err)
 {
     uni_run *x = arg;
-    json_t *keys = json_object();
-    char *text = json_dumps(about, JSON_COMPACT | JSON_SORT_KEYS), scale[32];
+    json_t *keys = json_object(), *told = without_folders(about);
+    char *text = json_dumps(told, JSON_COMPACT | JSON_SORT_KEYS), scale[32];
     const char *name;
     const double k = blend(x);
     float *own = k < 1 ? mm_aligned(x->n_weights, sizeof *own) : NULL;
@@ -385,6 +405,7 @@ static int save(void *arg, const char *path, const json_t *about, mm_err *err)
     }
     free(own);
     json_decref(keys);
+    json_decref(told);
     free(text);
     return r;
 }
@@ -451,7 +472,7 @@ static json_t *made_from(const uni_run *x)
     mm_err err = { 0 };
     const char *text;
     json_t *j = json_object(), *training = NULL;
-    json_object_set_new(j, "name", json_string(x->o->from ? x->o->from : "default"));
+    json_object_set_new(j, "name", json_string(x->o->from ? last_part(x->o->from) : "default"));
     if (!mm_store_kv_str(x->source, "mm-uni.training", "", &text, &err) && text[0]) training = mm_json_load(text, strlen(text), "", &err);
     if (training) json_object_set_new(j, "training", training);
     return j;
