@@ -21,6 +21,9 @@ enum { STRIPS = 32 };
 
 /* A thread more pays from this much work on: starting one costs 2 us or so, this is 10-20 us of FMA. */
 #define MMK_FLOP_PER_THREAD 2e6
+/* For few rows it is W's way from memory that takes the time: so many of its bytes are 5-10 us of it. */
+#define MMK_BYTES_PER_THREAD 98304.0
+enum { FEW_ROWS = 4 };
 
 size_t mmk_mat_n(const mmk_mat *w)
 {
@@ -247,8 +250,11 @@ int mmk_gemm_jobs(const mmk_job *jobs, size_t njobs, int threads)
     double flop = 0;
     int tm = 1, tn = 1, status = MMK_OK;
     for (size_t i = 0; i < njobs; i++) flop += 2.0 * (double)m * (double)w->n * (double)jobs[i].w->k;
-    if (threads > 1 && flop / MMK_FLOP_PER_THREAD < threads)
-        threads = (int)(flop / MMK_FLOP_PER_THREAD);
+    double worth = flop / MMK_FLOP_PER_THREAD, bytes = (double)(panels * w->panel_bytes) / MMK_BYTES_PER_THREAD;
+    if (m <= FEW_ROWS && bytes > worth)
+        worth = bytes;
+    if (threads > 1 && worth < threads)
+        threads = (int)worth;
     if (threads > 1)
         choose_grid(m, panels, (size_t)w->ops->nr, threads, &tm, &tn);
 #pragma omp parallel for num_threads(tm *tn) schedule(static, 1) if (tm * tn > 1)

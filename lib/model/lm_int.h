@@ -14,6 +14,12 @@ struct mm_lm {
     size_t n_end;
     const char *chat_template;
     char *path;
+    /* What the threads of recent steps got of the processors: see lm_step.c */
+    struct {
+        double wall, cpu;
+        int use;               /* threads; 0: all */
+        size_t steps, patience; /* with so few; before all are tried again */
+    } pace;
 };
 
 static inline const mm_tower *mm_lm_tower(const mm_lm *lm) { return &lm->m->tower[MM_TEXT]; }

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <time.h>
 #include "model/lm_int.h"
 
 /* Rows that go through all layers together: their activations are a few MB, and the weights pass once for so many. */
@@ -170,12 +171,54 @@ static void head(mm_graph *g, batch *b, mm_tensor x)
     b->logits += n * vocab;
 }
 
+/* ---- threads ----
+ *
+ * A step is some hundred small pieces of work that all threads wait for. Where another program holds a processor, threads that wait for it by
+ * spinning take longer than one alone would. So what the threads got is compared with the clock, over PACE_WINDOW seconds; if it was not nearly
+ * all, fewer are used for a while, twice as long each time it turns out so again. No bits depend on it. */
+#define PACE_WINDOW 0.03
+
+static double seconds(clockid_t which)
+{
+    struct timespec t;
+    clock_gettime(which, &t);
+    return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
+}
+
+static int pace_threads(mm_lm *lm)
+{
+    if (lm->pace.use && ++lm->pace.steps > lm->pace.patience) {
+        lm->pace.use = 0;
+        lm->pace.wall = lm->pace.cpu = 0;
+    }
+    return lm->pace.use ? lm->pace.use : lm->opts.threads;
+}
+
+static void pace_note(mm_lm *lm, double wall, double cpu)
+{
+    if (lm->pace.use || lm->opts.threads == 1) return;
+    lm->pace.wall += wall;
+    lm->pace.cpu += cpu;
+    if (lm->pace.wall < PACE_WINDOW) return;
+    double got = lm->pace.cpu / lm->pace.wall;
+    lm->pace.wall = lm->pace.cpu = 0;
+    if (got > 0.75 * lm->opts.threads) {
+        lm->pace.patience = 0;
+        return;
+    }
+    lm->pace.use = got < 1.5 ? 1 : (int)got;
+    lm->pace.patience = lm->pace.patience ? 2 * lm->pace.patience : 128;
+    if (lm->pace.patience > 4096) lm->pace.patience = 4096;
+    lm->pace.steps = 0;
+}
+
 static int forward(batch *b)
 {
     mm_lm_cache *c = b->c;
-    const mm_lm *lm = c->lm;
+    mm_lm *lm = c->lm;
     const mm_tower *t = mm_lm_tower(lm);
-    mm_graph g = { .kern = lm->m->kern, .arena = &c->arena, .threads = lm->opts.threads };
+    mm_graph g = { .kern = lm->m->kern, .arena = &c->arena, .threads = pace_threads(lm) };
+    double wall = seconds(CLOCK_MONOTONIC), cpu = seconds(CLOCK_PROCESS_CPUTIME_ID);
     size_t half = (size_t)t->cfg.head_dim / 2;
     mm_arena_reset(&c->arena);
     mm_tensor x = mm_op_new(&g, b->rows, (size_t)t->cfg.width);
@@ -195,6 +238,7 @@ static int forward(batch *b)
         x = mm_block(&g, &t->cfg, &t->layers[l], x, NULL, &on);
     }
     if (!g.failed) head(&g, b, x);
+    pace_note(lm, seconds(CLOCK_MONOTONIC) - wall, seconds(CLOCK_PROCESS_CPUTIME_ID) - cpu);
     return g.failed ? MM_ENOMEM : 0;
 }
 

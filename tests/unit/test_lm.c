@@ -1,6 +1,7 @@
 /* Decoders: logits against the reference (tests/golden/lm-*.json, written by scripts/parity/decoders fixtures), and what holds whatever the
  * model: the same bits alone or in a batch, at once or token by token, after trimming and copying, from ids or from embeddings. */
 #include <unistd.h>
+#include "kernels/mm_kern.h"
 #include "model/mm_lm.h"
 #include "tap.h"
 #include "tinytower.h"
@@ -166,9 +167,139 @@ static void family(const char *name)
     json_decref(g);
 }
 
+/* ---- GGUF: every type that matrices may have ---- */
+
+enum { G_WIDTH = 256, G_KV = 128, G_VOCAB = 64, G_N = 24 };
+
+static const struct {
+    const char *name;
+    int64_t rows;
+} matrices[] = { { "blk.0.attn_q.weight", G_WIDTH }, { "blk.0.attn_k.weight", G_KV },       { "blk.0.attn_v.weight", G_KV },
+                 { "blk.0.attn_output.weight", G_WIDTH }, { "blk.0.ffn_gate.weight", G_WIDTH }, { "blk.0.ffn_up.weight", G_WIDTH },
+                 { "blk.0.ffn_down.weight", G_WIDTH }, { "output.weight", G_VOCAB } };
+enum { MATRICES = sizeof matrices / sizeof *matrices };
+
+/* Random blocks of one row whose scales make numbers of a usual size */
+static void random_row(int type, unsigned char *row, float *x)
+{
+    const mm_dtype_info *d = mm_dtype_get(type);
+    size_t blocks = G_WIDTH / d->block;
+    int big = d->block == 256, at = type == MM_Q2_K ? 80 : type == MM_Q3_K ? 108 : type == MM_Q6_K ? 208 : 0;
+    int two = type == MM_Q4_1 || type == MM_Q5_1 || type == MM_Q2_K || type == MM_Q4_K || type == MM_Q5_K;
+    for (size_t b = 0; b < blocks; b++) {
+        unsigned char *p = row + b * d->bytes;
+        for (size_t i = 0; i < d->bytes; i++) p[i] = (unsigned char)(rnd() * 128 + 128);
+        for (int i = 0; i < 1 + two; i++) {
+            uint16_t h = mm_f32_to_f16(rnd() * (big ? 2e-4f : type == MM_IQ4_NL || type == MM_Q8_0 ? 1e-3f : 1e-2f));
+            memcpy(p + at + 2 * i, &h, 2);
+        }
+    }
+    if (type == MM_Q8_0) mmk_row_to_f32(mm_kern_get(), x, row, type, G_WIDTH);
+    else mm_block_to_f32(type, x, row, G_WIDTH);
+}
+
+/* A decoder of one layer; its matrices in a type (v in another, where that is given) or, `plain`, the same numbers in float32 */
+static void gguf(const char *path, int type, int other, int plain)
+{
+    static const char letters[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789+-";
+    mm_gguf_writer *w;
+    mm_slice tokens[G_VOCAB];
+    static float ones[G_WIDTH], table[G_VOCAB * G_WIDTH];
+    const int64_t vec[1] = { G_WIDTH };
+    for (size_t i = 0; i < G_VOCAB; i++) tokens[i] = (mm_slice){ letters + i, 1 };
+    for (size_t i = 0; i < G_WIDTH; i++) ones[i] = 1;
+    state = 5;
+    for (size_t i = 0; i < G_VOCAB * G_WIDTH; i++) table[i] = rnd();
+    check(mm_gguf_create(&w, path, &err));
+    mm_gguf_kv_str(w, "general.architecture", "llama");
+    mm_gguf_kv_u32(w, "llama.block_count", 1);
+    mm_gguf_kv_u32(w, "llama.embedding_length", G_WIDTH);
+    mm_gguf_kv_u32(w, "llama.feed_forward_length", G_WIDTH);
+    mm_gguf_kv_u32(w, "llama.attention.head_count", 4);
+    mm_gguf_kv_u32(w, "llama.attention.head_count_kv", 2);
+    mm_gguf_kv_u32(w, "llama.context_length", 64);
+    mm_gguf_kv_f32(w, "llama.attention.layer_norm_rms_epsilon", 1e-5f);
+    mm_gguf_kv_str(w, "tokenizer.ggml.model", "gpt2");
+    mm_gguf_kv_str(w, "tokenizer.ggml.pre", "smollm");
+    mm_gguf_kv_strs(w, "tokenizer.ggml.tokens", tokens, G_VOCAB);
+    mm_gguf_kv_u32(w, "tokenizer.ggml.eos_token_id", 7);
+    mm_gguf_kv_str(w, "tokenizer.chat_template", "{{ messages }}");
+    mm_gguf_tensor(w, "token_embd.weight", MM_F32, 2, (const int64_t[]){ G_VOCAB, G_WIDTH });
+    mm_gguf_tensor(w, "blk.0.attn_norm.weight", MM_F32, 1, vec);
+    mm_gguf_tensor(w, "blk.0.ffn_norm.weight", MM_F32, 1, vec);
+    mm_gguf_tensor(w, "output_norm.weight", MM_F32, 1, vec);
+    for (int m = 0; m < MATRICES; m++)
+        mm_gguf_tensor(w, matrices[m].name, plain ? MM_F32 : m == 2 && other >= 0 ? other : type, 2, (const int64_t[]){ matrices[m].rows, G_WIDTH });
+    check(mm_gguf_begin(w, &err));
+    check(mm_gguf_data(w, table, sizeof table, &err));
+    for (int i = 0; i < 3; i++) check(mm_gguf_data(w, ones, sizeof ones, &err));
+    for (int m = 0; m < MATRICES; m++)
+        for (int64_t i = 0; i < matrices[m].rows; i++) {
+            unsigned char row[G_WIDTH * 2];
+            float x[G_WIDTH];
+            int t = m == 2 && other >= 0 ? other : type;
+            random_row(t, row, x);
+            if (plain) check(mm_gguf_data(w, x, sizeof x, &err));
+            else check(mm_gguf_data(w, row, G_WIDTH / mm_dtype_get(t)->block * mm_dtype_get(t)->bytes, &err));
+        }
+    check(mm_gguf_commit(&w, &err));
+}
+
+static void logits_of(const char *path, int kv, float *to)
+{
+    int32_t ids[G_N];
+    for (int i = 0; i < G_N; i++) ids[i] = (i * 29 + 3) % G_VOCAB;
+    mm_lm *lm = open_as(path, kv, 2);
+    mm_lm_cache *c = cache(lm, 1);
+    step(c, 0, ids, G_N - 1, 0, NULL);
+    step(c, 0, ids + G_N - 1, 1, 1, to);
+    mm_lm_cache_free(&c);
+    mm_lm_close(&lm);
+}
+
+static void types(void)
+{
+    static const int list_of[][2] = { { MM_Q4_0, -1 }, { MM_Q4_1, -1 }, { MM_Q5_0, -1 }, { MM_Q5_1, -1 }, { MM_Q8_0, -1 }, { MM_Q2_K, -1 }, { MM_Q3_K, -1 },
+                                      { MM_Q4_K, -1 }, { MM_Q5_K, -1 }, { MM_Q6_K, -1 }, { MM_IQ4_NL, -1 }, { MM_Q4_1, MM_Q6_K } };
+    const char *tmp = getenv("TMPDIR");
+    char a[256], b[256];
+    float got[G_VOCAB], want[G_VOCAB], kept[G_VOCAB];
+    snprintf(a, sizeof a, "%s/mm-lm-%d-a.gguf", tmp ? tmp : "/tmp", (int)getpid());
+    snprintf(b, sizeof b, "%s/mm-lm-%d-b.gguf", tmp ? tmp : "/tmp", (int)getpid());
+    for (size_t i = 0; i < sizeof list_of / sizeof *list_of; i++) {
+        double top = 0;
+        gguf(a, list_of[i][0], list_of[i][1], 0);
+        gguf(b, list_of[i][0], list_of[i][1], 1);
+        logits_of(a, MM_F32, got);
+        logits_of(b, MM_F32, want);
+        for (int k = 0; k < G_VOCAB; k++) top = fabs((double)want[k]) > top ? fabs((double)want[k]) : top;
+        double d = distance(got, want, G_VOCAB) / top;
+        /* products round what they multiply with to 8 bits; types without a product of their own are rounded so themselves, and blocks of random
+         * bits are the worst case for that */
+        int own = list_of[i][0] == MM_Q4_0 || list_of[i][0] == MM_Q4_1 || list_of[i][0] == MM_Q8_0;
+        ok(d < (own ? 0.02 : 0.08), "GGUF, matrices in %s%s: logits of the same numbers in float32 but for %.2g", mm_dtype_get(list_of[i][0])->name,
+           list_of[i][1] >= 0 ? " and another" : "", d);
+        if (i) continue;
+        logits_of(b, MM_F16, kept);
+        d = distance(kept, want, G_VOCAB) / top;
+        ok(d < 2e-3, "... keys and values in float16: %.2g", d);
+        logits_of(b, MM_Q8_0, kept);
+        d = distance(kept, want, G_VOCAB) / top;
+        ok(d < 2e-2, "... in q8_0: %.2g", d);
+        mm_lm *lm = open_as(a, MM_F16, 1);
+        is_str(mm_lm_chat_template(lm), "{{ messages }}", "... its chat template");
+        ok(mm_lm_is_end(lm, 7) && !mm_lm_is_end(lm, 8) && mm_lm_bos(lm) == -1 && !mm_lm_add_bos(lm), "... its special tokens");
+        ok(strlen(mm_lm_fingerprint(lm)) > 17, "... its fingerprint");
+        mm_lm_close(&lm);
+    }
+    unlink(a);
+    unlink(b);
+}
+
 int main(void)
 {
     static const char *const names[] = { "llama", "llama3", "mistral", "qwen2", "qwen3", "gemma3" };
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) family(names[i]);
+    types();
     return done();
 }
