@@ -2,14 +2,15 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
-#include "media/mm_input.h"
+#include "media/media_int.h"
 
 static size_t plane(const mm_input_spec *s) { return (size_t)s->height * (size_t)s->width; }
 
 /* ---- pictures ---- */
 
-static int picture(float *x, const mm_image *im, const mm_input_spec *s, mm_err *err)
+static int picture(float *x, const mm_image *im, const mm_input_spec *s, mm_input_facts *f, mm_err *err)
 {
+    if (s->tiles.longest) return media_tiles(x, im, s, f, err);
     uint8_t *px = mm_realloc(NULL, plane(s) * 3, 1);
     if (!px) return mm_fail(err, MM_ENOMEM, "out of memory");
     int r = mm_image_fit(px, im, &s->image, err);
@@ -83,7 +84,7 @@ static int video(float *x, const mm_input_spec *s, const mm_media_src *src, cons
             float *to = x + ((size_t)v * (size_t)s->frames + (size_t)i) * frame;
             const mm_image *from = &im[v / s->crops * s->frames + i];
             if (s->by_pytorch) frame_pytorch(to, from, s, v % s->crops);
-            else r = picture(to, from, s, err);
+            else r = picture(to, from, s, f, err);
         }
     for (int i = 0; im && i < n; i++) mm_image_clear(&im[i]);
     free(im);
@@ -189,7 +190,7 @@ int mm_input_make(float *x, const mm_input_spec *s, const mm_media_src *src, con
         facts->has_quality = 1;
         mm_image_measure(&facts->image, &im);
     }
-    if (!r) r = picture(x, &im, s, err);
+    if (!r) r = picture(x, &im, s, facts, err);
     mm_image_clear(&im);
     return r;
 }

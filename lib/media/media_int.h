@@ -6,7 +6,7 @@
 #define MM_MEDIA_INT_H
 
 #include "base/mm_file.h"
-#include "media/mm_media.h"
+#include "media/mm_input.h"
 
 struct AVFormatContext;
 struct AVFrame;
@@ -123,6 +123,9 @@ MM_MUST_CHECK int media_resize_part(uint8_t *out, size_t out_stride, const mm_im
 
 /* webp.c: animated WebP, which FFmpeg does not read. Same contract as mm_video_read. */
 MM_MUST_CHECK int media_webp_frames(mm_image *frames, double *times, const mm_video_spec *spec, const media_job *j, double max_seconds);
+
+/* tiles.c: a picture as s->tiles says, into the views x of [3, s->height, s->width]; f gets rows and cols. */
+MM_MUST_CHECK int media_tiles(float *x, const mm_image *im, const mm_input_spec *s, mm_input_facts *f, mm_err *err);
 
 /* moments.c: the moments of spec in a clip that is `seconds` long and whose last frame begins at `last`. */
 void media_moments(double *at, const mm_video_spec *spec, double seconds, double last);

@@ -31,6 +31,11 @@ typedef struct mm_input_spec {
     } sound;
     double clip_seconds;
     mm_alpha ground;         /* behind transparency, where mm_input_opts.alpha is MM_ALPHA_DROP */
+    struct mm_tiles {        /* pictures and frames as decoders see them (Idefics3): height x width squares; longest 0: no */
+        int longest;         /* the long side is scaled to it before all else */
+        int split;           /* then both sides up to multiples of height; the squares that this makes come first, row by row, and the whole picture
+                              * as one square after them: mm_input_facts.rows x cols + 1 views are used */
+    } tiles;
 } mm_input_spec;
 
 #define MM_INPUT_TIMES 64
@@ -43,6 +48,7 @@ typedef struct mm_input_facts {
     mm_image_quality image; /* of the picture before it is resized; of a video its middle frame */
     mm_sound_quality sound;
     float duplicates;       /* of a video: mm_video_duplicates() of the frames used */
+    int rows, cols;         /* of the squares that a picture was cut into; 0: it is seen as one */
     int mel_frames;         /* MM_SOUND_WHOLE: so many of mel.n_frames hold sound, the rest is padding */
     int n_times;            /* of a video: moments of the first MM_INPUT_TIMES frames used, in seconds */
     float times[MM_INPUT_TIMES];

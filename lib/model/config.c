@@ -82,6 +82,8 @@ static const struct {
                 { "qwen3", "qwen3", mm_config_llama, 1 },
                 { "gemma3", "gemma3", mm_config_llama, 1 }, /* GGUF's name */
                 { "gemma3_text", "gemma3", mm_config_llama, 1 },
+                { "idefics3", "idefics3", mm_config_vlm, 1 },
+                { "smolvlm", "smolvlm", mm_config_vlm, 1 },
                 { "bert", "bert", mm_config_bert, 0 },
                 { "clip", "clip", mm_config_clip, 0 },
                 { "siglip", "siglip", mm_config_clip, 0 },
@@ -90,7 +92,7 @@ static const struct {
                 { "LanguageBindAudio", "languagebind_audio", mm_config_clip, 0 },
                 { "imagebind", "imagebind", mm_config_imagebind, 0 } };
 
-#define KNOWN "this version knows: bert, clip, open_clip, siglip, imagebind, languagebind; decoders: llama, mistral, qwen2, qwen3, gemma3"
+#define KNOWN "this version knows: bert, clip, open_clip, siglip, imagebind, languagebind; decoders: llama, mistral, qwen2, qwen3, gemma3, idefics3, smolvlm"
 
 static int read_by(mm_model *m, const char *type, mm_err *err)
 {

@@ -21,11 +21,11 @@ static const family families[] = {
     { "gemma3", "gemma3", 1e-6, 1e6, 0, 256, 4096, 6, 1, 1, 1 },
 };
 
-static const family *family_of(const mm_model *m)
+static const family *family_of(const char *name)
 {
-    size_t i = 0;
-    while (strcmp(families[i].name, m->family)) i++; /* config.c found it by that name */
-    return &families[i];
+    for (size_t i = 0; i < sizeof families / sizeof *families; i++)
+        if (!strcmp(families[i].name, name)) return &families[i];
+    return NULL;
 }
 
 static uint8_t *new_layers(mm_model *m, mm_err *err)
@@ -125,7 +125,6 @@ static int read_json(mm_model *m, const json_t *j, const family *f, mm_err *err)
     const char *act;
     double eps, scalar;
     int r;
-    if (json_object_get(j, "text_config")) return mm_fail(err, MM_EUNSUP, "a model with a part for pictures is not supported");
     if ((r = refuse(j, err)) || (r = mm_json_get_int(j, "num_hidden_layers", 1, MM_MAX_LAYERS, 0, &c->layers, err)) ||
         (r = mm_json_get_int(j, "hidden_size", 1, MM_MAX_WIDTH, 0, &c->width, err)) ||
         (r = mm_json_get_int(j, "intermediate_size", 1, 4 * MM_MAX_WIDTH, 0, &c->ff_width, err)) ||
@@ -234,20 +233,35 @@ static int read_gguf(mm_model *m, const family *f, mm_err *err)
     return local ? 0 : MM_ENOMEM;
 }
 
-int mm_config_llama(mm_model *m, mm_err *err)
+/* j NULL: as GGUF keys say */
+static int read_decoder(mm_model *m, const family *f, const json_t *j, mm_err *err)
 {
     mm_tower_config *c = &m->tower[MM_TEXT].cfg;
-    const family *f = family_of(m);
     c->prefix = "";
     m->via[MM_TEXT] = &m->tower[MM_TEXT];
     c->eos = -1;
     c->pre_norm = c->causal = c->rms = c->gated = 1;
     c->head_norms = f->head_norms;
     c->sum_norms = f->gemma;
-    c->rope.attention = c->rope_local.attention = 1;
-    int r = mm_store_is_gguf(m->store) ? read_gguf(m, f, err) : read_json(m, mm_store_config(m->store), f, err);
-    if (r) return mm_store_is_gguf(m->store) ? r : mm_err_prefix(err, "config.json: "), r;
+    c->rope.attention = c->rope.factor = c->rope_local.attention = c->rope_local.factor = 1;
+    int r = j ? read_json(m, j, f, err) : read_gguf(m, f, err);
+    if (r) return r;
     c->window = c->positions;
     if (f->gemma) c->embd_scale = sqrtf((float)c->width);
     return 0;
+}
+
+int mm_config_decoder(mm_model *m, const char *type, const json_t *j, mm_err *err)
+{
+    const family *f = family_of(type);
+    return f ? read_decoder(m, f, j, err) : mm_fail(err, MM_EUNSUP, "a decoder of model_type '%s' is not supported", type);
+}
+
+int mm_config_llama(mm_model *m, mm_err *err)
+{
+    const int gguf = mm_store_is_gguf(m->store);
+    const json_t *j = gguf ? NULL : mm_store_config(m->store);
+    if (json_object_get(j, "text_config")) return mm_fail(err, MM_EUNSUP, "config.json: a model with a part for pictures is not supported");
+    int r = mm_config_decoder(m, m->family, j, err);
+    return r && !gguf ? mm_err_prefix(err, "config.json: "), r : r;
 }

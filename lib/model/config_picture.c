@@ -40,29 +40,39 @@ static int three(const json_t *j, const char *key, float out[3], mm_err *err)
     return 0;
 }
 
-static int read(const json_t *j, mm_image_spec *s, mm_err *err)
+int mm_config_samples(const json_t *j, mm_image_spec *s, mm_err *err)
 {
     /* numbers of Pillow's filters, which "resample" names */
     static const int filters[] = { MM_RESIZE_NEAREST, MM_RESIZE_LANCZOS, MM_RESIZE_BILINEAR, MM_RESIZE_BICUBIC, MM_RESIZE_BOX, MM_RESIZE_HAMMING };
     static const int numbers[] = { [MM_RESIZE_NEAREST] = 0, [MM_RESIZE_LANCZOS] = 1, [MM_RESIZE_BILINEAR] = 2, [MM_RESIZE_BICUBIC] = 3,
                                    [MM_RESIZE_BOX] = 4, [MM_RESIZE_HAMMING] = 5 };
-    int64_t edge, h, w, cedge, ch, cw, filter;
+    int64_t filter;
     double scale;
-    int resize, crop, rescale, normalize, r;
-    if ((r = mm_json_get_bool(j, "do_resize", 1, &resize, err)) || (r = mm_json_get_bool(j, "do_rescale", 1, &rescale, err)) ||
-        (r = mm_json_get_bool(j, "do_normalize", 1, &normalize, err)) ||
+    int rescale, normalize, r;
+    if ((r = mm_json_get_bool(j, "do_rescale", 1, &rescale, err)) || (r = mm_json_get_bool(j, "do_normalize", 1, &normalize, err)) ||
         (r = mm_config_num(j, "rescale_factor", 1e-9, 1, 1.0 / 255, &scale, err)) ||
-        (r = mm_json_get_bool(j, "do_center_crop", s->fit == MM_FIT_CROP, &crop, err)) ||
-        (r = mm_json_get_int(j, "resample", 0, 5, numbers[s->filter], &filter, err)) || (r = get_size(j, "size", &edge, &h, &w, err)) ||
-        (r = get_size(j, "crop_size", &cedge, &ch, &cw, err)) || (r = three(j, "image_mean", s->mean, err)) || (r = three(j, "image_std", s->std, err)))
+        (r = mm_json_get_int(j, "resample", 0, 5, numbers[s->filter], &filter, err)) || (r = three(j, "image_mean", s->mean, err)) ||
+        (r = three(j, "image_std", s->std, err)))
         return r;
-    if (!resize || !rescale || scale < 0.99 / 255 || scale > 1.01 / 255)
-        return mm_fail(err, MM_EUNSUP, "pictures that are not resized or not scaled to 0..1 are not supported");
+    if (!rescale || scale < 0.99 / 255 || scale > 1.01 / 255)
+        return mm_fail(err, MM_EUNSUP, "pictures that are not scaled to 0..1 are not supported");
     s->filter = (mm_resize_filter)filters[filter];
     for (int i = 0; i < 3; i++) {
         if (!normalize) s->mean[i] = 0, s->std[i] = 1;
         if (!(s->std[i] > 0)) return mm_fail(err, MM_EDATA, "'image_std' should be above 0");
     }
+    return 0;
+}
+
+static int read(const json_t *j, mm_image_spec *s, mm_err *err)
+{
+    int64_t edge, h, w, cedge, ch, cw;
+    int resize, crop, r;
+    if ((r = mm_config_samples(j, s, err)) || (r = mm_json_get_bool(j, "do_resize", 1, &resize, err)) ||
+        (r = mm_json_get_bool(j, "do_center_crop", s->fit == MM_FIT_CROP, &crop, err)) || (r = get_size(j, "size", &edge, &h, &w, err)) ||
+        (r = get_size(j, "crop_size", &cedge, &ch, &cw, err)))
+        return r;
+    if (!resize) return mm_fail(err, MM_EUNSUP, "pictures that are not resized are not supported");
     if (cedge) ch = cw = cedge;
     if (crop) {
         s->fit = MM_FIT_CROP;

@@ -157,6 +157,15 @@ static const char *const gemma[][2] = { LLAMA_LAYERS,
 static const char *const llama_head[][2] = { { "lm_head.weight", "output.weight" }, { NULL, NULL } };
 static const char *const llama_unused[] = { "*.rotary_emb.inv_freq", NULL };
 
+/* transformers' Idefics3 and SmolVLM: a picture tower of SigLIP's kind without its head, one matrix, a llama */
+static const char *const idefics3_top[][2] = { { "model.connector.modality_projection.proj.weight", "v.proj.weight" },
+                                               { "lm_head.weight", "output.weight" },
+                                               { NULL, NULL } };
+static const char *const idefics3_unused[] = { "*.rotary_emb.inv_freq", "*.position_ids", NULL };
+#define IDEFICS3_PARTS \
+    { { "model.vision_model.encoder.", "v.", hf_layers }, { "model.vision_model.", "v.", hf_tower }, { "model.text_model.", "", llama }, \
+      { "", "", idefics3_top } }
+
 static const mm_family families[] = {
     { "bert", { { "bert.", "", bert }, { "", "", bert } }, bert_unused },
     { "clip", HF_PARTS("v."), hf_unused },
@@ -178,6 +187,8 @@ static const mm_family families[] = {
     { "qwen2", { { "model.", "", llama }, { "", "", llama_head } }, llama_unused },
     { "qwen3", { { "model.", "", llama }, { "", "", llama_head } }, llama_unused },
     { "gemma3", { { "model.", "", gemma }, { "", "", llama_head } }, llama_unused },
+    { "idefics3", IDEFICS3_PARTS, idefics3_unused },
+    { "smolvlm", IDEFICS3_PARTS, idefics3_unused },
 };
 
 const mm_family *mm_family_find(const char *name)

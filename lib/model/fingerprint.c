@@ -65,6 +65,7 @@ static int source_hash(mm_model *m, uint64_t *out, mm_err *err)
         size_t widest = (size_t)(c->ff_width > c->width ? c->ff_width : c->width);
         if (!c->vocab && widest < (size_t)(c->channels * c->patch_t * c->patch_h * c->patch_w))
             widest = (size_t)(c->channels * c->patch_t * c->patch_h * c->patch_w);
+        if (c->shuffle) widest = (size_t)(c->width * c->shuffle * c->shuffle) > widest ? (size_t)(c->width * c->shuffle * c->shuffle) : widest;
         float *row = mm_arena_alloc(&m->arena, widest, sizeof *row);
         if (!row) return mm_fail(err, MM_ENOMEM, "out of memory");
         if (c->vocab) h = mm_tok_hash(m->tok) ^ h;

@@ -61,6 +61,12 @@ static int read_template(mm_lm *lm, const json_t *j, mm_err *err)
     const char *p;
     int r = mm_store_file(lm->m->store, "chat_template.jinja", &p, &len, err);
     if (r <= 0) return r ? r : keep_template(lm, p, len, err);
+    json_t *own; /* of a processor: before the tokenizer's */
+    if ((r = mm_config_file(lm->m->store, "chat_template.json", &own, err))) return r;
+    const char *processors = json_string_value(json_object_get(own, "chat_template"));
+    r = processors ? keep_template(lm, processors, strlen(processors), err) : 0;
+    json_decref(own);
+    if (r || lm->chat_template) return r;
     if (json_is_string(v)) return keep_template(lm, json_string_value(v), json_string_length(v), err);
     json_array_foreach(v, i, item)
     {

@@ -103,7 +103,7 @@ static int check(const mm_lm_cache *c, const mm_lm_part *parts, size_t n, mm_err
             return mm_fail(err, MM_ELONG, "a sequence of %zu tokens is longer than the context of %zu", c->len[p->slot] + p->n, c->context);
         for (size_t k = 0; k < i; k++)
             if (parts[k].slot == p->slot) return mm_fail(err, MM_EARG, "sequence %zu is twice in one step", p->slot);
-        for (size_t k = 0; !p->embd && k < p->n; k++)
+        for (size_t k = 0; p->ids && k < p->n; k++)
             if (p->ids[k] < 0 || p->ids[k] >= t->vocab)
                 return mm_fail(err, MM_ESHAPE, "token %d is outside the vocabulary of %lld", p->ids[k], (long long)t->vocab);
     }
@@ -122,13 +122,24 @@ typedef struct {
     float *logits; /* of the next wanted row */
 } batch;
 
+/* Rows of the part's own where its ids say so */
+static void put_marked(const piece *p, float *to, size_t width)
+{
+    const mm_lm_part *part = p->part;
+    size_t used = 0;
+    for (size_t i = 0; i < p->from; i++) used += part->ids[i] == part->mark;
+    for (size_t i = 0; i < p->rows; i++)
+        if (part->ids[p->from + i] == part->mark) memcpy(to + i * width, part->embd + used++ * width, width * sizeof *to);
+}
+
 static int embed(mm_graph *g, const batch *b, mm_tensor x)
 {
     float *to = x.p;
     for (size_t i = 0; i < b->n; to += b->pieces[i++].rows * x.cols) {
         const piece *p = &b->pieces[i];
-        if (p->part->embd) memcpy(to, p->part->embd + p->from * x.cols, p->rows * x.cols * sizeof *to);
+        if (!p->part->ids) memcpy(to, p->part->embd + p->from * x.cols, p->rows * x.cols * sizeof *to);
         else if (mm_lm_embed(b->c->lm, p->part->ids + p->from, p->rows, to, NULL)) g->failed = 1;
+        else if (p->part->embd) put_marked(p, to, x.cols);
     }
     return g->failed;
 }

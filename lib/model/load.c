@@ -341,7 +341,8 @@ static int projection(const loader *l, mm_linear *w)
 {
     const mm_tower_config *c = l->c;
     const float *p;
-    if (!lookup(l, "proj_t", ".weight")) return one(l, w, "proj", c->proj, c->width, lookup(l, "proj", ".bias") != NULL);
+    const int64_t from = c->shuffle ? c->width * c->shuffle * c->shuffle : c->width;
+    if (!lookup(l, "proj_t", ".weight")) return one(l, w, "proj", c->proj, from, lookup(l, "proj", ".bias") != NULL);
     int r = table(l, "proj_t", ".weight", c->width, c->proj, &p);
     if (r) return r;
     float *t = mm_aligned((size_t)(c->width * c->proj), sizeof *t);
@@ -457,9 +458,9 @@ int mm_weights_load(mm_model *m, mm_err *err)
     float log_scale = NAN;
     int r = 0, towers = 0;
     for (int i = 0; i < MM_MODALITIES; i++) towers += m->tower[i].cfg.layers > 0;
-    /* of several towers a run may need one only: they are read when they are */
-    for (int i = 0; i < MM_MODALITIES && towers == 1 && !r; i++)
-        if (m->tower[i].cfg.layers) r = mm_tower_load(m, &m->tower[i], err);
+    /* of several towers a run may need one only: they are read when they are; a decoder always is */
+    for (int i = 0; i < MM_MODALITIES && !r; i++)
+        if (m->tower[i].cfg.layers && (towers == 1 || (m->decoder && i == MM_TEXT))) r = mm_tower_load(m, &m->tower[i], err);
     loader l = { m, NULL, err };
     if (!r) r = scalar(&l, "logit_scale", &log_scale);
     if (!r) r = scalar(&l, "logit_bias", &m->logits.bias);

@@ -10,7 +10,7 @@
  *   mm_lm_close(&lm);
  *
  * Checkpoints are GGUF files (architectures llama, qwen2, qwen3, gemma3) and Hugging Face folders (model_type llama, mistral, qwen2, qwen3,
- * gemma3_text); see mm-model(5).
+ * gemma3_text; idefics3 and smolvlm, see mm_vlm.h); see mm-model(5).
  *
  * A sequence's logits have the same bits whatever else is in a step, however its tokens were cut into steps, and whatever the number of
  * threads. One thread at a time uses a decoder and its caches. */
@@ -74,9 +74,10 @@ MM_API void mm_lm_copy(mm_lm_cache *c, size_t to, size_t from, size_t len);
 typedef struct mm_lm_part {
     size_t slot;
     const int32_t *ids;
-    const float *embd; /* [n, width] in place of ids (pictures ...), or NULL */
+    const float *embd; /* without ids: [n, width]; with them: rows for those that are `mark`, in their order (mm_vlm.h); or NULL */
     size_t n;          /* at least 1 */
     int logits;        /* 0: none are wanted, 1: those of the last token, 2: of all tokens */
+    int32_t mark;
 } mm_lm_part;
 
 /* Append every part to its sequence, all in one batch: any mix of prompts and single tokens, each slot at most once. logits [rows, vocab]:

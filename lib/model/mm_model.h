@@ -77,6 +77,7 @@ typedef struct mm_tower_config {
     int64_t channels, frames, height, width_in; /* of one input */
     int64_t patch_t, patch_h, patch_w, step_h, step_w;
     int class_token, patch_bias, patch_norm;
+    int64_t shuffle;     /* so many by so many tokens become a row, which proj takes to a decoder's width: a picture is (grid / shuffle)^2 rows; 0: no */
     /* decoders (mm_lm.h): causal, rotary positions in place of a table, keys and values kept */
     int rms;             /* norms are x / sqrt(mean x^2 + eps) * gain; layers have a bias only where the checkpoint has one */
     int gain_plus_one;   /* the checkpoint keeps gain - 1 (Gemma) */

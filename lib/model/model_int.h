@@ -51,6 +51,7 @@ struct mm_model {
     mm_input_spec spec[MM_MODALITIES];
     mm_uni *uni; /* the unified model; NULL: towers */
     mm_logits logits;
+    int32_t mark; /* a decoder's token that stands for a piece of a picture */
     mm_model_opts opts;
     mm_store *store; /* the token table stays mapped */
     mm_tok *tok;
@@ -77,10 +78,15 @@ int mm_config_clip(mm_model *m, mm_err *err);         /* config_clip.c: clip, si
 int mm_config_open_clip(mm_model *m, mm_err *err);    /* config_open_clip.c */
 int mm_config_imagebind(mm_model *m, mm_err *err);    /* config_imagebind.c */
 int mm_config_llama(mm_model *m, mm_err *err);        /* config_llama.c: decoders, folders and GGUF */
+int mm_config_vlm(mm_model *m, mm_err *err);          /* config_vlm.c: decoders that look at pictures */
 int mm_config_uni(mm_model *m, mm_err *err);          /* uni_run.c */
 int mm_config_picture(mm_model *m, mm_err *err);      /* config_picture.c: preprocessor_config.json into m->spec[MM_IMAGE] */
 /* Video as `frames` pictures, their vectors averaged, where a model has no tower for it. */
 void mm_config_video_by_frames(mm_model *m);
+/* The decoder of m as j says (config.json, or its part text_config), type being its model_type. */
+int mm_config_decoder(mm_model *m, const char *type, const json_t *j, mm_err *err);
+/* What preprocessors of all families have in common: filter, mean and std of the samples; s has the defaults. */
+int mm_config_samples(const json_t *j, mm_image_spec *s, mm_err *err);
 /* One optional JSON file of the checkpoint; *out is NULL when it is not there. */
 int mm_config_file(const mm_store *st, const char *name, json_t **out, mm_err *err);
 /* An optional number within min..max. */

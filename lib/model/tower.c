@@ -112,13 +112,28 @@ static mm_tensor map_pool(mm_graph *g, const mm_tower *t, mm_tensor x, const mm_
     return mm_op_linear(g, h, &t->map.down, MMK_ACT_NONE, &a, NULL);
 }
 
+/* Squares of shuffle x shuffle tokens as one row each, its channels those of the tokens one after the other. */
+static mm_tensor shuffle(mm_graph *g, const mm_tower_config *c, mm_tensor x)
+{
+    size_t gh, gw, grid = mm_tower_grid(c, &gh, &gw), side = (size_t)c->shuffle, w = x.cols;
+    mm_tensor y = mm_op_new(g, x.rows / (side * side), w * side * side);
+    if (!x.p || !y.p) return y;
+    float *to = y.p;
+    for (size_t first = 0; first < x.rows; first += grid)
+        for (size_t r = 0; r < gh; r += side)
+            for (size_t q = 0; q < gw; q += side)
+                for (size_t k = 0; k < side; k++, to += side * w) memcpy(to, x.p + (first + (r + k) * gw + q) * w, side * w * sizeof *to);
+    return y;
+}
+
 static mm_tensor pool(mm_graph *g, const mm_tower *t, const seqs *s)
 {
     const mm_tower_config *c = &t->cfg;
-    int one_row = c->pool == MM_POOL_CLS || c->pool == MM_POOL_LAST || c->pool == MM_POOL_EOS;
+    int one_row = !c->shuffle && (c->pool == MM_POOL_CLS || c->pool == MM_POOL_LAST || c->pool == MM_POOL_EOS);
     /* the norm of a row is its own: where one row is taken, only that one is normed */
     mm_tensor y = one_row ? mm_op_rows(g, s->x, s->pick, s->r.n) : s->x;
     if (c->post_norm) y = mm_op_layer_norm(g, y, &t->post_norm, c->eps, &y);
+    if (c->shuffle) return shuffle(g, c, y);
     if (c->pool == MM_POOL_MAP) return map_pool(g, t, y, &s->r);
     return one_row ? y : mm_op_pool(g, y, &s->r, c->pool);
 }
@@ -136,7 +151,7 @@ static int forward(const mm_model *m, const mm_tower_job *j, const uint32_t *ord
     if (c->embd_norm) s.x = mm_op_layer_norm(&g, s.x, &t->embd_norm, c->eps, &s.x);
     for (int64_t l = 0; l < c->layers; l++) s.x = mm_block(&g, c, &t->layers[l], s.x, &s.r, NULL);
     mm_tensor y = pool(&g, t, &s);
-    if (y.rows > n) { /* one row for every frame */
+    if (y.rows > n && !c->shuffle) { /* one row for every frame */
         size_t *at = mm_arena_alloc(arena, n + 1, sizeof *at);
         if (!at) return MM_ENOMEM;
         for (size_t i = 0; i <= n; i++) at[i] = i * (y.rows / n);
@@ -145,7 +160,8 @@ static int forward(const mm_model *m, const mm_tower_job *j, const uint32_t *ord
     if (c->proj) y = mm_op_linear(&g, y, &t->proj, MMK_ACT_NONE, NULL, NULL);
     if (c->normalize) y = mm_op_normalize(&g, y);
     if (g.failed) return MM_ENOMEM;
-    for (size_t i = 0; i < n; i++) memcpy(vec + order[i] * y.cols, y.p + i * y.cols, y.cols * sizeof *vec);
+    const size_t each = y.rows / n * y.cols;
+    for (size_t i = 0; i < n; i++) memcpy(vec + order[i] * each, y.p + i * each, each * sizeof *vec);
     return 0;
 }
 
