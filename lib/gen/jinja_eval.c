@@ -40,8 +40,7 @@ static jval lookup(jrun *r, mm_slice name)
     return jinja_function_known(name) ? (jval){ .kind = J_FUNC, .u.s = name } : jinja_undefined(name);
 }
 
-static int is_int(jval v) { return v.kind == J_INT || v.kind == J_BOOL; }
-static int is_number(jval v) { return is_int(v) || v.kind == J_FLOAT; }
+static int is_number(jval v) { return jinja_is_int(v) || v.kind == J_FLOAT; }
 static double number(jval v) { return v.kind == J_FLOAT ? v.u.f : (double)v.u.i; }
 static jval real(double f) { return (jval){ .kind = J_FLOAT, .u.f = f }; }
 
@@ -72,7 +71,7 @@ static jval item(jrun *r, jval of, jval at)
         return jinja_undefined(at.kind == J_STR ? at.u.s : (mm_slice){ "item", 4 });
     }
     if (at.kind == J_STR) return jinja_undefined(at.u.s);
-    if (!is_int(at) || (of.kind != J_LIST && of.kind != J_STR)) return jinja_undefined((mm_slice){ "item", 4 });
+    if (!jinja_is_int(at) || (of.kind != J_LIST && of.kind != J_STR)) return jinja_undefined((mm_slice){ "item", 4 });
     const int64_t n = (int64_t)(of.kind == J_LIST ? of.u.list->n : jinja_chars(of.u.s)), i = at.u.i < 0 ? at.u.i + n : at.u.i;
     if (i < 0 || i >= n) return jinja_undefined((mm_slice){ "item", 4 });
     return of.kind == J_LIST ? of.u.list->v[i] : jinja_slice(jinja_sub(of.u.s, (size_t)i, (size_t)i + 1));
@@ -85,7 +84,7 @@ static int bounds(jrun *r, const jexpr *x, int64_t n, int64_t *from, int64_t *co
     jval v[3];
     for (int i = 0; i < 3; i++) {
         v[i] = part[i] ? jinja_expr(r, part[i]) : jinja_none();
-        if (v[i].kind != J_NONE && !is_int(v[i])) return jinja_fail(r, MM_EDATA, "a slice's bounds are no integers"), 0;
+        if (v[i].kind != J_NONE && !jinja_is_int(v[i])) return jinja_fail(r, MM_EDATA, "a slice's bounds are no integers"), 0;
     }
     *step = v[2].kind == J_NONE ? 1 : v[2].u.i;
     if (!*step || *step < -n - 1 || *step > n + 1) {
@@ -178,7 +177,7 @@ static jval arithmetic(jrun *r, xkind op, jval a, jval b)
         const jval u = a.kind == J_UNDEFINED ? a : b;
         return jinja_fail(r, MM_EDATA, "'%.*s' is undefined", (int)u.u.s.len, u.u.s.p);
     }
-    if (is_int(a) && is_int(b) && op != X_DIV) return whole(r, op, a.u.i, b.u.i);
+    if (jinja_is_int(a) && jinja_is_int(b) && op != X_DIV) return whole(r, op, a.u.i, b.u.i);
     if (is_number(a) && is_number(b)) {
         const double x = number(a), y = number(b);
         if ((op == X_DIV || op == X_FLOOR || op == X_MOD) && !(y < 0 || y > 0)) return jinja_fail(r, MM_EDATA, "division by zero");
@@ -199,8 +198,8 @@ static jval arithmetic(jrun *r, xkind op, jval a, jval b)
         for (size_t i = 0; l.kind == J_LIST && i < n + m; i++) l.u.list->v[i] = i < n ? a.u.list->v[i] : b.u.list->v[i - n];
         return l;
     }
-    if (op == X_MUL && (a.kind == J_STR || a.kind == J_LIST) && is_int(b)) return repeated(r, a, b.u.i);
-    if (op == X_MUL && (b.kind == J_STR || b.kind == J_LIST) && is_int(a)) return repeated(r, b, a.u.i);
+    if (op == X_MUL && (a.kind == J_STR || a.kind == J_LIST) && jinja_is_int(b)) return repeated(r, a, b.u.i);
+    if (op == X_MUL && (b.kind == J_STR || b.kind == J_LIST) && jinja_is_int(a)) return repeated(r, b, a.u.i);
     if (op == X_MOD && a.kind == J_STR) return jinja_fail(r, MM_EUNSUP, "formatting a string with '%%' is not supported");
     return jinja_fail(r, MM_EDATA, "'%s' of %s and %s", signs[op - X_ADD], jinja_type(a), jinja_type(b));
 }
@@ -319,7 +318,7 @@ static jval collection(jrun *r, const jexpr *x)
 static jval negative(jrun *r, jval v)
 {
     if (v.kind == J_FLOAT) return real(-v.u.f);
-    return is_int(v) ? whole(r, X_SUB, 0, v.u.i) : jinja_fail(r, MM_EDATA, "'-' of a %s", jinja_type(v));
+    return jinja_is_int(v) ? whole(r, X_SUB, 0, v.u.i) : jinja_fail(r, MM_EDATA, "'-' of a %s", jinja_type(v));
 }
 
 jval jinja_expr(jrun *r, const jexpr *x)

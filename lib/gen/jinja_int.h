@@ -1,5 +1,6 @@
-/* jinja_int.h - inside the chat templates: jinja_lex.c cuts a source into tokens, jinja_parse.c makes a tree, jinja_eval.c walks it,
- * jinja_value.c has what values are, jinja_lib.c the filters, tests, methods and functions. */
+/* jinja_int.h - inside the chat templates: jinja_lex.c cuts a source into tokens, jinja_parse.c and jinja_parse_expr.c make a tree, jinja_eval.c walks it,
+ * jinja_value.c has what values are, jinja_filters.c and jinja_lib.c what may be called, jinja_text.c what those have
+ * in common. */
 #ifndef JINJA_INT_H
 #define JINJA_INT_H
 
@@ -129,7 +130,7 @@ void jinja_body(jrun *r, const jnode *n);
 jval jinja_expr(jrun *r, const jexpr *x);
 jval jinja_call_macro(jrun *r, const jmacro *m, const jargs *args);
 
-/* jinja_lib.c. _known: whether there is such a filter, test ... */
+/* jinja_lib.c, jinja_filters.c. _known: whether there is such a filter, test ... */
 int jinja_filter_known(mm_slice name);
 int jinja_test_known(mm_slice name);
 jval jinja_filter(jrun *r, mm_slice name, jval self, const jargs *args);
@@ -149,6 +150,7 @@ static inline int jinja_is(mm_slice a, const char *b)
 }
 jval jinja_str(jrun *r, const char *s, size_t len); /* copies */
 static inline jval jinja_slice(mm_slice s) { return (jval){ .kind = J_STR, .u.s = s }; }
+static inline int jinja_is_int(jval v) { return v.kind == J_INT || v.kind == J_BOOL; }
 static inline jval jinja_int(int64_t i) { return (jval){ .kind = J_INT, .u.i = i }; }
 static inline jval jinja_bool(int b) { return (jval){ .kind = J_BOOL, .u.i = !!b }; }
 static inline jval jinja_none(void) { return (jval){ .kind = J_NONE }; }
@@ -170,5 +172,18 @@ jval jinja_items(jrun *r, jval v);
 jval jinja_take(jrun *r, mm_buf *b);
 size_t jinja_chars(mm_slice s);                          /* how many */
 mm_slice jinja_sub(mm_slice s, size_t from, size_t to); /* by characters */
+
+
+/* jinja_text.c. Arguments by position, or by name; NULL: not given. The texts of values; "" with a failure for an argument that is no string. */
+const jval *jinja_arg(const jargs *a, size_t i, const char *name);
+mm_slice jinja_text(jrun *r, jval v);
+mm_slice jinja_text_arg(jrun *r, const jargs *a, size_t i, const char *name, const char *dflt);
+jlist *jinja_item_list(jrun *r, jval v); /* never NULL */
+jval jinja_pairs(jrun *r, const jdict *d); /* of keys and values */
+jval jinja_strip(jrun *r, mm_slice s, const jargs *a, int left, int right);
+enum { UPPER, LOWER, CAPITALIZE, TITLE };
+jval jinja_letters(jrun *r, mm_slice s, int how);
+jval jinja_replace(jrun *r, mm_slice s, const jargs *a);
+jval jinja_split(jrun *r, mm_slice s, const jargs *a, int from_right);
 
 #endif
