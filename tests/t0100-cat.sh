@@ -44,7 +44,7 @@ test_ok 'a missing file' 'expect_code 4 mm-cat no-such-file 2> err && grep -q "c
 test_ok 'compressed input is named' 'printf "a\n" | gzip > z; expect_code 3 mm-cat z 2> err && grep -q gzip err'
 test_ok 'full disk' 'expect_code 4 mm-cat in.jsonl > /dev/full 2> err; grep -q "No space" err; expect_code 4 mm-cat -b in.jsonl > /dev/full 2> err'
 test_ok 'closed input and output' 'expect_code 4 mm-cat <&- 2> err; expect_code 4 mm-cat in.jsonl -q >&- 2> err'
-test_ok 'a reader that leaves ends it by SIGPIPE' 'mkfifo p; ( mm-cat p > /dev/stdout && s=0 || s=$?; echo $s > status ) 2> err | head -1 > out & seq -f "{\"id\":%.0f}" 50000 > p || true; wait; [ "$(cat status)" -eq 141 ]'
+test_ok 'a reader that leaves ends it by SIGPIPE' 'mkfifo p; ( mm-cat p > /dev/stdout && s=0 || s=$?; echo $s > status ) 2> err | head -1 > out & seq -f "{\"id\":%.0f}" 500000 > p || true; wait; [ "$(cat status)" -eq 141 ]'
 test_ok 'no binary to a terminal' 'expect_code 2 mm-cat -b --fake-tty=1 in.jsonl > out 2> err && grep -q terminal err && test_lines out 0 && expect_code 1 mm-cat -qb --force --fake-tty=1 in.jsonl > out && [ -s out ]'
 test_ok 'options that exclude each other' 'expect_code 2 mm-cat -b --json 2> err && grep -q "cannot be used together" err && expect_code 2 mm-cat -t --from json && expect_code 2 mm-cat --count --check && expect_code 2 mm-cat -b --npy -o x'
 test_ok 'an output file appears only when all is well' 'expect_code 1 mm-cat -q -o o in.jsonl && test_lines o 6 && head -c 200 f > cut && printf "\1\0\0\0\0\0\0\0{" > cut && expect_code 3 mm-cat -o p2 cut 2> err && [ ! -e p2 ] && ! ls p2.tmp* 2> /dev/null'
