@@ -12,17 +12,19 @@
 #include "cmd/media.h"
 #include "cmd/parts.h"
 #include "cmd/text.h"
-#include "model/mm_model.h"
+#include "model/mm_document.h"
 
-enum { CUT, SPLIT, ERROR };
+enum { CUT, SPLIT, DOCUMENT, ERROR };
 enum { EMIT_VECTORS, EMIT_INPUTS };
 enum { GATES = MM_FUSE_GATES, MEAN = MM_FUSE_MEAN, FIRST };
+#define NO_TOKENS "the text has no tokens: there is nothing to embed"
+#define LONG_TEXT 16 /* bytes for each token of the window: a longer text is no work for a batch where it becomes a document */
 #define MEDIA_WINDOW 32 /* media of one window: decoded while the window before is computed */
 
 static struct {
     const char *model, *prompt, *prefix, *append, *errors_to, *labels;
     int pooling, normalize, overflow, modality, fuse, track, emit, clean;
-    int64_t max_tokens, window, frames, top, dim;
+    int64_t max_tokens, key, window, frames, top, dim;
     mm_strv known, templates, require;
     mm_media_cli media;
     mm_io io;
@@ -47,8 +49,9 @@ static const mm_opt opts[] = {
     MM_OPT_BOOL(0, "normalize", &o.normalize, "scale vectors to length 1 (default: as the checkpoint says)"),
     MM_OPT_BOOL(0, "clean", &o.clean, "undo HTML, quotes and wide forms in texts for CLIP, as it was trained (default)"),
     MM_OPT_INT(0, "max-tokens", &o.max_tokens, "N", 3, 1 << 24, "use at most N tokens of each text"),
-    MM_OPT_ENUM(0, "overflow", &o.overflow, "cut|split|error",
-                "what to do with longer texts (default: cut and say so)"),
+    MM_OPT_ENUM(0, "overflow", &o.overflow, "cut|split|document|error",
+                "what to do with longer texts (default: cut and say so; document: one vector of all of it)"),
+    MM_OPT_INT(0, "key", &o.key, "N", 1, 1000, "write the N sentences that say most of a text as \"key\"; texts of any length"),
     MM_OPT_INT(0, "frames", &o.frames, "N", 1, 64, "frames of a video that a model for pictures sees (default 8)"),
     MM_OPT_INT(0, "window", &o.window, "N", 1, 1 << 20, "records considered together (default 256)"),
     MM_OPT_GROUP("Labels"),
@@ -68,7 +71,7 @@ static const mm_opt opts[] = {
 /* One record of a window. */
 typedef struct item {
     mm_rec *rec;
-    enum { PASS, TEXT, MEDIA, RECORD } kind; /* PASS: it failed, and is only written; RECORD: of several parts */
+    enum { PASS, TEXT, LONG, MEDIA, RECORD } kind; /* PASS: it failed, and is only written; LONG: a document; RECORD: of several parts */
     size_t at, len, skip;            /* its text in the window's `texts`, prefix included; skip: bytes of prefix */
     mm_media_ref ref;
     mm_job job;
@@ -218,7 +221,8 @@ static int take(state *s, window *w, item *it)
     }
     if (o.modality <= 0 && (r = find_text(s, it->rec, &text)) < 0) return 0;
     if (r > 0) {
-        it->kind = TEXT;
+        const mm_tower_config *c = mm_model_get_config(s->m, MM_TEXT);
+        it->kind = o.overflow == DOCUMENT && c && (o.key || text.len > (size_t)c->window * LONG_TEXT) ? LONG : TEXT;
         it->mod = MM_TEXT;
         return take_text(s, w, it, text);
     }
@@ -333,58 +337,6 @@ static int put_media(state *s, item *it)
     return write_record(s, rec);
 }
 
-/* A text longer than the window becomes a record for every part. The first part is embedded already. */
-static int put_parts(state *s, const window *w, item *it, const mm_text_out *first, const float *vec)
-{
-    mm_rec *part = mm_rec_new();
-    mm_buf whole = { 0 }, id = { 0 };
-    mm_slice v;
-    const char *text = w->texts.p + it->at + it->skip;
-    size_t len = it->len - it->skip, start = 0, end = first->used_len > it->skip ? first->used_len - it->skip : 0;
-    mm_text_out res = *first;
-    float *own = mm_realloc(NULL, s->dim, sizeof *own);
-    mm_err err = { 0 };
-    int r = !part || !own ? MM_ENOMEM : mm_rec_json(it->rec, MM_ENC_NONE, &whole, &err);
-    if (!r && mm_rec_str(it->rec, "id", &v, &err) > 0) mm_buf_add(&id, v.p, v.len);
-    else mm_buf_adds(&id, mm_rec_place(it->rec));
-    size_t base = id.len;
-    for (int no = 1; !r; no++) {
-        if (no == 1) memcpy(own, vec, s->dim * sizeof *own);
-        if (end <= start)
-            end = len; /* nothing but the prefix fits: the rest goes into one cut part rather than into none */
-        mm_buf chunk = { 0 };
-        id.len = base;
-        mm_buf_addf(&id, "#%d", no);
-        mm_buf_addf(&chunk, "{\"n\":%d,\"start\":%zu,\"end\":%zu}", no, start, end);
-        if (id.failed || chunk.failed || mm_rec_parse(part, whole.p, whole.len, &err) ||
-            mm_rec_set_str(part, "id", id.p, id.len) || mm_rec_set_str(part, "text", text + start, end - start) ||
-            mm_rec_set(part, "chunk", chunk.p, chunk.len))
-            r = MM_ENOMEM;
-        mm_buf_clear(&chunk);
-        if (!r) r = add_vector(s, part, &(mm_text_out){ .tokens = res.used, .used = res.used }, own);
-        if (!r) r = write_record(s, part);
-        start = end;
-        while (start < len &&
-               (text[start] == ' ' || text[start] == '\n' || text[start] == '\t' || text[start] == '\r'))
-            start++;
-        if (r || start >= len) break;
-        mm_buf rest = { 0 };
-        mm_buf_add(&rest, s->prefix, s->prefix_len);
-        mm_buf_add(&rest, text + start, len - start);
-        if (rest.failed) r = MM_ENOMEM;
-        else r = mm_model_embed_text(s->m, &(mm_text_in){ rest.p, rest.len }, 1, own, &res, &s->c->err);
-        mm_buf_clear(&rest);
-        if (!r && res.code) break; /* what is left has no tokens: white space and the like */
-        end = start + (res.used_len > s->prefix_len ? res.used_len - s->prefix_len : 0);
-    }
-    if (r == MM_ENOMEM) mm_fail(&s->c->err, MM_ENOMEM, "out of memory");
-    mm_rec_free(part);
-    mm_buf_clear(&whole);
-    mm_buf_clear(&id);
-    free(own);
-    return r;
-}
-
 static int text_quality(state *s, mm_rec *rec, const char *text, size_t len)
 {
     mm_text_quality q;
@@ -393,6 +345,86 @@ static int text_quality(state *s, mm_rec *rec, const char *text, size_t len)
     int n = snprintf(json, sizeof json, "{\"valid\":%s,\"characters\":%zu,\"repetition\":%.4g}", q.valid ? "true" : "false", q.characters,
                      (double)q.repetition);
     return mm_rec_set(rec, "quality", json, (size_t)n) ? mm_fail(&s->c->err, MM_ENOMEM, "out of memory") : 0;
+}
+
+/* A text longer than the window becomes a record for every part. */
+static int put_parts(state *s, const window *w, item *it)
+{
+    mm_rec *part = mm_rec_new();
+    mm_buf whole = { 0 }, id = { 0 }, b = { 0 };
+    mm_slice v;
+    const char *text = w->texts.p + it->at + it->skip;
+    size_t len = it->len - it->skip, start = 0, end;
+    float *vec = mm_realloc(NULL, s->dim, sizeof *vec);
+    mm_err err = { 0 };
+    int r = !part || !vec ? MM_ENOMEM : mm_rec_json(it->rec, MM_ENC_NONE, &whole, &err);
+    if (!r && mm_rec_str(it->rec, "id", &v, &err) > 0) mm_buf_add(&id, v.p, v.len);
+    else mm_buf_adds(&id, mm_rec_place(it->rec));
+    size_t base = id.len;
+    for (int no = 1; !r; no++, start = end) {
+        mm_text_out res;
+        if ((r = mm_document_chunk(s->m, s->prefix, text, len, &start, &end, &s->c->err)) <= 0) break;
+        mm_buf_reset(&b);
+        mm_buf_add(&b, s->prefix, s->prefix_len);
+        mm_buf_add(&b, text + start, end - start);
+        r = b.failed ? MM_ENOMEM : mm_model_embed_text(s->m, &(mm_text_in){ b.p, b.len }, 1, vec, &res, &s->c->err);
+        if (r || res.code) continue; /* without a token */
+        id.len = base;
+        mm_buf_addf(&id, "#%d", no);
+        mm_buf_reset(&b);
+        mm_buf_addf(&b, "{\"n\":%d,\"start\":%zu,\"end\":%zu}", no, start, end);
+        if (id.failed || b.failed || mm_rec_parse(part, whole.p, whole.len, &err) || mm_rec_set_str(part, "id", id.p, id.len) ||
+            mm_rec_set_str(part, "text", text + start, end - start) || mm_rec_set(part, "chunk", b.p, b.len))
+            r = MM_ENOMEM;
+        if (!r) r = add_vector(s, part, &(mm_text_out){ .tokens = res.used, .used = res.used }, vec);
+        if (!r) r = write_record(s, part);
+    }
+    if (r == MM_ENOMEM) mm_fail(&s->c->err, MM_ENOMEM, "out of memory");
+    mm_rec_free(part);
+    mm_buf_clear(&whole);
+    mm_buf_clear(&id);
+    mm_buf_clear(&b);
+    free(vec);
+    return r;
+}
+
+/* "key": the sentences that say most. */
+static int add_key(state *s, mm_rec *rec, const char *text, const mm_span *key, size_t n)
+{
+    mm_buf *b = &s->out;
+    mm_buf_reset(b);
+    for (size_t i = 0; i < n; i++) {
+        char score[17];
+        score[mm_format_float(key[i].score, score)] = 0;
+        mm_buf_addf(b, "%c{\"start\":%zu,\"end\":%zu,\"text\":", i ? ',' : '[', key[i].start, key[i].end);
+        mm_json_quote(b, text + key[i].start, key[i].end - key[i].start);
+        mm_buf_addf(b, ",\"score\":%s}", score);
+    }
+    mm_buf_adds(b, n ? "]" : "[]");
+    return b->failed || mm_rec_set(rec, "key", b->p, b->len);
+}
+
+/* A text of any length as one vector. */
+static int put_document(state *s, const window *w, item *it)
+{
+    const char *text = w->texts.p + it->at + it->skip;
+    const size_t len = it->len - it->skip;
+    size_t n = (size_t)o.key;
+    float *vec = mm_realloc(NULL, s->dim, sizeof *vec);
+    mm_span *key = mm_realloc(NULL, n + 1, sizeof *key);
+    mm_document_out res;
+    int r = !vec || !key ? mm_fail(&s->c->err, MM_ENOMEM, "out of memory")
+                         : mm_document_embed(s->m, s->prefix, text, len, vec, key, n ? &n : NULL, &res, &s->c->err);
+    if (!r && res.code) mm_rec_fail(it->rec, MM_EEMPTY, "%s", NO_TOKENS);
+    if (!r && !res.code) {
+        const mm_text_out whole = { .tokens = (uint32_t)res.tokens, .used = (uint32_t)res.tokens };
+        r = mm_rec_set_int(it->rec, "chunks", (int64_t)res.chunks) || (o.key && add_key(s, it->rec, text, key, n)) ||
+            (o.media.quality && text_quality(s, it->rec, text, len)) || add_vector(s, it->rec, &whole, vec);
+        if (r) r = mm_fail(&s->c->err, MM_ENOMEM, "out of memory");
+    }
+    free(vec);
+    free(key);
+    return r ? r : write_record(s, it->rec);
 }
 
 /* A text that is cut where that is not wanted. */
@@ -429,14 +461,15 @@ static int put(state *s, const window *w, item *it)
     int r = 0;
     if (it->kind == MEDIA) return put_media(s, it);
     if (it->kind == RECORD) return put_record(s, w, it);
+    if (it->kind == LONG || (it->kind == TEXT && o.emit == EMIT_VECTORS && res->used < res->tokens && o.overflow == DOCUMENT)) return put_document(s, w, it);
     if (it->kind == TEXT && o.emit == EMIT_INPUTS) {
         r = emit_ids(s, it, w->texts.p + it->at, it->len);
     } else if (it->kind == TEXT && res->code == MM_EEMPTY) {
-        mm_rec_fail(it->rec, MM_EEMPTY, "the text has no tokens: there is nothing to embed");
+        mm_rec_fail(it->rec, MM_EEMPTY, "%s", NO_TOKENS);
     } else if (it->kind == TEXT && too_long(s, it->rec, res)) {
         r = 0; /* it failed */
     } else if (it->kind == TEXT && res->used < res->tokens && o.overflow == SPLIT) {
-        return put_parts(s, w, it, res, it->vec);
+        return put_parts(s, w, it);
     } else if (it->kind == TEXT) {
         r = add_vector(s, it->rec, res, it->vec);
     }
@@ -656,9 +689,11 @@ static int check(mm_ctx *c)
     }
     if (!r) r = mm_opt_exclusive(c, "append", "output", NULL);
     if (!r) r = mm_opt_exclusive(c, "append", "binary", NULL);
+    if (!r && o.key && o.overflow == CUT) o.overflow = DOCUMENT;
+    if (!r && o.key && o.overflow != DOCUMENT) r = mm_fail(&c->err, MM_EARG, "option '--key' is for '--overflow document'");
     if (!r && o.emit == EMIT_INPUTS) {
-        static const char *const with[] = { "labels", "overflow", "normalize", "pooling" };
-        for (size_t i = 0; i < 4 && !r; i++) r = mm_opt_exclusive(c, "emit", with[i], NULL);
+        static const char *const with[] = { "labels", "overflow", "key", "normalize", "pooling" };
+        for (size_t i = 0; i < 5 && !r; i++) r = mm_opt_exclusive(c, "emit", with[i], NULL);
     }
     if (!r && o.templates.n && !o.labels) r = mm_fail(&c->err, MM_EARG, "option '--template' needs '--labels FILE'");
     return r;

@@ -24,13 +24,14 @@ def manifest(data, name):
 
 
 def filter_out(command, records, work, name):
-    """Records through a filter into work/name. A record that fails is no reason to stop: it says so itself."""
+    """Records through a filter into work/name. A record that fails says so itself."""
     path = os.path.join(work, name)
     with open(path + ".in", "w", encoding="utf-8") as f:
         f.writelines(json.dumps(r, ensure_ascii=False) + "\n" for r in records)
-    r = subprocess.run(command + ["-q", "-o", path, path + ".in"]).returncode
-    if r > 1:
-        sys.exit(r)
+    r = subprocess.run(command + ["-q", "-o", path, path + ".in"], stderr=subprocess.PIPE)
+    if r.returncode > 1:
+        sys.stderr.buffer.write(r.stderr)
+        sys.exit(r.returncode)
     return path
 
 
@@ -62,8 +63,8 @@ def mean(x):
     return sum(x) / len(x)
 
 
-def interval(groups, seed, resamples=1000):
-    """95 % of the means of resamples of groups (lists of numbers that belong together)."""
+def estimate(groups, seed, resamples=1000):
+    """The mean of all numbers and 95 % of its resamples; groups are lists of numbers that belong together."""
     rng, n = random.Random(seed), len(groups)
     sums = [(sum(g), len(g)) for g in groups]
     means = []
@@ -71,7 +72,7 @@ def interval(groups, seed, resamples=1000):
         drawn = rng.choices(sums, k=n)
         means.append(sum(s for s, _ in drawn) / sum(k for _, k in drawn))
     means.sort()
-    return [round(means[int(0.025 * resamples)], 4), round(means[int(0.975 * resamples) - 1], 4)]
+    return {"value": round(sum(s for s, _ in sums) / sum(k for _, k in sums), 4), "low": round(means[int(0.025 * resamples)], 4), "high": round(means[int(0.975 * resamples) - 1], 4)}
 
 
 def ranks(x):
