@@ -42,5 +42,5 @@ test_ok 'kernel levels differ by rounding only' 'for l in ref avx2 avx512; do MM
 test_ok 'an interactive pipe is answered at once' 'mkfifo p q; mm-embed -t < p > q & exec 8> p 7< q; echo "the cat" >&8; read -r line <&7; echo "a dog" >&8; read -r line2 <&7; exec 8>&-; wait; [ -n "$line" ] && [ -n "$line2" ]'
 test_ok 'full disk, closed input' 'expect_code 4 mm-embed -t lines > /dev/full 2> err; expect_code 4 mm-embed -t <&- 2> err'
 test_ok 'empty input' 'mm-embed -t < /dev/null > out && test_lines out 0'
-test_ok 'options that exclude each other' 'expect_code 2 mm-embed --prompt a --prefix b -t lines; expect_code 2 mm-embed -b --json -t lines; expect_code 2 mm-embed --overflow tear -t lines 2> err; grep -q "cut|split|error" err'
+test_ok 'options that exclude each other' 'expect_code 2 mm-embed --prompt a --prefix b -t lines; expect_code 2 mm-embed -b --json -t lines; expect_code 2 mm-embed --overflow tear -t lines 2> err; grep -q "cut|split|document|error" err'
 finish

@@ -17,8 +17,11 @@ static int is3(const char *s, const char *c) { return !memcmp(s, c, 3); }
 /* Bytes of the closing quote or bracket that ends at s[i]; 0: there is none. */
 static size_t closing(const char *s, size_t i)
 {
+    static const char *const wide[] = { "\u201D", "\u2019", "\u300D", "\u300F", "\uFF09" };
     if (i >= 1 && (s[i - 1] == '"' || s[i - 1] == '\'' || s[i - 1] == ')' || s[i - 1] == ']')) return 1;
-    return i >= 3 && (is3(s + i - 3, "\u201D") || is3(s + i - 3, "\u2019") || is3(s + i - 3, "\u300D") || is3(s + i - 3, "\u300F") || is3(s + i - 3, "\uFF09")) ? 3 : 0;
+    for (size_t k = 0; i >= 3 && k < sizeof wide / sizeof *wide; k++)
+        if (is3(s + i - 3, wide[k])) return 3;
+    return 0;
 }
 
 /* Does a sentence end in front of s[i], 0 < i <= len? Full stops of Chinese and Japanese need no blank behind them. */
@@ -55,7 +58,8 @@ static size_t border(const char *text, size_t len, size_t start, size_t end)
     return end;
 }
 
-static int chunk(mm_model *m, mm_buf *b, int32_t *ids, const char *prefix, const char *text, size_t len, size_t *start, size_t *end, mm_text_out *res, mm_err *err)
+static int chunk(mm_model *m, mm_buf *b, int32_t *ids, const char *prefix, const char *text, size_t len, size_t *start, size_t *end, mm_text_out *res,
+                 mm_err *err)
 {
     const size_t before = strlen(prefix), window = (size_t)mm_model_get_config(m, MM_TEXT)->window;
     while (*start < len && blank(text[*start])) ++*start;
