@@ -48,6 +48,7 @@ test_ok 'a reader that leaves ends it by SIGPIPE' 'mkfifo p; ( mm-cat p > /dev/s
 test_ok 'no binary to a terminal' 'expect_code 2 mm-cat -b --fake-tty=1 in.jsonl > out 2> err && grep -q terminal err && test_lines out 0 && expect_code 1 mm-cat -qb --force --fake-tty=1 in.jsonl > out && [ -s out ]'
 test_ok 'options that exclude each other' 'expect_code 2 mm-cat -b --json 2> err && grep -q "cannot be used together" err && expect_code 2 mm-cat -t --from json && expect_code 2 mm-cat --count --check && expect_code 2 mm-cat -b --npy -o x'
 test_ok 'an output file appears only when all is well' 'expect_code 1 mm-cat -q -o o in.jsonl && test_lines o 6 && head -c 200 f > cut && printf "\1\0\0\0\0\0\0\0{" > cut && expect_code 3 mm-cat -o p2 cut 2> err && [ ! -e p2 ] && ! ls p2.tmp* 2> /dev/null'
+test_ok 'what a link names is written, the link stays: a link to standard output too' 'echo old > real; ln -s real link; ln -s /proc/self/fd/1 here; printf "{\"a\":1}\n" > one; mm-cat -o link one && [ -L link ] && cmp real one && mm-cat -o here one > got && [ -L here ] && cmp got one && mm-cat -o here one | cmp - one'
 test_ok 'too long a line is one bad record' '{ echo "{\"a\":1}"; head -c 5000 /dev/zero | tr "\0" x; echo; echo "{\"a\":2}"; } > v; expect_code 1 mm-cat -q --max-line 1000 v > out && test_lines out 3 && test_json out ".[1].error.code == \"MM_ELONG\" and .[2].a == 2"'
 test_ok '--head' 'mm-cat -q -n 2 in.jsonl > out && test_lines out 2 && mm-cat -n 0 in.jsonl > out && test_lines out 0'
 if nm "$MM_BUILD/bin/mm-cat" 2> /dev/null | grep -q __asan_init; then

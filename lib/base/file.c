@@ -157,15 +157,16 @@ int mm_outfile_open(mm_outfile *f, const char *path, mm_err *err)
 {
     static atomic_uint counter;
     *f = (mm_outfile){ .fd = -1 };
-    size_t n = strlen(path);
-    f->path = malloc(n + 1);
+    /* what a link names is replaced, not the link: /dev/stdout is one */
+    f->path = realpath(path, NULL);
+    if (!f->path) f->path = strdup(path);
+    size_t n = f->path ? strlen(f->path) : 0;
     f->tmp = malloc(n + 40);
     f->buf = malloc(OUT_BUF);
     if (!f->path || !f->tmp || !f->buf) {
         outfile_free(f);
         return mm_fail(err, MM_ENOMEM, "cannot create '%s': out of memory", path);
     }
-    memcpy(f->path, path, n + 1);
     struct stat st;
     if (!stat(path, &st) && S_ISDIR(st.st_mode)) {
         outfile_free(f);
@@ -179,7 +180,7 @@ int mm_outfile_open(mm_outfile *f, const char *path, mm_err *err)
         outfile_free(f);
         return r;
     }
-    snprintf(f->tmp, n + 40, "%s.tmp-%ld-%u", path, (long)getpid(), atomic_fetch_add(&counter, 1));
+    snprintf(f->tmp, n + 40, "%s.tmp-%ld-%u", f->path, (long)getpid(), atomic_fetch_add(&counter, 1));
     f->fd = open(f->tmp, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
     if (f->fd < 0) {
         const char *slash = strrchr(path, '/'); /* name what the user wrote, not the temporary file */
