@@ -42,7 +42,7 @@ try() { # WANTED WORD...: what the last word completes to
 mkdir -p "$HOME/.local/share/mm/models/minilm"
 try --overflow --over
 try split --overflow s
-try 'cut split error' --overflow = ''
+try 'cut split document error' --overflow = ''
 try split --overflow = s
 try --no-quiet --no-qui
 try '' --threads ''
