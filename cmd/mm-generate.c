@@ -64,6 +64,7 @@ typedef struct item {
     mm_rec *rec;
     int32_t *ids;
     size_t cap_ids;
+    float *embd;      /* of its pictures, or NULL */
     mm_gen_job *jobs; /* [o.n]; none when asked is 0 */
     int asked;
     size_t shown;     /* of the text, with --stream */
@@ -215,6 +216,8 @@ static void fill_job(state *s, item *it, int64_t choice)
     *j = s->base;
     j->ids = it->ids;
     j->n_ids = o.prompts.n_ids;
+    j->embd = it->embd;
+    j->mark = mm_vlm_mark(s->lm);
     j->seed = mm_gen_seed((uint64_t)o.seed, s->records, (uint64_t)choice);
 }
 
@@ -243,6 +246,9 @@ static int take(state *s, item *it)
         it->ids = ids;
         it->cap_ids = o.prompts.n_ids;
     }
+    free(it->embd);
+    it->embd = o.prompts.pictures.n ? o.prompts.pictures.embd : NULL;
+    if (it->embd) o.prompts.pictures.embd = NULL;
     if (o.prompts.n_ids) memcpy(it->ids, o.prompts.ids, o.prompts.n_ids * sizeof *it->ids);
     for (int64_t i = 0; i < o.n; i++) fill_job(s, it, i);
     if (o.temperature > 0 && o.n == 1 && own_seed(it->rec, &it->jobs[0].seed)) return 0;
@@ -374,6 +380,7 @@ static int open_model(state *s)
     if (o.context) context = (size_t)o.context;
     r = mm_gen_new(&s->gen, s->lm, &(mm_gen_opts){ .slots = (size_t)o.batch, .context = context }, &c->err);
     if (!r) r = mm_prompts_open(&o.prompts, s->lm, &c->err);
+    if (!r) r = mm_pictures_open(&o.prompts.pictures, s->lm, c);
     if (!r && (o.schema || o.grammar)) r = open_grammar(s);
     if (!r) r = open_stops(s);
     if (!o.max_tokens) o.max_tokens = context / 4 < MAX_TOKENS ? (int64_t)context / 4 : MAX_TOKENS;
@@ -451,6 +458,7 @@ static int run(mm_ctx *c, int argc, char **argv)
         mm_rec_free(s.items[i].rec);
         free(s.items[i].jobs);
         free(s.items[i].ids);
+        free(s.items[i].embd);
     }
     free(s.items);
     free(s.stops);
@@ -467,7 +475,7 @@ static int run(mm_ctx *c, int argc, char **argv)
 }
 
 static const char *const usage[] = { "-m NAME -p TEXT", "-m NAME [-t0b] [option ...] [file ...]", "-m NAME --chat [-o FILE] [file ...]", NULL };
-static const mm_cmd cmd = { "mm-generate", "texts that answer, or go on from, texts", usage, opts, run };
+static const mm_cmd cmd = { "mm-generate", "texts that answer, or go on from, texts and pictures", usage, opts, run };
 
 int main(int argc, char **argv)
 {

@@ -55,6 +55,8 @@ void mm_prompts_close(mm_prompts *p)
     mm_buf_clear(&p->file);
     mm_buf_clear(&p->whole);
     mm_buf_clear(&p->fill);
+    mm_buf_clear(&p->expanded);
+    mm_pictures_close(&p->pictures);
     mm_tok_out_clear(&p->tok);
     free(p->ids);
     p->ids = NULL;
@@ -92,7 +94,8 @@ static int ask(mm_prompts *p, mm_rec *rec)
     mm_slice text = { 0 };
     int r = mm_rec_str(rec, "text", &text, &err);
     if (r < 0) return mm_rec_fail(rec, r, "%s", err.msg);
-    if (!r && mm_rec_path(rec) && (r = mm_text_file(rec, mm_rec_path(rec), &p->file, &text)) < 0) return r;
+    if (!r && !p->pictures.n && mm_rec_path(rec) && (r = mm_text_file(rec, mm_rec_path(rec), &p->file, &text)) < 0) return r;
+    if (!r && !p->prompt && p->pictures.n) return mm_rec_fail(rec, MM_EDATA, "a picture, and nothing that is asked about it: no key \"text\", no --prompt");
     if (!r && !p->prompt) return mm_rec_fail(rec, MM_EDATA, "no key \"text\" or \"messages\", and no path of a file");
     if (!p->prompt && !text.len) return mm_rec_fail(rec, MM_EEMPTY, "the text is empty: there is nothing to go on from");
     if (p->prompt) mm_buf_adds(&p->text, p->prompt);
@@ -106,6 +109,12 @@ static const char *token_text(const mm_prompts *p, int32_t id) { return id >= 0 
 /* The ids of a text, with this one in front unless it is -1 or there already. */
 static int encode(mm_prompts *p, const mm_buf *text, int32_t first, mm_err *err)
 {
+    if (p->pictures.lm) {
+        mm_buf_reset(&p->expanded);
+        const int e = mm_vlm_prompt(p->lm, text->p ? text->p : "", text->len, p->pictures.pics, p->pictures.n, &p->expanded, err);
+        if (e) return e;
+        text = &p->expanded;
+    }
     int r = mm_tok_encode(mm_lm_tokenizer(p->lm), text->p ? text->p : "", text->len, 0, &p->tok, err);
     if (r) return r;
     if (first >= 0 && p->tok.n && p->tok.ids[0] == first) first = -1;
@@ -121,14 +130,46 @@ static int encode(mm_prompts *p, const mm_buf *text, int32_t first, mm_err *err)
     return 0;
 }
 
-int mm_prompts_talk(mm_prompts *p, const json_t *messages, mm_err *err)
+static int is_picture(const json_t *part)
+{
+    const char *type = json_string_value(json_object_get(part, "type"));
+    return type && !strcmp(type, "image");
+}
+
+/* Messages as templates of decoders that look at pictures want them: contents are lists of parts. Pictures that no part stands for come in front
+ * of the last turn's. NULL: no memory. */
+static json_t *in_parts(const mm_prompts *p, const json_t *messages)
+{
+    json_t *all = json_deep_copy(messages), *m, *part;
+    size_t i, k, met = 0;
+    json_array_foreach(all, i, m)
+    {
+        json_t *content = json_object_get(m, "content");
+        if (json_is_string(content)) json_object_set_new(m, "content", json_pack("[{s:s,s:O}]", "type", "text", "text", content));
+        json_array_foreach(json_object_get(m, "content"), k, part) met += is_picture(part);
+    }
+    json_t *last = json_object_get(json_array_get(all, json_array_size(all) - 1), "content");
+    for (; json_is_array(last) && met < p->pictures.n; met++) json_array_insert_new(last, 0, json_pack("{s:s}", "type", "image"));
+    return all;
+}
+
+static int render(mm_prompts *p, const json_t *messages, mm_err *err)
 {
     const mm_chat_vars v = { .messages = messages, .bos = token_text(p, mm_lm_bos(p->lm)), .eos = token_text(p, mm_lm_eos(p->lm)), .generate = 1,
                              .now = (int64_t)time(NULL) };
-    if (!p->chat) return mm_fail(err, MM_EUNSUP, "the model has no chat template");
     mm_buf_reset(&p->whole);
     int r = mm_chat_render(p->chat, &v, &p->whole, err);
     return r ? r : encode(p, &p->whole, -1, err); /* the template writes the special tokens that it wants */
+}
+
+int mm_prompts_talk(mm_prompts *p, const json_t *messages, mm_err *err)
+{
+    if (!p->chat) return mm_fail(err, MM_EUNSUP, "the model has no chat template");
+    if (!p->pictures.lm) return render(p, messages, err);
+    json_t *parts = in_parts(p, messages);
+    int r = parts ? render(p, parts, err) : no_memory(err);
+    json_decref(parts);
+    return r;
 }
 
 static json_t *turn(const char *role, const char *text, size_t len) { return json_pack("{s:s,s:s%}", "role", role, "content", text, len); }
@@ -152,10 +193,23 @@ static json_t *turns(mm_prompts *p, mm_rec *rec, mm_slice given)
     return all;
 }
 
+/* A plain text that says nothing of its pictures has them in front. */
+static int put_marks(mm_prompts *p)
+{
+    if (!p->pictures.n) return 0;
+    mm_buf_reset(&p->whole);
+    for (size_t i = 0; i < p->pictures.n; i++) mm_buf_adds(&p->whole, MM_VLM_IMAGE);
+    mm_buf_add(&p->whole, p->text.p, p->text.len);
+    mm_buf_reset(&p->text);
+    mm_buf_add(&p->text, p->whole.p, p->whole.len);
+    return p->whole.failed || p->text.failed;
+}
+
 int mm_prompts_of(mm_prompts *p, mm_rec *rec, mm_err *err)
 {
     mm_slice given = { 0 };
-    int r = 0;
+    int r = mm_pictures_of(&p->pictures, rec, err);
+    if (r) return mm_rec_failed(rec) ? mm_rec_failed(rec) : r;
     mm_buf_reset(&p->text);
     if (p->template && !p->fill.len && mm_unescape(&p->fill, p->template)) return no_memory(err);
     if (p->template) r = fill(p, rec);
@@ -170,7 +224,10 @@ int mm_prompts_of(mm_prompts *p, mm_rec *rec, mm_err *err)
         if (!all) return mm_rec_failed(rec);
         r = mm_prompts_talk(p, all, &e);
         json_decref(all);
-    } else r = encode(p, &p->text, mm_lm_add_bos(p->lm) ? mm_lm_bos(p->lm) : -1, &e);
+    } else {
+        if (!memmem(p->text.p ? p->text.p : "", p->text.len, MM_VLM_IMAGE, strlen(MM_VLM_IMAGE)) && put_marks(p)) return no_memory(err);
+        r = encode(p, &p->text, mm_lm_add_bos(p->lm) ? mm_lm_bos(p->lm) : -1, &e);
+    }
     if (r == MM_ENOMEM) return no_memory(err);
     return r ? mm_rec_fail(rec, r, "%s", e.msg) : 0;
 }

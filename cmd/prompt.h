@@ -3,6 +3,7 @@
 #define MM_CMD_PROMPT_H
 
 #include "cmd/cmd.h"
+#include "cmd/pictures.h"
 #include "gen/mm_chat.h"
 #include "model/mm_lm.h"
 #include "stream/mm_stream.h"
@@ -15,8 +16,9 @@ typedef struct mm_prompts {
     int raw;              /* no chat template */
     /* state */
     const mm_lm *lm;
+    mm_pictures pictures; /* of the last record; opened by the caller, where the decoder looks at some */
     mm_chat *chat;        /* NULL: plain texts */
-    mm_buf text, file, whole, fill;
+    mm_buf text, file, whole, fill, expanded;
     mm_tok_out tok;
     int32_t *ids;         /* of the last prompt */
     size_t n_ids, cap_ids;

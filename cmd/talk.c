@@ -26,12 +26,13 @@ static int add(talk *k, const char *role, const char *text, size_t len)
 static int take(talk *k, mm_rec *rec)
 {
     mm_err err = { 0 };
-    mm_slice role = { 0 }, content = { 0 };
+    mm_slice role = { 0 }, content = { 0 }, image;
     int r = mm_rec_str(rec, "role", &role, &err);
     if (r == 0) role = (mm_slice){ "user", 4 };
     const int named = r > 0;
     if (r >= 0 && (r = mm_rec_str(rec, "content", &content, &err)) == 0 && !named) r = mm_rec_str(rec, "text", &content, &err);
     if (r == 0) r = mm_fail(&err, MM_EDATA, "no key \"content\": this is no turn");
+    if (r >= 0 && k->t->prompts->pictures.lm && mm_rec_get(rec, "image", &image)) r = mm_fail(&err, MM_EUNSUP, "pictures in a conversation are not supported");
     if (r < 0) return mm_rec_fail(rec, r, "%s", err.msg), 0;
     char name[64];
     snprintf(name, sizeof name, "%.*s", (int)role.len, role.p);

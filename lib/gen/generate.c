@@ -2,6 +2,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include "base/mm_mem.h"
+#include "base/mm_str.h"
 
 #define SLOTS 8
 #define CHUNK 512
@@ -10,6 +11,7 @@
 typedef struct slot {
     mm_gen_job *job;  /* NULL: free; ids are what the cache still holds */
     int32_t *ids;     /* [context]: prompt and answer */
+    int32_t *keys;    /* [context]: what makes two tokens the same: the id, or a hash of a picture's row */
     size_t n, filled; /* tokens known; tokens in the cache */
     size_t prompt;
     uint64_t order;   /* of beginning */
@@ -24,6 +26,7 @@ struct mm_gen {
     slot *slots;
     mm_lm_part *parts;
     float *logits; /* [slots, vocab] */
+    int32_t *keys; /* [context] of the job that wants to begin */
     size_t n, context, chunk, vocab, busy;
     uint64_t begun;
     mm_gen_job *first, *last; /* the queue */
@@ -75,7 +78,9 @@ int mm_gen_new(mm_gen **out, mm_lm *lm, const mm_gen_opts *opts, mm_err *err)
         if (!g->slots || !g->parts || !g->logits) r = no_memory(err);
     }
     for (size_t i = 0; i < g->n && !r; i++)
-        if (!(g->slots[i].ids = mm_realloc(NULL, g->context, sizeof *g->slots[i].ids))) r = no_memory(err);
+        if (!(g->slots[i].ids = mm_realloc(NULL, 2 * g->context, sizeof *g->slots[i].ids))) r = no_memory(err);
+        else g->slots[i].keys = g->slots[i].ids + g->context;
+    if (!r && !(g->keys = mm_realloc(NULL, g->context, sizeof *g->keys))) r = no_memory(err);
     if (!r) r = look_at_vocabulary(g, err);
     if (r) mm_gen_free(&g);
     *out = g;
@@ -94,6 +99,7 @@ void mm_gen_free(mm_gen **gp)
     free(g->slots);
     free(g->parts);
     free(g->logits);
+    free(g->keys);
     free(g->known);
     free(g->mask);
     free(g->best);
@@ -144,10 +150,23 @@ static void leave(mm_gen *g, slot *s, mm_finish how)
 
 /* ---- the beginning of a job ---- */
 
-static size_t common(const slot *s, size_t n, const int32_t *ids, size_t n_ids)
+/* Pictures have one id for all their tokens: it is their rows that are compared. Below 0, as no id is. */
+static void make_keys(mm_gen *g, const mm_gen_job *job, const int32_t *ids, size_t n)
+{
+    const size_t width = mm_lm_width(g->lm);
+    const float *row = job->embd;
+    for (size_t i = 0; i < n; i++) {
+        g->keys[i] = ids[i];
+        if (!row || ids[i] != job->mark) continue;
+        g->keys[i] = (int32_t)(mm_hash64(row, width * sizeof *row, 0) >> 33) - INT32_MAX - 1;
+        row += width;
+    }
+}
+
+static size_t common(const slot *s, size_t n, const int32_t *keys, size_t n_keys)
 {
     size_t i = 0;
-    while (i < n && i < n_ids && s->ids[i] == ids[i]) i++;
+    while (i < n && i < n_keys && s->keys[i] == keys[i]) i++;
     return i;
 }
 
@@ -169,7 +188,7 @@ static int fit(mm_gen *g, mm_gen_job *job, size_t *skip, int *keep_first)
                        "the shortest answer of this form may take %zu tokens, there is room for %zu",
                        mm_grammar_least(job->grammar), room);
     if (job->n_ids + most <= g->context || (job->overflow == MM_OVERFLOW_STOP && job->n_ids < g->context)) return 0;
-    if (job->overflow == MM_OVERFLOW_CUT_LEFT && most < g->context) {
+    if (job->overflow == MM_OVERFLOW_CUT_LEFT && most < g->context && !job->embd) {
         *keep_first = job->ids[0] == mm_lm_bos(g->lm) && g->context - most > 1;
         job->used = g->context - most;
         *skip = job->n_ids - job->used;
@@ -183,24 +202,24 @@ static int fit(mm_gen *g, mm_gen_job *job, size_t *skip, int *keep_first)
 }
 
 /* The slot whose cache begins as ids do for the longest; *len of them. */
-static size_t best_prefix(const mm_gen *g, const int32_t *ids, size_t n, size_t *len)
+static size_t best_prefix(const mm_gen *g, const int32_t *keys, size_t n, size_t *len)
 {
     size_t best = 0;
     *len = 0;
     for (size_t i = 0; i < g->n; i++) {
-        const size_t c = common(&g->slots[i], g->slots[i].filled, ids, n);
+        const size_t c = common(&g->slots[i], g->slots[i].filled, keys, n);
         if (c > *len) *len = c, best = i;
     }
     return best;
 }
 
 /* A prompt that is being read begins as this one does, further than any that was read: it is worth the wait. */
-static int wait_for_another(const mm_gen *g, const int32_t *ids, size_t n, size_t have)
+static int wait_for_another(const mm_gen *g, const int32_t *keys, size_t n, size_t have)
 {
     for (size_t i = 0; i < g->n; i++) {
         const slot *s = &g->slots[i];
         if (!s->job || s->filled >= s->prompt) continue;
-        if (common(s, s->prompt, ids, n) >= have + WORTH) return 1;
+        if (common(s, s->prompt, keys, n) >= have + WORTH) return 1;
     }
     return 0;
 }
@@ -225,9 +244,11 @@ static int begin(mm_gen *g, mm_gen_job *job)
         return 1;
     }
     const int32_t *ids = job->ids + skip;
-    const size_t n = job->used, from = first && skip ? 0 : best_prefix(g, ids, n - 1, &len);
+    const size_t n = job->used;
+    make_keys(g, job, ids, n);
+    const size_t from = first && skip ? 0 : best_prefix(g, g->keys, n - 1, &len);
     if (first && skip) len = 0; /* the beginning is put together: not looked for */
-    else if (wait_for_another(g, ids, n - 1, len)) return 0;
+    else if (wait_for_another(g, g->keys, n - 1, len)) return 0;
     if (len < WORTH) len = 0;
     slot *s = free_slot(g, len ? from : SIZE_MAX);
     if (!s) return 0;
@@ -235,7 +256,8 @@ static int begin(mm_gen *g, mm_gen_job *job)
     if (len && to != from) mm_lm_copy(g->cache, to, from, len);
     else if (mm_lm_len(g->cache, to) > len) mm_lm_trim(g->cache, to, len);
     memcpy(s->ids, ids, n * sizeof *ids);
-    if (first && skip) s->ids[0] = job->ids[0];
+    memcpy(s->keys, g->keys, n * sizeof *g->keys);
+    if (first && skip) s->ids[0] = s->keys[0] = job->ids[0];
     if (job->grammar && !(s->cursor = mm_cursor_new(job->grammar))) {
         job->code = no_memory(&job->err);
         s->n = s->filled = 0;
@@ -333,6 +355,7 @@ static void say(mm_gen *g, slot *s, int32_t id)
         leave(g, s, MM_FINISH_ERROR);
         return;
     }
+    s->keys[s->n] = id;
     s->ids[s->n++] = id;
     job->tokens++;
     const size_t n = mm_said_ready(&job->said, &text);
@@ -359,6 +382,16 @@ static void choose(mm_gen *g, slot *s, const float *row)
 
 /* ---- a step ---- */
 
+static mm_lm_part part_of(const mm_gen *g, const slot *s, size_t n, int logits)
+{
+    mm_lm_part p = { .slot = (size_t)(s - g->slots), .ids = s->ids + s->filled, .n = n, .logits = logits, .mark = s->job->mark };
+    if (!s->job->embd || s->filled >= s->prompt) return p;
+    p.embd = s->job->embd;
+    for (size_t i = 0; i < s->filled; i++)
+        if (s->ids[i] == p.mark) p.embd += mm_lm_width(g->lm);
+    return p;
+}
+
 /* Slots that have one token to read first: those are answers, which someone waits for. Then as much of the prompts as a step takes, the
  * oldest first. */
 static size_t make_parts(mm_gen *g)
@@ -366,7 +399,7 @@ static size_t make_parts(mm_gen *g)
     size_t n = 0, left = g->chunk;
     for (size_t i = 0; i < g->n; i++) {
         const slot *s = &g->slots[i];
-        if (s->job && s->n - s->filled == 1) g->parts[n++] = (mm_lm_part){ .slot = i, .ids = s->ids + s->filled, .n = 1, .logits = 1 };
+        if (s->job && s->n - s->filled == 1) g->parts[n++] = part_of(g, s, 1, 1);
     }
     for (uint64_t after = 0; left;) {
         const slot *s = NULL;
@@ -376,7 +409,7 @@ static size_t make_parts(mm_gen *g)
         }
         if (!s) break;
         const size_t want = s->n - s->filled, take = want < left ? want : left;
-        g->parts[n++] = (mm_lm_part){ .slot = (size_t)(s - g->slots), .ids = s->ids + s->filled, .n = take, .logits = take == want };
+        g->parts[n++] = part_of(g, s, take, take == want);
         left -= take;
         after = s->order;
     }

@@ -50,6 +50,8 @@ typedef struct mm_gen_job {
     /* in; borrowed until it is done */
     const int32_t *ids; /* the prompt, at least one */
     size_t n_ids;
+    const float *embd;  /* rows for those ids that are `mark`, in their order (mm_lm_part); NULL: none */
+    int32_t mark;
     size_t max_tokens;  /* of the answer; 0: as many as fit the context */
     mm_sample_opts sample;
     uint64_t seed;

@@ -4,6 +4,7 @@
  *   mk_models oddbert DIR      the same with width 40 and inner width 72, no multiples of a quantised block
  *   mk_models shards DIR       tinybert in two shards with an index
  *   mk_models tower-NAME DIR   clip-vit-b32, siglip, imagebind ... with small towers: see tests/golden/tower-*.json
+ *   mk_models tinyvlm DIR      a decoder that looks at pictures, 2 layers, squares of 32, and a chat template: see tests/golden/vlm-smolvlm.json
  *   mk_models safetensors DIR  good-*.safetensors, and bad-*.safetensors, one for every way to be refused
  *   mk_models gguf DIR         the same for GGUF
  *   mk_models uni FILE         a unified model of width 32, 2 layers, random, for all four modalities; a token a byte; its name is "default"
@@ -274,6 +275,19 @@ static mm_buf golden_file(const char *name)
     return b;
 }
 
+static void tinyvlm(const char *dir)
+{
+    static const char template[] =
+        "{% for m in messages %}{{ m['role'] | capitalize }}{% if m['content'][0]['type'] == 'image' %}{{ ':' }}{% else %}{{ ': ' }}{% endif %}"
+        "{% for line in m['content'] %}{% if line['type'] == 'text' %}{{ line['text'] }}{% elif line['type'] == 'image' %}{{ '<image>' }}{% endif %}"
+        "{% endfor %}<end_of_utterance>\n{% endfor %}{% if add_generation_prompt %}{{ 'Assistant:' }}{% endif %}";
+    json_t *fixture = golden("vlm", "smolvlm"), *t = json_pack("{s:s}", "chat_template", template);
+    vlm_folder(dir, fixture);
+    json_to(dir, "chat_template.json", t);
+    json_decref(fixture);
+    json_decref(t);
+}
+
 static void tinylm(const char *dir)
 {
     static const char template[] = "{% for m in messages %}{{ '<l>' + m.role + '\\n' + m.content + '<r>\\n' }}{% "
@@ -322,12 +336,13 @@ int main(int argc, char **argv)
     else if (!strcmp(what, "gguf")) gguf(argv[2]);
     else if (!strcmp(what, "uni")) uni(argv[2]);
     else if (!strcmp(what, "tinylm")) tinylm(argv[2]);
+    else if (!strcmp(what, "tinyvlm")) tinyvlm(argv[2]);
     else if (!strcmp(what, "block")) block(argv[2]);
     else if (!strncmp(what, "tower-", 6)) {
         json_t *fixture = tower_fixture(what + 6);
         tower_folder(argv[2], fixture);
         json_decref(fixture);
     }
-    else return fprintf(stderr, "usage: mk_models tinybert|oddbert|shards|tower-NAME|safetensors|gguf|uni|tinylm|block PATH\n"), 2;
+    else return fprintf(stderr, "usage: mk_models tinybert|oddbert|shards|tower-NAME|safetensors|gguf|uni|tinylm|tinyvlm|block PATH\n"), 2;
     return 0;
 }

@@ -8,33 +8,6 @@
 
 enum { VOCAB = 160, WIDTH = 32 };
 
-static json_t *fixture(const char *name)
-{
-    const char *root = getenv("MM_ROOT");
-    char path[512];
-    mm_buf b = { 0 };
-    snprintf(path, sizeof path, "%s/tests/golden/vlm-%s.json", root ? root : ".", name);
-    check(mm_file_read(&b, path, 1 << 20, &err));
-    json_t *g = mm_json_load(b.p, b.len, name, &err);
-    if (!g) check(MM_EDATA);
-    mm_buf_clear(&b);
-    return g;
-}
-
-static void put_json(const char *dir, const char *name, const json_t *j)
-{
-    char *text = json_dumps(j, JSON_COMPACT);
-    puts_to(dir, name, text);
-    free(text);
-}
-
-static void folder(const char *dir, const json_t *g)
-{
-    tower_folder(dir, g);
-    put_json(dir, "tokenizer.json", json_object_get(g, "tokenizer"));
-    put_json(dir, "preprocessor_config.json", json_object_get(g, "preprocessor"));
-}
-
 static long long integer(const json_t *a, size_t i) { return json_integer_value(json_array_get(a, i)); }
 
 /* The picture of the parity script, as a PPM file */
@@ -185,8 +158,8 @@ static void changed(const json_t *g, const char *dir, const char *in, const char
     mm_lm *lm;
     if (strchr(key, '/')) object = json_object_get(object, "vision_config"), key = strchr(key, '/') + 1;
     json_object_set_new(object, key, value);
-    put_json(dir, "config.json", json_object_get(other, "config"));
-    put_json(dir, "preprocessor_config.json", json_object_get(other, "preprocessor"));
+    json_to(dir, "config.json", json_object_get(other, "config"));
+    json_to(dir, "preprocessor_config.json", json_object_get(other, "preprocessor"));
     int r = mm_lm_open(&lm, dir, NULL, &err);
     ok(r == code, "%s is refused: %s", what, r ? err.msg : "it is not");
     mm_lm_close(&lm);
@@ -195,13 +168,13 @@ static void changed(const json_t *g, const char *dir, const char *in, const char
 
 static void family(const char *name)
 {
-    json_t *g = fixture(name);
+    json_t *g = golden("vlm", name);
     const char *tmp = getenv("TMPDIR");
     char dir[256], cmd[300];
     mm_lm *lm;
     mm_lm_opts o = { 1, 0, MM_F32 };
     snprintf(dir, sizeof dir, "%s/mm-vlm-%s-%d", tmp ? tmp : "/tmp", name, (int)getpid());
-    folder(dir, g);
+    vlm_folder(dir, g);
     check(mm_lm_open(&lm, dir, &o, &err));
     squares(name, g, lm);
     prompts(name, g, lm);

@@ -74,18 +74,35 @@ __attribute__((unused)) static void tower_folder(const char *dir, const json_t *
     check(mm_st_commit(&w, &err));
 }
 
-/* The fixture NAME of this tree. */
-__attribute__((unused)) static json_t *tower_fixture(const char *name)
+__attribute__((unused)) static json_t *golden(const char *kind, const char *name)
 {
     const char *root = getenv("MM_ROOT");
     char path[512];
     mm_buf b = { 0 };
-    snprintf(path, sizeof path, "%s/tests/golden/tower-%s.json", root ? root : ".", name);
+    snprintf(path, sizeof path, "%s/tests/golden/%s-%s.json", root ? root : ".", kind, name);
     check(mm_file_read(&b, path, 1 << 20, &err));
     json_t *g = mm_json_load(b.p, b.len, name, &err);
     if (!g) check(MM_EDATA);
     mm_buf_clear(&b);
     return g;
+}
+
+/* The fixture NAME of this tree. */
+__attribute__((unused)) static json_t *tower_fixture(const char *name) { return golden("tower", name); }
+
+__attribute__((unused)) static void json_to(const char *dir, const char *name, const json_t *j)
+{
+    char *text = json_dumps(j, JSON_COMPACT);
+    puts_to(dir, name, text);
+    free(text);
+}
+
+/* A decoder that looks at pictures, from tests/golden/vlm-*.json */
+__attribute__((unused)) static void vlm_folder(const char *dir, const json_t *g)
+{
+    tower_folder(dir, g);
+    json_to(dir, "tokenizer.json", json_object_get(g, "tokenizer"));
+    json_to(dir, "preprocessor_config.json", json_object_get(g, "preprocessor"));
 }
 
 #endif

@@ -1,0 +1,130 @@
+#include "cmd/pictures.h"
+#include <stdlib.h>
+#include <string.h>
+#include "base/mm_base.h"
+
+#define MOST 256 /* pictures of one record */
+
+typedef struct one {
+    mm_media_ref ref;
+    mm_job job;
+    int sent;
+} one;
+
+static int no_memory(mm_err *err) { return mm_fail(err, MM_ENOMEM, "out of memory"); }
+
+int mm_pictures_open(mm_pictures *p, mm_lm *lm, mm_ctx *c)
+{
+    const mm_media_cli how = MM_MEDIA_CLI_INIT;
+    if (!mm_vlm_spec(lm)) return 0;
+    p->lm = lm;
+    return mm_media_workers(&p->pool, &how, c);
+}
+
+void mm_pictures_close(mm_pictures *p)
+{
+    if (p->pool) mm_workers_close(&p->pool);
+    free(p->pics);
+    free(p->embd);
+    *p = (mm_pictures){ 0 };
+}
+
+/* One of a list, by way of a record that has it alone */
+static int take_item(mm_rec *rec, const json_t *item, one *x)
+{
+    mm_err err = { 0 };
+    mm_rec *alone = mm_rec_new();
+    char *text = json_dumps(item, JSON_ENCODE_ANY | JSON_COMPACT);
+    int r = !alone || !text || mm_rec_set(alone, "image", text, strlen(text)) ? MM_ENOMEM : mm_media_key(alone, MM_REF_IMAGE, &x->ref, &err);
+    free(text);
+    mm_rec_free(alone);
+    if (!r) r = mm_fail(&err, MM_EDATA, "'image': null is no picture");
+    return r < 0 ? mm_rec_fail(rec, r, "%s", err.msg[0] ? err.msg : "out of memory") : 0;
+}
+
+static int take_list(mm_rec *rec, mm_slice raw, one **out, size_t *n)
+{
+    mm_err err = { 0 };
+    json_t *list = mm_json_load(raw.p, raw.len, "image", &err);
+    const size_t count = json_array_size(list);
+    int r = !list ? mm_rec_fail(rec, MM_EDATA, "%s", err.msg) : count > MOST ? mm_rec_fail(rec, MM_ELONG, "%zu pictures; the most is %d", count, MOST) : 0;
+    *out = r ? NULL : calloc(count + 1, sizeof **out);
+    if (!r && !*out) r = mm_rec_fail(rec, MM_ENOMEM, "out of memory");
+    for (size_t i = 0; i < count && !r; i++) r = take_item(rec, json_array_get(list, i), &(*out)[i]);
+    *n = *out ? count : 0;
+    json_decref(list);
+    return r;
+}
+
+static int has(mm_rec *rec, const char *key)
+{
+    mm_slice v;
+    return mm_rec_get(rec, key, &v) && !(v.len == 4 && !memcmp(v.p, "null", 4));
+}
+
+/* Where the record's pictures are */
+static int take(mm_rec *rec, one **out, size_t *n)
+{
+    mm_slice raw;
+    *out = NULL;
+    *n = 0;
+    if (has(rec, "video")) return mm_rec_fail(rec, MM_EUNSUP, "video is not supported: give its frames as pictures");
+    const int named = has(rec, "image");
+    if (named && mm_rec_get(rec, "image", &raw) && raw.len && raw.p[0] == '[') return take_list(rec, raw, out, n);
+    if (!named && (has(rec, "text") || has(rec, "messages"))) return 0;
+    if (!(*out = calloc(1, sizeof **out))) return mm_rec_fail(rec, MM_ENOMEM, "out of memory");
+    const int r = mm_media_find(rec, MM_REF_IMAGE, &(*out)->ref);
+    *n = r > 0;
+    return r < 0 ? r : 0;
+}
+
+/* What the workers made of one picture: its rows at the end of p->embd. */
+static int add(mm_pictures *p, const mm_job *j, mm_err *err)
+{
+    const mm_vlm_picture pic = { j->facts.rows, j->facts.cols };
+    const size_t squares = mm_vlm_squares(&pic), rows = squares * mm_vlm_tokens(p->lm), width = mm_lm_width(p->lm);
+    float *embd = mm_realloc(p->embd, (p->rows + rows) * width, sizeof *embd);
+    if (!embd) return no_memory(err);
+    p->embd = embd;
+    int r = mm_vlm_embed(p->lm, j->x, squares, embd + p->rows * width, err);
+    p->pics[p->n++] = pic;
+    p->rows += rows;
+    return r;
+}
+
+static int look(mm_pictures *p, mm_rec *rec, one *x, size_t n, mm_err *err)
+{
+    int r = 0;
+    for (size_t i = 0; i < n && !r; i++) {
+        x[i].job.spec[0] = *mm_vlm_spec(p->lm);
+        x[i].job.n = 1;
+        x[i].job.src = x[i].ref.src;
+        r = mm_workers_submit(p->pool, &x[i].job, err);
+        x[i].sent = !r;
+    }
+    for (size_t i = 0; i < n; i++) {
+        if (!x[i].sent) continue;
+        mm_workers_wait(p->pool, &x[i].job);
+        if (!r && x[i].job.code) r = mm_rec_fail(rec, x[i].job.code, "%s", x[i].job.message);
+        if (!r) r = add(p, &x[i].job, err);
+        mm_workers_release(p->pool, &x[i].job);
+    }
+    return r;
+}
+
+int mm_pictures_of(mm_pictures *p, mm_rec *rec, mm_err *err)
+{
+    one *x;
+    size_t n;
+    p->n = p->rows = 0;
+    if (!p->lm) return 0;
+    int r = take(rec, &x, &n);
+    if (!r && n) {
+        mm_vlm_picture *pics = mm_realloc(p->pics, n, sizeof *pics);
+        if (pics) p->pics = pics;
+        r = pics ? look(p, rec, x, n, err) : no_memory(err);
+    }
+    for (size_t i = 0; i < n; i++) mm_buf_clear(&x[i].ref.bytes);
+    free(x);
+    return r;
+}

@@ -1,0 +1,24 @@
+#!/bin/sh
+# mm-generate with a tiny random model that looks at pictures: what it is shown matters, the rest does not; bad pictures cost one record.
+# shellcheck source=tests/lib-test.sh disable=SC2016
+. "$MM_ROOT/tests/lib-test.sh"
+mk_models tinyvlm eye > /dev/null || exit 1
+MM_MODEL=$PWD/eye
+export MM_MODEL
+for n in 1 2 3; do { printf 'P6\n%d 10\n255\n' $((n * 10)) && seq $((n * 1000)) 100000 | head -c $((n * 300)); } > p$n.ppm; done
+printf '%s\n' '{"id":1,"text":"what is it?","image":"p1.ppm"}' '{"id":2,"text":"what is it?","image":"p2.ppm"}' '{"id":3,"text":"both?","image":["p1.ppm",{"path":"p3.ppm"}]}' '{"id":4,"text":"none"}' > pics.jsonl
+
+test_ok 'records with pictures are answered' 'mm-generate --max-tokens 12 pics.jsonl > out && test_json out "map(.id) == [1,2,3,4] and all(.[]; (.generated | type) == \"string\") and .[2].image == [\"p1.ppm\",{\"path\":\"p3.ppm\"}] and
+    .[0].tokens.prompt > 60 and .[2].tokens.prompt > .[0].tokens.prompt + 60 and .[3].tokens.prompt < 40"'
+test_ok 'the same alone and in any company, with one thread and two' 'for i in 1 2 3 4 5; do cat pics.jsonl; done > many; mm-generate -j1 --batch 1 --max-tokens 12 many > a && mm-generate -j2 --max-tokens 12 many > b && test_cmp a b && for i in 1 2 3 4 5; do cat out; done > c && test_cmp a c'
+test_ok 'another picture of the same size is another prompt, whatever was kept of the first' '{ printf "P6\n10 10\n255\n" && seq 5000 9000 | head -c 300; } > q1.ppm; for p in p1 q1 p1 q1; do echo "{\"text\":\"what?\",\"image\":\"$p.ppm\"}"; done > two; mm-generate --batch 1 --max-tokens 2 --logprobs 1 two > out && jq -c .logprobs out > l &&
+    sed -n 1p l > a; sed -n 2p l > b; sed -n 3p l > c; sed -n 4p l > d; test_cmp a c && test_cmp b d && must_fail cmp -s a b'
+test_ok 'paths are pictures, asked about with --prompt; bytes do as well' 'printf "%s\n" p1.ppm p2.ppm | mm-generate -p "what is it?" --max-tokens 12 > out && head -2 pics.jsonl | mm-generate --max-tokens 12 | jq -c .generated > a && jq -c .generated out > b && test_cmp a b &&
+    printf "{\"text\":\"what is it?\",\"image\":{\"b64\":\"%s\"}}" "$(base64 -w0 < p1.ppm)" | mm-generate --max-tokens 12 | jq -c .generated > c && head -1 a > d && test_cmp c d'
+test_ok 'messages, and plain text with marks of its own' 'echo "{\"messages\":[{\"role\":\"user\",\"content\":[{\"type\":\"image\"},{\"type\":\"text\",\"text\":\"what is it?\"}]}],\"image\":\"p1.ppm\"}" | mm-generate --max-tokens 12 | jq -c .generated > a && head -1 pics.jsonl | mm-generate --max-tokens 12 | jq -c .generated > b && test_cmp a b &&
+    echo "{\"text\":\"User:<image>what is it?<end_of_utterance>\\nAssistant:\",\"image\":\"p1.ppm\"}" | mm-generate --raw --max-tokens 12 | jq -c .generated > c && test_cmp b c'
+test_ok 'bad pictures cost one record' 'printf nonsense > bad.png; printf "%s\n" "{\"text\":\"x\",\"image\":\"bad.png\"}" "{\"text\":\"x\",\"image\":\"gone.png\"}" "{\"text\":\"x\",\"image\":[\"p1.ppm\",5]}" "{\"image\":\"p1.ppm\"}" "{\"text\":\"x\",\"video\":\"v.mp4\"}" "{\"text\":\"a <image> b <image>\",\"image\":\"p1.ppm\"}" "{\"text\":\"x\",\"image\":\"p1.ppm\"}" > x; expect_code 1 mm-generate -q --max-tokens 3 x > out
+    test_json out "map(.error.code // \"ok\") == [\"MM_EDATA\",\"MM_EIO\",\"MM_EDATA\",\"MM_EDATA\",\"MM_EUNSUP\",\"MM_EDATA\",\"ok\"]"'
+test_ok 'too long with its pictures: an error, and never half a picture' 'printf "{\"text\":\"x\",\"image\":[\"p1.ppm\",\"p1.ppm\",\"p1.ppm\",\"p1.ppm\",\"p1.ppm\",\"p1.ppm\",\"p1.ppm\"]}" > long; for o in error cut-left; do expect_code 1 mm-generate -q --overflow $o --max-tokens 20 long > out; test_json out ".[0].error.code == \"MM_ELONG\""; done'
+test_ok 'no pictures in a conversation' 'echo "{\"role\":\"user\",\"content\":\"x\",\"image\":\"p1.ppm\"}" | expect_code 1 mm-generate -q --chat --max-tokens 2 > out; test_json out ".[0].error.code == \"MM_EUNSUP\""; echo "{\"role\":\"user\",\"content\":\"x\"}" | mm-generate --chat --max-tokens 2 > out; test_json out "length == 2"'
+finish
