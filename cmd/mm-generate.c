@@ -475,7 +475,7 @@ static int run(mm_ctx *c, int argc, char **argv)
 }
 
 static const char *const usage[] = { "-m NAME -p TEXT", "-m NAME [-t0b] [option ...] [file ...]", "-m NAME --chat [-o FILE] [file ...]", NULL };
-static const mm_cmd cmd = { "mm-generate", "texts that answer, or go on from, texts and pictures", usage, opts, run };
+static const mm_cmd cmd = { "mm-generate", "texts that answer, or go on from, texts", usage, opts, run };
 
 int main(int argc, char **argv)
 {
