@@ -27,6 +27,7 @@ struct mm_lm_cache {
 const mm_tok *mm_lm_tokenizer(const mm_lm *lm) { return lm->tok; }
 size_t mm_lm_vocab(const mm_lm *lm) { return lm->vocab; }
 size_t mm_lm_context(const mm_lm *lm) { return (void)lm, CONTEXT; }
+size_t mm_lm_width(const mm_lm *lm) { return (void)lm, 1; }
 int32_t mm_lm_bos(const mm_lm *lm) { return (void)lm, 1; }
 int mm_lm_is_end(const mm_lm *lm, int32_t id) { return id == lm->end; }
 int mm_lm_cache_new(mm_lm_cache **out, mm_lm *lm, size_t slots, size_t context, mm_err *e)
