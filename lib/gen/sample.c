@@ -34,9 +34,10 @@ static void sift(mm_candidate *h, size_t n, size_t i)
 size_t mm_top(const float *logits, size_t n, mm_candidate *out, size_t k)
 {
     if (k > n) k = n;
+    if (!k) return 0;
     for (size_t i = 0; i < k; i++) out[i] = (mm_candidate){ logits[i], (int32_t)i };
     for (size_t i = k / 2; i-- > 0;) sift(out, k, i);
-    for (size_t i = k; i < n && k; i++)
+    for (size_t i = k; i < n; i++)
         if (logits[i] > out[0].logit) {
             out[0] = (mm_candidate){ logits[i], (int32_t)i };
             sift(out, k, 0);
