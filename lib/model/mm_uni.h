@@ -28,6 +28,8 @@ extern "C" {
 #endif
 
 enum { MM_UNI_NORM, MM_UNI_ATTENTION, MM_UNI_FFN, MM_UNI_PARTS };
+/* What goes through the trunk: the modalities, and heads that make words and pictures (mm_uni_heads.h). */
+enum { MM_UNI_NEXT = MM_MODALITIES, MM_UNI_FLOW, MM_UNI_STREAMS };
 enum { MM_UNI_MEL = 64 }; /* bins of a sound's spectrum */
 enum { MM_UNI_QUALITY = 4 }; /* numbers that measure an input, each about 0..1; 1 is good */
 
@@ -40,13 +42,16 @@ typedef struct mm_uni_config {
         int64_t size;     /* pictures and video: pixels a side at inference, a multiple of 16 */
         int64_t frames;   /* video: frames of a clip; sound: the most log-mel frames (10 ms) */
     } mod[MM_MODALITIES];
-    uint64_t own[MM_UNI_PARTS][MM_MODALITIES]; /* bit l: layer l's part is this modality's own */
+    uint64_t own[MM_UNI_PARTS][MM_UNI_STREAMS]; /* bit l: layer l's part is this modality's (or head's) own */
+    int64_t next;   /* 1: the model has a next-token head */
+    int64_t patch;  /* pixels a side of what the rectified-flow head makes a picture of: 4, 8 or 16; 0: it has none */
     float eps;
 } mm_uni_config;
 
 /* "tiny", "small", "base". 0, or MM_EARG. */
 MM_API MM_MUST_CHECK int mm_uni_config_named(mm_uni_config *c, const char *name, mm_err *err);
-/* The plan as text: "text.attn=0-1 text.ffn=0,1 image.ffn=0 *.norm=all"; replaces c->own. MM_EARG names the word. */
+/* The plan as text: "text.attn=0-1 text.ffn=0,1 image.ffn=0 *.norm=all" (* are the modalities), and of heads "next.ffn=all"; replaces c->own but
+ * for heads that it does not name. MM_EARG names the word. */
 MM_API MM_MUST_CHECK int mm_uni_plan(mm_uni_config *c, const char *plan, mm_err *err);
 /* To and from the JSON that a model file carries. Every number is checked. */
 MM_API json_t *mm_uni_config_json(const mm_uni_config *c);
@@ -63,7 +68,7 @@ typedef struct mm_uni mm_uni;
 typedef struct mm_uni_slot {
     char name[56];
     mm_param p;             /* w NULL until bound; inference: matrices stay NULL, they are packed */
-    unsigned mods;          /* bit m: modality m uses it */
+    unsigned mods;          /* bit m: modality m uses it; from bit MM_UNI_NEXT on: heads */
     int matrix;             /* has two dimensions */
     int decay;              /* weight decay makes sense */
     const mmk_mat *packed;
@@ -82,10 +87,11 @@ MM_API void mm_uni_bind(mm_uni *u);
 MM_API void mm_uni_init(mm_uni *u, uint64_t seed);
 /* The configuration in a model file. */
 MM_API MM_MUST_CHECK int mm_uni_config_read(mm_uni_config *c, mm_store *st, mm_err *err);
-/* Weights from a model file of this configuration, to train on: float32, into the slots' w where they have one, else into memory of u. */
+/* Weights from a model file of this configuration, to train on: float32, into the slots' w where they have one, else into memory of u. Heads
+ * that the file has not stay as they are. */
 MM_API MM_MUST_CHECK int mm_uni_read(mm_uni *u, mm_store *st, mm_err *err);
-/* The same to embed with: matrices packed; the token table stays in the file, which must outlive u. */
-MM_API MM_MUST_CHECK int mm_uni_load(mm_uni *u, mm_store *st, mm_err *err);
+/* The same to embed with: matrices packed; the token table stays in the file, which must outlive u. heads: bits of those wanted as well. */
+MM_API MM_MUST_CHECK int mm_uni_load(mm_uni *u, mm_store *st, unsigned heads, mm_err *err);
 /* A model file: w of the slots (or `from[i]` instead, e.g. averaged weights), matrices as `type` (MM_F32, MM_F16, MM_Q8_0), tokenizer.json,
  * and further keys from `extra`, an object of strings. */
 MM_API MM_MUST_CHECK int mm_uni_write(mm_uni *u, const char *path, int type, const float *const *from, const char *tokenizer, size_t len,
@@ -104,6 +110,7 @@ typedef struct mm_uni_in {
     const size_t *frames;   /* of each sound and clip. A clip's are even in number, and taken as one every half second; a sound is filled up to a
                              * token with silence */
     size_t height, width;
+    const mm_tensor *squares; /* pictures: in place of x, rows of 4 x 4 pixels as the stem takes them; gradients flow to them */
     int causal;
 } mm_uni_in;
 

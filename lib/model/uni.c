@@ -50,11 +50,16 @@ static mm_norm norm(mm_uni *u, unsigned mods, int64_t n, const char *name)
     return (mm_norm){ a->p.w, b->p.w, &a->p, &b->p };
 }
 
+static const char *stream_name(int m)
+{
+    return m == MM_UNI_NEXT ? "next" : m == MM_UNI_FLOW ? "flow" : mm_modality_name((mm_modality)m);
+}
+
 /* "blk.3.ffn_up" or, where the part is its own, "image.blk.3.ffn_up" */
 static const char *part(char buf[64], const mm_uni *u, int what, int m, int64_t l, const char *name)
 {
     int own = u->c.own[what][m] >> l & 1;
-    snprintf(buf, 64, "%s%sblk.%lld.%s", own ? mm_modality_name((mm_modality)m) : "", own ? "." : "", (long long)l, name);
+    snprintf(buf, 64, "%s%sblk.%lld.%s", own ? stream_name(m) : "", own ? "." : "", (long long)l, name);
     return buf;
 }
 
@@ -65,7 +70,7 @@ static void layer(mm_uni *u, int64_t l, int m)
     unsigned bit = 1u << m;
     int64_t d = c->width;
     char b[64];
-    const char *mod = mm_modality_name((mm_modality)m);
+    const char *mod = stream_name(m);
     y->norm[0][m] = norm(u, bit, d, part(b, u, MM_UNI_NORM, m, l, "attn_norm"));
     y->qkv[m] = linear(u, bit, 3 * d, d, 1, part(b, u, MM_UNI_ATTENTION, m, l, "attn_qkv"));
     y->out[m] = linear(u, bit, d, d, 1, part(b, u, MM_UNI_ATTENTION, m, l, "attn_output"));
@@ -74,7 +79,7 @@ static void layer(mm_uni *u, int64_t l, int m)
     y->down[m] = linear(u, bit, d, c->ff_width, 1, part(b, u, MM_UNI_FFN, m, l, "ffn_down"));
     y->scale[0][m] = &slot(u, bit, 0, d, "%s.blk.%lld.attn_scale", mod, (long long)l)->p;
     y->scale[1][m] = &slot(u, bit, 0, d, "%s.blk.%lld.ffn_scale", mod, (long long)l)->p;
-    y->alloc = &slot(u, bit, 0, c->heads, "blk.%lld.attn_alloc", (long long)l)->p;
+    if (m < MM_MODALITIES) y->alloc = &slot(u, bit, 0, c->heads, "blk.%lld.attn_alloc", (long long)l)->p;
 }
 
 static void stem(mm_uni *u, int m)
@@ -87,6 +92,28 @@ static void stem(mm_uni *u, int m)
         snprintf(name, sizeof name, "%s.stem.%d", mm_modality_name((mm_modality)m), i);
         u->entry[m].stem[i] = linear(u, 1u << m, n[i], k[i], 1, name);
     }
+}
+
+static void head(mm_uni *u, int m)
+{
+    const mm_uni_config *c = &u->c;
+    uni_head *h = &u->head[m - MM_MODALITIES];
+    unsigned bit = 1u << m;
+    if (m == MM_UNI_NEXT) {
+        h->in = linear(u, bit, c->width, c->mod[MM_TEXT].width, 1, "next.entry");
+        h->last = norm(u, bit, c->width, "next.last_norm");
+        h->out = linear(u, bit, c->mod[MM_TEXT].width, c->width, 1, "next.out");
+        mm_param *bias = &slot(u, bit, 0, c->vocab, "next.logit_bias")->p;
+        h->logits = (mm_linear){ u->rows, bias->w, u->tokens, bias };
+    } else {
+        int64_t n = 3 * c->patch * c->patch;
+        h->in = linear(u, bit, c->width, n, 1, "flow.entry");
+        h->time[0] = linear(u, bit, c->width, MM_UNI_TIME, 1, "flow.time.0");
+        h->time[1] = linear(u, bit, c->width, c->width, 1, "flow.time.1");
+        h->last = norm(u, bit, c->width, "flow.last_norm");
+        h->out = linear(u, bit, n, c->width, 1, "flow.out");
+    }
+    for (int64_t l = 0; l < c->layers; l++) layer(u, l, m);
 }
 
 void mm_uni_walk(mm_uni *u)
@@ -118,6 +145,8 @@ void mm_uni_walk(mm_uni *u)
         u->alloc[1] = linear(u, bit, 1, c->alloc, 0, "alloc.1");
         u->proj = linear(u, bit, c->out, c->width, 0, "proj");
     }
+    if (c->next) head(u, MM_UNI_NEXT);
+    if (c->patch) head(u, MM_UNI_FLOW);
 }
 
 int mm_uni_new(mm_uni **out, const mm_uni_config *c, mm_err *err)
@@ -125,7 +154,7 @@ int mm_uni_new(mm_uni **out, const mm_uni_config *c, mm_err *err)
     mm_uni *u = *out = calloc(1, sizeof *u);
     if (!u) return mm_fail(err, MM_ENOMEM, "out of memory");
     u->c = *c;
-    u->cap = (size_t)c->layers * (4 * MM_MODALITIES * 4 + 1) + 32 * MM_MODALITIES;
+    u->cap = (size_t)c->layers * (4 * MM_UNI_STREAMS * 4 + 1) + 32 * MM_UNI_STREAMS;
     u->slots = calloc(u->cap, sizeof *u->slots);
     u->layers = mm_arena_zalloc(&u->arena, (size_t)c->layers, sizeof *u->layers);
     if (u->slots && u->layers) mm_uni_walk(u);
@@ -167,7 +196,8 @@ void mm_uni_share(const mm_uni *u, mm_modality mod, size_t *total, size_t *share
         const mm_uni_slot *s = &u->slots[i];
         if (!(s->mods >> mod & 1) || &s->p == u->tokens) continue;
         *total += s->p.rows * s->p.cols;
-        if (s->mods & (s->mods - 1)) *shared += s->p.rows * s->p.cols;
+        unsigned mods = s->mods & UNI_MODALITIES; /* what a head has in common with one modality is still that one's own */
+        if (mods & (mods - 1)) *shared += s->p.rows * s->p.cols;
     }
 }
 
@@ -220,10 +250,10 @@ void mm_uni_init(mm_uni *u, uint64_t seed)
             fill(&s->p, 0);
             for (int m = 0; m < MM_MODALITIES && m < u->c.ident; m++)
                 if (!strncmp(n, mm_modality_name((mm_modality)m), strlen(n) - 6)) s->p.w[m] = 1;
-        } else if (!strcmp(n, "text.entry.weight") || !strcmp(n, "proj.weight")) diagonal(&s->p, 1);
+        } else if (!strcmp(n, "text.entry.weight") || !strcmp(n, "next.entry.weight") || !strcmp(n, "proj.weight")) diagonal(&s->p, 1);
         else if (!strcmp(n, "token_embd.weight")) {
             for (size_t k = 0; k < s->p.rows * s->p.cols; k++) s->p.w[k] = mm_rng_range(&r, -0.1f, 0.1f);
-        } else if (!s->matrix || !strcmp(n, "shift.weight") || !strcmp(n, "alloc.1.weight")) fill(&s->p, 0);
+        } else if (!s->matrix || !strcmp(n, "shift.weight") || !strcmp(n, "alloc.1.weight") || !strcmp(n, "flow.out.weight")) fill(&s->p, 0);
         else glorot(&s->p, r, ends(n, "attn_qkv.weight") ? s->p.rows / 3 : s->p.rows);
     }
 }

@@ -23,6 +23,7 @@ static const struct {
 };
 
 static const char *const parts[MM_UNI_PARTS] = { "norm", "attn", "ffn" };
+static const char *const head_names[] = { "next", "flow" };
 
 /* "0-2,5" or "all" */
 static int layers_of(const char *s, size_t len, int64_t layers, uint64_t *bits)
@@ -49,7 +50,10 @@ static int layers_of(const char *s, size_t len, int64_t layers, uint64_t *bits)
 
 int mm_uni_plan(mm_uni_config *c, const char *plan, mm_err *err)
 {
-    uint64_t own[MM_UNI_PARTS][MM_MODALITIES] = { { 0 } };
+    uint64_t own[MM_UNI_PARTS][MM_UNI_STREAMS];
+    int fresh = 0;
+    for (int p = 0; p < MM_UNI_PARTS; p++)
+        for (int m = 0; m < MM_UNI_STREAMS; m++) own[p][m] = m < MM_MODALITIES ? 0 : c->own[p][m];
     for (const char *w = plan; *(w += strspn(w, " ")); w += strcspn(w, " ")) {
         size_t len = strcspn(w, " "), dot = strcspn(w, ". "), eq = strcspn(w, "= ");
         uint64_t bits;
@@ -57,14 +61,16 @@ int mm_uni_plan(mm_uni_config *c, const char *plan, mm_err *err)
         for (int p = 0; p < MM_UNI_PARTS && dot < eq && eq < len; p++)
             if (strlen(parts[p]) == eq - dot - 1 && !memcmp(w + dot + 1, parts[p], eq - dot - 1)) what = p;
         if (what >= 0 && !layers_of(w + eq + 1, len - eq - 1, c->layers, &bits))
-            for (int m = 0; m < MM_MODALITIES; m++) {
-                const char *name = mm_modality_name((mm_modality)m);
-                if (!(dot == 1 && *w == '*') && !(strlen(name) == dot && !memcmp(w, name, dot))) continue;
+            for (int m = 0; m < MM_UNI_STREAMS; m++) {
+                const char *name = m < MM_MODALITIES ? mm_modality_name((mm_modality)m) : head_names[m - MM_MODALITIES];
+                if (!(dot == 1 && *w == '*' && m < MM_MODALITIES) && !(strlen(name) == dot && !memcmp(w, name, dot))) continue;
+                for (int p = 0; p < MM_UNI_PARTS && m >= MM_MODALITIES && !(fresh >> m & 1); p++) own[p][m] = 0;
+                fresh |= 1 << m;
                 own[what][m] |= bits;
                 some = 1;
             }
         if (!some)
-            return mm_fail(err, MM_EARG, "plan: '%.*s' is not MODALITY.PART=LAYERS (text, image, audio, video or *; norm, attn or ffn; "
+            return mm_fail(err, MM_EARG, "plan: '%.*s' is not MODALITY.PART=LAYERS (text, image, audio, video or *, next, flow; norm, attn or ffn; "
                            "0-%lld or all)", (int)len, w, (long long)c->layers - 1);
     }
     memcpy(c->own, own, sizeof own);
@@ -108,6 +114,11 @@ static json_t *layers_json(uint64_t bits)
     return j;
 }
 
+static void plan_json(json_t *o, const mm_uni_config *c, int m)
+{
+    for (int p = 0; p < MM_UNI_PARTS; p++) json_object_set_new(o, parts[p], layers_json(c->own[p][m]));
+}
+
 json_t *mm_uni_config_json(const mm_uni_config *c)
 {
     json_t *j = json_pack("{s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:f}", "layers", (json_int_t)c->layers, "width", (json_int_t)c->width, "heads",
@@ -117,8 +128,16 @@ json_t *mm_uni_config_json(const mm_uni_config *c)
         if (!c->mod[m].width) continue;
         json_t *o = json_pack("{s:I,s:[I,I],s:I,s:I}", "width", (json_int_t)c->mod[m].width, "merge", (json_int_t)c->mod[m].merge[0],
                               (json_int_t)c->mod[m].merge[1], "size", (json_int_t)c->mod[m].size, "frames", (json_int_t)c->mod[m].frames);
-        for (int p = 0; p < MM_UNI_PARTS; p++) json_object_set_new(o, parts[p], layers_json(c->own[p][m]));
+        plan_json(o, c, m);
         json_object_set_new(j, mm_modality_name((mm_modality)m), o);
+    }
+    for (int m = MM_UNI_NEXT; m < MM_UNI_STREAMS; m++) {
+        int64_t on = m == MM_UNI_NEXT ? c->next : c->patch;
+        if (!on) continue;
+        json_t *o = json_object();
+        if (m == MM_UNI_FLOW) json_object_set_new(o, "patch", json_integer((json_int_t)c->patch));
+        plan_json(o, c, m);
+        json_object_set_new(j, head_names[m - MM_MODALITIES], o);
     }
     return j;
 }
@@ -129,6 +148,16 @@ static int number(const json_t *j, const char *key, int64_t min, int64_t max, in
     if (!json_is_integer(v) || json_integer_value(v) < min || json_integer_value(v) > max)
         return mm_fail(err, MM_EDATA, "configuration: '%s' should be a whole number within %lld..%lld", key, (long long)min, (long long)max);
     *out = json_integer_value(v);
+    return 0;
+}
+
+static int parse_plan(mm_uni_config *c, int m, const json_t *o, mm_err *err)
+{
+    for (int p = 0; p < MM_UNI_PARTS; p++) {
+        const char *s = json_string_value(json_object_get(o, parts[p]));
+        if (!s || layers_of(s, strlen(s), c->layers, &c->own[p][m]))
+            return mm_fail(err, MM_EDATA, "configuration: '%s' should name layers, as in \"0-2,4\"", parts[p]);
+    }
     return 0;
 }
 
@@ -148,12 +177,20 @@ static int parse_modality(mm_uni_config *c, int m, const json_t *o, mm_err *err)
         r = mm_fail(err, MM_EDATA, "configuration: 'size' should be a multiple of 16");
     if (!r && m == MM_VIDEO && (c->mod[m].frames < 2 || c->mod[m].frames % 2)) r = mm_fail(err, MM_EDATA, "configuration: 'frames' should be even");
     if (!r && m == MM_AUDIO && c->mod[m].frames < 8) r = mm_fail(err, MM_EDATA, "configuration: 'frames' should be at least 8");
-    for (int p = 0; p < MM_UNI_PARTS && !r; p++) {
-        const char *s = json_string_value(json_object_get(o, parts[p]));
-        if (!s || layers_of(s, strlen(s), c->layers, &c->own[p][m]))
-            r = mm_fail(err, MM_EDATA, "configuration: '%s' should name layers, as in \"0-2,4\"", parts[p]);
-    }
+    if (!r) r = parse_plan(c, m, o, err);
     return r ? mm_err_prefix(err, "%s: ", name), r : 0;
+}
+
+static int parse_head(mm_uni_config *c, int m, const json_t *o, mm_err *err)
+{
+    int r = 0;
+    if (m == MM_UNI_NEXT) c->next = 1;
+    else r = number(o, "patch", 4, 16, &c->patch, err);
+    if (!r && m == MM_UNI_NEXT && c->vocab < 3) r = mm_fail(err, MM_EDATA, "configuration: a next-token head needs a vocabulary");
+    if (!r && m == MM_UNI_FLOW && ((c->patch & (c->patch - 1)) || !c->mod[MM_IMAGE].width || c->mod[MM_IMAGE].size % 16))
+        r = mm_fail(err, MM_EDATA, "configuration: a flow head needs pictures, and a 'patch' of 4, 8 or 16 pixels");
+    if (!r) r = parse_plan(c, m, o, err);
+    return r ? mm_err_prefix(err, "%s: ", head_names[m - MM_MODALITIES]), r : 0;
 }
 
 int mm_uni_config_parse(mm_uni_config *c, const json_t *j, mm_err *err)
@@ -178,5 +215,9 @@ int mm_uni_config_parse(mm_uni_config *c, const json_t *j, mm_err *err)
         some = 1;
     }
     if (!some) return mm_fail(err, MM_EDATA, "configuration: no modality");
+    for (int m = MM_UNI_NEXT; m < MM_UNI_STREAMS; m++) {
+        const json_t *o = json_object_get(j, head_names[m - MM_MODALITIES]);
+        if (o && (r = parse_head(c, m, o, err))) return r;
+    }
     return c->mod[MM_TEXT].width && !c->vocab ? mm_fail(err, MM_EDATA, "configuration: text needs a vocabulary") : 0;
 }

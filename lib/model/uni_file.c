@@ -29,19 +29,28 @@ static int pack(mm_uni *u, mm_uni_slot *s, const mm_store_tensor *t, mm_err *err
     return 0;
 }
 
-/* pack_too: matrices are packed for inference (the token table stays as it is stored); else everything is float32, into the w that a slot
+/* wanted: bits of streams. pack_too: matrices are packed for inference (the token table stays as it is stored); else everything is float32, into the w that a slot
  * has or into the arena. */
-static int read_all(mm_uni *u, mm_store *st, int pack_too, mm_err *err)
+static int read_all(mm_uni *u, mm_store *st, int pack_too, unsigned wanted, mm_err *err)
 {
     const mm_kern *k = mm_kern_get();
-    int r = 0;
+    mm_uni_config have;
+    int r = mm_uni_config_read(&have, st, err);
+    if (r) return r;
+    if (!have.next) wanted &= ~(1u << MM_UNI_NEXT);
+    if (!have.patch) wanted &= ~(1u << MM_UNI_FLOW);
     for (size_t i = 0; i < u->n && !r; i++) {
         mm_uni_slot *s = &u->slots[i];
+        if (!(s->mods & wanted)) continue;
         const mm_store_tensor *t = mm_store_find(st, s->name);
         if ((r = expect(s, t, err))) break;
         if (pack_too && &s->p == u->tokens) {
             u->stored = t->data;
             u->stored_type = t->type;
+            if (wanted >> MM_UNI_NEXT & 1) {
+                r = pack(u, s, t, err);
+                u->rows = s->packed;
+            }
             continue;
         }
         if (pack_too && s->matrix) {
@@ -57,8 +66,8 @@ static int read_all(mm_uni *u, mm_store *st, int pack_too, mm_err *err)
     return r;
 }
 
-int mm_uni_read(mm_uni *u, mm_store *st, mm_err *err) { return read_all(u, st, 0, err); }
-int mm_uni_load(mm_uni *u, mm_store *st, mm_err *err) { return read_all(u, st, 1, err); }
+int mm_uni_read(mm_uni *u, mm_store *st, mm_err *err) { return read_all(u, st, 0, ~0u, err); }
+int mm_uni_load(mm_uni *u, mm_store *st, unsigned heads, mm_err *err) { return read_all(u, st, 1, UNI_MODALITIES | heads, err); }
 
 int mm_uni_config_read(mm_uni_config *c, mm_store *st, mm_err *err)
 {

@@ -12,7 +12,7 @@
 
 /* One picture, or a pair of frames, as rows of 4 x 4 pixels; rows that will be merged follow each other (z-order inside a patch, patches by
  * rows). x [frames, 3, height, width]; of `pair` frames each. Returns where the next row goes. */
-static float *squares(float *to, const float *x, size_t pair, size_t height, size_t width)
+float *mm_uni_squares(float *to, const float *x, size_t pair, size_t height, size_t width)
 {
     size_t plane = height * width;
     for (size_t py = 0; py < height; py += PATCH)
@@ -48,10 +48,11 @@ static mm_tensor merge(mm_graph *g, const uni_entry *e, mm_tensor x, size_t fold
 static mm_tensor stem_pixels(mm_graph *g, const uni_entry *e, const mm_uni_in *in, size_t rows)
 {
     size_t pair = in->mod == MM_VIDEO ? 2 : 1, one = 3 * in->height * in->width;
+    if (in->squares) return merge(g, e, *in->squares, 4);
     mm_tensor x = mm_op_new(g, rows * 16, 48 * pair);
     float *to = x.p;
     for (size_t i = 0; to && i < in->n; i++)
-        for (size_t f = 0, n = pair == 1 ? 1 : in->frames[i]; f < n; f += pair) to = squares(to, in->x[i] + f * one, pair, in->height, in->width);
+        for (size_t f = 0, n = pair == 1 ? 1 : in->frames[i]; f < n; f += pair) to = mm_uni_squares(to, in->x[i] + f * one, pair, in->height, in->width);
     return merge(g, e, x, 4);
 }
 
@@ -70,7 +71,7 @@ static mm_tensor stem_sound(mm_graph *g, const uni_entry *e, const mm_uni_in *in
 
 /* ---- positions ---- */
 
-static void place(float *cos, float *sin, size_t half, const float at[3])
+void mm_uni_place(float *cos, float *sin, size_t half, const float at[3])
 {
     size_t each = (half + 2) / 3;
     for (size_t i = 0; i < half; i++) {
@@ -94,7 +95,7 @@ static void places(const mm_uni *u, const mm_uni_in *in, mm_uni_tokens *t)
                 at[1] = 6 * ((float)(cell / gw) + 0.5f) / (float)(in->height / PATCH);
                 at[2] = 6 * ((float)(cell % gw) + 0.5f) / (float)gw;
             }
-            place(t->cos + row * half, t->sin + row * half, half, at);
+            mm_uni_place(t->cos + row * half, t->sin + row * half, half, at);
         }
 }
 
@@ -136,24 +137,13 @@ mm_uni_tokens mm_uni_stem(mm_graph *g, const mm_uni *u, const mm_uni_in *in)
 
 /* ---- trunk ---- */
 
-/* What a block runs over: tokens of one modality, or of several, sorted by modality. */
-typedef struct {
-    size_t n;                   /* runs, each of one modality */
-    int mod[MM_MODALITIES];
-    size_t off[MM_MODALITIES + 1];
-    mm_ragged r;                /* sequences */
-    const size_t *seq, *row;    /* row of a sequence's token, and back; NULL: they are in order */
-    const float *cos, *sin;
-    const mm_tensor *log_gate;  /* [1, rows] in the order of the sequences, or NULL */
-    int causal;
-} layout;
-
 #define OF_RUNS(type, member) \
     const type *member##_of[MM_MODALITIES]; \
     for (size_t i = 0; i < y->n; i++) member##_of[i] = &l->member[y->mod[i]]
 
-static mm_tensor block(mm_graph *g, const mm_uni *u, const uni_layer *l, const layout *y, mm_tensor x)
+mm_tensor mm_uni_block(mm_graph *g, const mm_uni *u, size_t layer, const uni_layout *y, mm_tensor x)
 {
+    const uni_layer *l = &u->layers[layer];
     size_t heads = (size_t)u->c.heads, dim = (size_t)(u->c.width / u->c.heads);
     const mm_attention at = { heads, heads, dim, 1 / sqrtf((float)dim), y->causal };
     const mm_ragged runs = { y->off, y->n };
@@ -169,9 +159,11 @@ static mm_tensor block(mm_graph *g, const mm_uni *u, const uni_layer *l, const l
     mm_tensor a = mm_op_norm_runs(g, x, norm_of[0], &runs, u->c.eps, NULL), bias;
     a = mm_op_rotary(g, mm_op_linear_runs(g, a, qkv_of, &runs, MMK_ACT_NONE, NULL, NULL), y->cos, y->sin, 2 * heads, dim);
     if (y->log_gate) bias = mm_op_outer(g, mm_op_reshape(g, mm_op_param(g, l->alloc), heads, 1), *y->log_gate);
-    if (y->seq) a = mm_op_rows(g, a, y->seq, a.rows);
+    if (y->keep && a.p) memcpy(y->keep[layer].p, a.p, a.rows * a.cols * sizeof *a.p);
+    if (y->given) a = mm_op_concat(g, (const mm_tensor[]){ y->given[layer], a }, 2);
+    if (y->seq) a = mm_op_rows(g, a, y->seq, y->r.off[y->r.n]);
     a = mm_op_attention(g, a, &at, &y->r, y->log_gate ? &bias : NULL);
-    if (y->seq) a = mm_op_rows(g, a, y->row, a.rows);
+    if (y->seq) a = mm_op_rows(g, a, y->row, x.rows);
     a = mm_op_linear_runs(g, a, out_of, &runs, MMK_ACT_NONE, NULL, NULL);
     x = mm_op_add_scaled_runs(g, x, a, scale_of[0], &runs, &x);
     a = mm_op_norm_runs(g, x, norm_of[1], &runs, u->c.eps, NULL);
@@ -183,14 +175,17 @@ static mm_tensor block(mm_graph *g, const mm_uni *u, const uni_layer *l, const l
     return x;
 }
 
-mm_tensor mm_uni_trunk(mm_graph *g, const mm_uni *u, const mm_uni_tokens *t)
+mm_tensor mm_uni_trunk_kept(mm_graph *g, const mm_uni *u, const mm_uni_tokens *t, mm_tensor *keep)
 {
-    const layout y = { .n = 1, .mod = { (int)t->mod }, .off = { 0, t->x.rows }, .r = t->r, .cos = t->cos, .sin = t->sin, .causal = t->causal };
+    const uni_layout y = { .n = 1, .mod = { (int)t->mod }, .off = { 0, t->x.rows }, .r = t->r, .cos = t->cos, .sin = t->sin, .causal = t->causal,
+                           .keep = keep };
     mm_tensor x = t->x;
-    for (int64_t l = 0; l < u->c.layers && x.p; l++) x = block(g, u, &u->layers[l], &y, x);
+    for (int64_t l = 0; l < u->c.layers && x.p; l++) x = mm_uni_block(g, u, (size_t)l, &y, x);
     if (t->mod != MM_TEXT) x = mm_op_layer_norm(g, x, &u->entry[t->mod].last, u->c.eps, &x);
     return x;
 }
+
+mm_tensor mm_uni_trunk(mm_graph *g, const mm_uni *u, const mm_uni_tokens *t) { return mm_uni_trunk_kept(g, u, t, NULL); }
 
 static mm_tensor pooled(mm_graph *g, const mm_uni *u, mm_modality m, const mm_ragged *r, mm_tensor x)
 {
@@ -279,7 +274,7 @@ mm_tensor mm_uni_fuse(mm_graph *g, const mm_uni *u, const mm_uni_records *rec, m
     mm_uni_tokens t[MM_MODALITIES] = { { .mod = MM_TEXT } };
     mm_tensor x[MM_MODALITIES], score[MM_MODALITIES], z[MM_MODALITIES], none = { 0 };
     size_t half = (size_t)(u->c.width / u->c.heads / 2);
-    layout y = { .n = 0 };
+    uni_layout y = { .n = 0 };
     plan p;
     for (int m = 0; m < MM_MODALITIES; m++) {
         if (!rec->in[m] || !rec->in[m]->n) continue;
@@ -312,7 +307,7 @@ mm_tensor mm_uni_fuse(mm_graph *g, const mm_uni *u, const mm_uni_records *rec, m
     mm_tensor key = mm_op_reshape(g, mm_op_rows(g, gates, p.part_of, p.rows), 1, p.rows);
     y.log_gate = &key;
     mm_tensor h = mm_op_concat(g, x, y.n);
-    for (int64_t l = 0; l < u->c.layers && h.p; l++) h = block(g, u, &u->layers[l], &y, h);
+    for (int64_t l = 0; l < u->c.layers && h.p; l++) h = mm_uni_block(g, u, (size_t)l, &y, h);
     for (size_t i = 0; i < y.n; i++) {
         size_t rows = y.off[i + 1] - y.off[i], *pick = mm_arena_alloc(g->arena, rows, sizeof *pick);
         if (!pick) {

@@ -142,7 +142,7 @@ static void files(void)
         if (!r) r = mm_store_open(&st, path, &err);
         if (!r) r = mm_uni_config_read(&d, st, &err);
         if (!r) r = mm_uni_new(&v, &d, &err);
-        if (!r) r = mm_uni_load(v, st, &err);
+        if (!r) r = mm_uni_load(v, st, 0, &err);
         ok(!r && !memcmp(&c, &d, sizeof c), "type %d is written and read: %s", types[t], r ? err.msg : "");
         for (int m = 0; m < MM_MODALITIES && !r; m++) {
             float *a = embedded(u, (mm_modality)m, 0, N, 1), *b = embedded(v, (mm_modality)m, 0, N, 1), *two = embedded(v, (mm_modality)m, 0, N, 2);
@@ -160,7 +160,7 @@ static void files(void)
     mm_store *st = NULL;
     mm_uni_config other = c;
     other.ff_width = 96;
-    ok(!mm_store_open(&st, path, &err) && !mm_uni_new(&v, &other, &err) && mm_uni_load(v, st, &err) == MM_ESHAPE, "another shape is refused: %s", err.msg);
+    ok(!mm_store_open(&st, path, &err) && !mm_uni_new(&v, &other, &err) && mm_uni_load(v, st, 0, &err) == MM_ESHAPE, "another shape is refused: %s", err.msg);
     mm_uni_free(&v);
     mm_store_close(&st);
     unlink(path);
