@@ -29,8 +29,8 @@ static int pack(mm_uni *u, mm_uni_slot *s, const mm_store_tensor *t, mm_err *err
     return 0;
 }
 
-/* wanted: bits of streams. pack_too: matrices are packed for inference (the token table stays as it is stored); else everything is float32, into the w that a slot
- * has or into the arena. */
+/* wanted: bits of streams. pack_too: matrices are packed for inference (the token table stays as it is stored); else everything is float32, into
+ * the w that a slot has or into the arena. */
 static int read_all(mm_uni *u, mm_store *st, int pack_too, unsigned wanted, mm_err *err)
 {
     const mm_kern *k = mm_kern_get();

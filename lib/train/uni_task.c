@@ -4,25 +4,17 @@
 #include <stdlib.h>
 #include <string.h>
 #include "base/mm_str.h"
+#include "train/captions.h"
 #include "train/mm_uni_task.h"
 
 enum { BUCKET = 12 };        /* steps whose texts are sorted by length together */
 enum { STREAM_TEXT = 0x7478, STREAM_CAPTION = 0x6361, STREAM_FUSED = 0x6675 };
 enum { KEPT_OUT = 100 };     /* one pair in so many is for validation */
 
-/* All different English captions of a modality's training examples. */
 typedef struct {
-    float *vec;     /* [n, out] the teacher's; NULL: there is none */
-    mm_slice *text; /* [n] */
-    size_t n;
-    /* per example of the data set: rows first[e] .. first[e + 1] of `rows` are its captions' */
-    uint32_t *first, *rows;
+    mm_captions c;
+    float *vec; /* [c.n, out] the teacher's; NULL: there is none */
 } bank;
-
-typedef struct {
-    int32_t *ids; /* all texts' tokens */
-    size_t *off;  /* [n + 1] */
-} tokens;
 
 struct mm_uni_task {
     mm_uni_task_opts o;
@@ -30,7 +22,7 @@ struct mm_uni_task {
     mm_batch_opts bo;
     mm_batches *batches;
     bank banks[MM_MODALITIES];
-    tokens pair_ids, caption_ids[MM_MODALITIES];
+    mm_id_lists pair_ids, caption_ids[MM_MODALITIES];
     uint32_t *pair_target; /* row of `targets` */
     float *targets;        /* [n_targets, out] of the pairs */
     double *sum;           /* [n_pairs + 1] weights so far; those kept out weigh nothing */
@@ -39,108 +31,25 @@ struct mm_uni_task {
     char names[2 * MM_MODALITIES][32];
     mm_arena arena, batch;
     mm_tape *tape;
-    char *captioned[MM_MODALITIES]; /* [examples] has English captions */
 };
 
 void mm_uni_task_weigh(mm_uni_task *t, const mm_uni_weights *w) { t->o.weight = *w; }
 
+static size_t window_of(const mm_uni_task *t) { return (size_t)mm_uni_get_config(t->o.model)->window; }
 static int no_memory(mm_err *err) { return mm_fail(err, MM_ENOMEM, "out of memory"); }
 
-/* ---- English captions ---- */
-
-static int english(const mm_dataset *d, const mm_caption *c)
-{
-    const char *l = mm_dataset_lang(d, c->lang);
-    return !l[0] || !strcmp(l, "en") || !strcmp(l, "eng") || !strncmp(l, "en_", 3) || !strncmp(l, "en-", 3);
-}
-
-typedef struct {
-    const mm_dataset *d;
-    json_t *by_concept; /* id of an example -> its number */
-} finder;
-
-/* Calls add for every English caption of example e: its own, else those of its concept, else its label. */
-static size_t captions_of(const finder *f, size_t e, void (*add)(void *, const char *, size_t), void *arg)
-{
-    const mm_example *x = mm_dataset_example(f->d, e);
-    size_t n = 0;
-    for (uint32_t i = 0; i < x->n_captions; i++) {
-        const mm_caption *c = mm_dataset_caption(f->d, x->caption + i);
-        if (!english(f->d, c) || !c->len || (c->role == MM_CAPTION_LABEL && n)) continue;
-        add(arg, c->p, c->len);
-        n++;
-    }
-    if (n || !x->concept[0]) {
-        if (!n && x->label[0]) add(arg, x->label, strlen(x->label)), n = 1;
-        return n;
-    }
-    const json_t *other = json_object_get(f->by_concept, x->concept);
-    const mm_example *y = other ? mm_dataset_example(f->d, (size_t)json_integer_value(other)) : NULL;
-    for (uint32_t i = 0; y && i < y->n_captions; i++) {
-        const mm_caption *c = mm_dataset_caption(f->d, y->caption + i);
-        if (!english(f->d, c) || !c->len || c->role == MM_CAPTION_LABEL) continue;
-        add(arg, c->p, c->len);
-        n++;
-    }
-    if (!n && x->label[0]) add(arg, x->label, strlen(x->label)), n = 1;
-    return n;
-}
-
-/* A set of different texts, numbered in the order of their coming. */
-typedef struct {
-    json_t *number;
-    mm_slice *text;
-    size_t n, cap;
-    uint32_t *rows; /* what was added, in order */
-    size_t n_rows, cap_rows;
-    int failed;
-} texts;
-
-static void texts_add(void *arg, const char *p, size_t len)
-{
-    texts *t = arg;
-    char *key = strndup(p, len); /* a slice may have no NUL */
-    const json_t *j = key ? json_object_get(t->number, key) : NULL;
-    size_t row = j ? (size_t)json_integer_value(j) : t->n;
-    if (!j) {
-        if (t->n == t->cap) {
-            mm_slice *q = mm_realloc(t->text, 2 * t->cap + 64, sizeof *q);
-            if (q) t->text = q, t->cap = 2 * t->cap + 64;
-            else t->failed = 1;
-        }
-        if (!key || t->failed || json_object_set_new(t->number, key, json_integer((json_int_t)t->n))) t->failed = 1;
-        else t->text[t->n++] = (mm_slice){ p, len };
-    }
-    free(key);
-    if (t->n_rows == t->cap_rows) {
-        uint32_t *q = mm_realloc(t->rows, 2 * t->cap_rows + 64, sizeof *q);
-        if (q) t->rows = q, t->cap_rows = 2 * t->cap_rows + 64;
-        else t->failed = 1;
-    }
-    if (!t->failed) t->rows[t->n_rows++] = (uint32_t)row;
-}
-
-static void texts_clear(texts *t)
-{
-    json_decref(t->number);
-    free(t->text);
-    free(t->rows);
-}
-
-static int tokenize(const mm_uni_task *t, const mm_slice *text, size_t n, tokens *k, mm_err *err);
-static int embed_texts(mm_uni_task *t, const tokens *k, const uint32_t *pick, size_t n, float *vec, mm_err *err);
+static int embed_texts(mm_uni_task *t, const mm_id_lists *k, const uint32_t *pick, size_t n, float *vec, mm_err *err);
 
 /* The model teaches itself: its own vectors of texts as they are now. */
 static int remember(mm_uni_task *t, const mm_slice *text, size_t n, float **vec, mm_err *err)
 {
-    tokens k = { 0 };
+    mm_id_lists k = { 0 };
     float *v = mm_aligned((n ? n : 1) * t->out, sizeof *v);
     uint32_t *all = mm_realloc(NULL, n + 1, sizeof *all);
-    int r = v && all ? tokenize(t, text, n, &k, err) : no_memory(err);
+    int r = v && all ? mm_tokenize(t->o.tok, window_of(t), text, n, &k, err) : no_memory(err);
     for (size_t i = 0; i < n && !r; i++) all[i] = (uint32_t)i;
     if (!r) r = embed_texts(t, &k, all, n, v, err);
-    free(k.ids);
-    free(k.off);
+    mm_id_lists_clear(&k);
     free(all);
     if (r) free(v);
     else *vec = v;
@@ -168,83 +77,26 @@ static int teach(mm_uni_task *t, const mm_slice *text, size_t n, float **vec, mm
     return r;
 }
 
-/* Token ids of texts, cut at the model's window; a text without tokens has the first one. */
-static int tokenize(const mm_uni_task *t, const mm_slice *text, size_t n, tokens *k, mm_err *err)
-{
-    size_t window = (size_t)mm_uni_get_config(t->o.model)->window, cap = 0, at = 0;
-    mm_tok_out out = { 0 };
-    int r = 0;
-    k->off = mm_realloc(NULL, n + 1, sizeof *k->off);
-    if (!k->off) return no_memory(err);
-    for (size_t i = 0; i < n && !r; i++) {
-        r = mm_tok_encode(t->o.tok, text[i].p, text[i].len, MM_TOK_SPECIAL, &out, err);
-        size_t len = out.n < window ? out.n : window, need = len ? len : 1;
-        if (!r && at + need > cap) {
-            int32_t *q = mm_realloc(k->ids, cap = 2 * cap + need + 4096, sizeof *q);
-            if (q) k->ids = q;
-            else r = no_memory(err);
-        }
-        if (r) break;
-        k->off[i] = at;
-        if (len) memcpy(k->ids + at, out.ids, len * sizeof *k->ids);
-        else k->ids[at] = 0;
-        at += need;
-    }
-    k->off[n] = at;
-    mm_tok_out_clear(&out);
-    return r;
-}
-
-static int make_bank(mm_uni_task *t, const finder *f, mm_modality m, mm_err *err)
+static int make_bank(mm_uni_task *t, const mm_caption_finder *f, mm_modality m, mm_err *err)
 {
     bank *b = &t->banks[m];
-    texts x = { .number = json_object() };
-    size_t n = 0;
-    while (mm_dataset_example(f->d, n)) n++;
-    b->first = mm_realloc(NULL, n + 1, sizeof *b->first);
-    t->captioned[m] = calloc(n + 1, 1);
-    int r = x.number && b->first && t->captioned[m] ? 0 : no_memory(err);
-    for (size_t e = 0; e < n && !r; e++) {
-        const mm_example *ex = mm_dataset_example(f->d, e);
-        b->first[e] = (uint32_t)x.n_rows;
-        if (ex->split == t->bo.split && ex->item[m] >= 0) t->captioned[m][e] = captions_of(f, e, texts_add, &x) > 0;
-        if (x.failed) r = no_memory(err);
-    }
-    if (!r) {
-        b->first[n] = (uint32_t)x.n_rows;
-        b->rows = x.rows;
-        b->text = x.text;
-        b->n = x.n;
-        x.rows = NULL;
-        x.text = NULL;
-        if (b->n) r = teach(t, b->text, b->n, &b->vec, err);
-        if (!r && (t->o.weight.infonce > 0 || t->o.weight.sigmoid > 0 || t->o.weight.fused > 0)) r = tokenize(t, b->text, b->n, &t->caption_ids[m], err);
-    }
-    texts_clear(&x);
+    int r = mm_captions_make(&b->c, f, m, (mm_split)t->bo.split, err);
+    if (!r && b->c.n) r = teach(t, b->c.text, b->c.n, &b->vec, err);
+    if (!r && (t->o.weight.infonce > 0 || t->o.weight.sigmoid > 0 || t->o.weight.fused > 0))
+        r = mm_tokenize(t->o.tok, window_of(t), b->c.text, b->c.n, &t->caption_ids[m], err);
     return r;
 }
 
 static int want(void *arg, const mm_example *e, mm_modality m)
 {
     const mm_uni_task *t = arg;
-    return m != MM_TEXT && t->captioned[m] && t->captioned[m][e - mm_dataset_example(t->o.data, 0)]; /* examples are an array */
-}
-
-static int concepts(finder *f, mm_err *err)
-{
-    f->by_concept = json_object();
-    if (!f->by_concept) return no_memory(err);
-    for (size_t i = 0; mm_dataset_example(f->d, i); i++) {
-        const mm_example *e = mm_dataset_example(f->d, i);
-        if (e->id[0] && json_object_set_new(f->by_concept, e->id, json_integer((json_int_t)i))) return no_memory(err);
-    }
-    return 0;
+    return m != MM_TEXT && mm_captions_count(&t->banks[m].c, e - mm_dataset_example(t->o.data, 0)) > 0; /* examples are an array */
 }
 
 static int open_data(mm_uni_task *t, mm_err *err)
 {
-    finder f = { .d = t->o.data };
-    int r = concepts(&f, err);
+    mm_caption_finder f;
+    int r = mm_caption_finder_make(&f, t->o.data, err);
     t->bo = *t->o.batch;
     t->bo.seed = t->o.seed;
     t->bo.langs = "en,eng,en_GB,en_US";
@@ -252,7 +104,7 @@ static int open_data(mm_uni_task *t, mm_err *err)
     for (int m = MM_IMAGE; m < MM_MODALITIES && !r; m++) {
         if (!mm_uni_get_config(t->o.model)->mod[m].width) t->bo.count[m] = 0;
         if (t->bo.count[m]) r = make_bank(t, &f, (mm_modality)m, err);
-        if (!r && !t->banks[m].n) t->bo.count[m] = 0;
+        if (!r && !t->banks[m].c.n) t->bo.count[m] = 0;
     }
     t->bo.want = want;
     t->bo.arg = t;
@@ -269,7 +121,7 @@ static int kept_out(const mm_text_pair *p) { return mm_hash64(p->en, p->en_len, 
 static int open_pairs(mm_uni_task *t, mm_err *err)
 {
     size_t n = t->o.n_pairs;
-    texts x = { .number = json_object() };
+    mm_text_set x = { .number = json_object() };
     mm_slice *text = mm_realloc(NULL, n + 1, sizeof *text);
     t->sum = mm_realloc(NULL, n + 1, sizeof *t->sum);
     int r = x.number && text && t->sum ? 0 : no_memory(err);
@@ -277,19 +129,19 @@ static int open_pairs(mm_uni_task *t, mm_err *err)
     for (size_t i = 0; i < n && !r; i++) {
         const mm_text_pair *p = &t->o.pairs[i];
         text[i] = (mm_slice){ p->text, p->len };
-        texts_add(&x, p->en, p->en_len);
+        mm_text_set_add(&x, p->en, p->en_len);
         t->sum[i + 1] = t->sum[i] + (kept_out(p) ? 0 : p->weight);
         if (x.failed) r = no_memory(err);
     }
     if (!r && !(t->sum[n] > 0)) r = mm_fail(err, MM_EARG, "no pair of texts has a weight");
     if (!r) r = teach(t, x.text, x.n, &t->targets, err);
-    if (!r) r = tokenize(t, text, n, &t->pair_ids, err);
+    if (!r) r = mm_tokenize(t->o.tok, window_of(t), text, n, &t->pair_ids, err);
     if (!r) {
         t->pair_target = x.rows;
         x.rows = NULL;
     }
     free(text);
-    texts_clear(&x);
+    mm_text_set_clear(&x);
     return r;
 }
 
@@ -328,15 +180,10 @@ void mm_uni_task_close(mm_uni_task **tp)
     for (int m = 0; m < MM_MODALITIES; m++) {
         bank *b = &t->banks[m];
         free(b->vec);
-        free(b->text);
-        free(b->first);
-        free(b->rows);
-        free(t->caption_ids[m].ids);
-        free(t->caption_ids[m].off);
-        free(t->captioned[m]);
+        mm_captions_clear(&b->c);
+        mm_id_lists_clear(&t->caption_ids[m]);
     }
-    free(t->pair_ids.ids);
-    free(t->pair_ids.off);
+    mm_id_lists_clear(&t->pair_ids);
     free(t->pair_target);
     free(t->targets);
     free(t->sum);
@@ -449,23 +296,6 @@ static int draw_pairs(mm_uni_task *t, uint64_t step, uint32_t *pick)
     return 0;
 }
 
-/* ids and offsets of chosen texts, one behind the other */
-static int gather_ids(mm_uni_task *t, const tokens *k, const uint32_t *pick, size_t n, int32_t **ids, size_t **off)
-{
-    size_t total = 0;
-    *off = mm_arena_alloc(&t->batch, n + 1, sizeof **off);
-    if (!*off) return MM_ENOMEM;
-    for (size_t i = 0; i < n; i++) {
-        (*off)[i] = total;
-        total += k->off[pick[i] + 1] - k->off[pick[i]];
-    }
-    (*off)[n] = total;
-    *ids = mm_arena_alloc(&t->batch, total, sizeof **ids);
-    if (!*ids) return MM_ENOMEM;
-    for (size_t i = 0; i < n; i++) memcpy(*ids + (*off)[i], k->ids + k->off[pick[i]], ((*off)[i + 1] - (*off)[i]) * sizeof **ids);
-    return 0;
-}
-
 static int step_text(mm_uni_task *t, uint64_t step, float scale, float *value, mm_err *err)
 {
     static const float sharp = 2.9957322735539909f; /* log 20 */
@@ -474,7 +304,7 @@ static int step_text(mm_uni_task *t, uint64_t step, float scale, float *value, m
     float *target = mm_arena_alloc(&t->batch, n * out, sizeof *target);
     int32_t *ids;
     size_t *off;
-    if (!pick || !target || draw_pairs(t, step, pick) || gather_ids(t, &t->pair_ids, pick, n, &ids, &off)) return no_memory(err);
+    if (!pick || !target || draw_pairs(t, step, pick) || mm_gather_ids(&t->batch, &t->pair_ids, pick, n, &ids, &off)) return no_memory(err);
     for (size_t i = 0; i < n; i++) memcpy(target + i * out, t->targets + (size_t)t->pair_target[pick[i]] * out, out * sizeof *target);
     mm_graph g = graph(t, t->tape);
     losses l = { .n = 0 };
@@ -493,11 +323,8 @@ static void choose_captions(const mm_uni_task *t, mm_modality m, const mm_batch 
 {
     const bank *k = &t->banks[m];
     for (int i = 0; i < b->n[m]; i++) {
-        uint32_t e = b->pick[m][i].example, n = k->first[e + 1] - k->first[e];
         mm_rng r = mm_rng_at(t->o.seed, STREAM_CAPTION + (uint64_t)m, b->step, (uint64_t)i);
-        /* the first one, a sentence or a name, more often than any other */
-        uint32_t j = n < 2 || mm_rng_unit(&r) < 0.5f ? 0 : mm_rng_below(&r, n);
-        row[i] = k->rows[k->first[e] + j];
+        row[i] = mm_captions_draw(&k->c, b->pick[m][i].example, &r);
     }
 }
 
@@ -525,7 +352,7 @@ static void contrast(mm_uni_task *t, mm_graph *g, mm_modality m, mm_tensor z, co
     float *same = mm_arena_alloc(&t->batch, n * n, sizeof *same), *part = mm_arena_alloc(&t->batch, n * n, sizeof *part);
     int32_t *ids;
     size_t *off;
-    if (!same || !part || gather_ids(t, &t->caption_ids[m], row, n, &ids, &off)) {
+    if (!same || !part || mm_gather_ids(&t->batch, &t->caption_ids[m], row, n, &ids, &off)) {
         g->failed = 1;
         return;
     }
@@ -560,8 +387,8 @@ static int step_media(mm_uni_task *t, mm_modality m, const mm_batch *b, float sc
         for (size_t i = 0; i < n; i++) memcpy(target + i * out, k->vec + (size_t)row[i] * out, out * sizeof *target);
         also(&l, mm_op_cos_loss(&g, z, target, out, out), 0.5f * t->o.weight.distil);
         if (t->o.weight.bank > 0) {
-            mm_tensor s = mm_op_similarity(&g, z, mm_tensor_of(k->vec, k->n, out), mm_op_param(&g, &t->scale[m]), NULL);
-            const float *soft = t->o.soft > 0 ? likeness(&g, target, n, k->vec, k->n, out, 1 / t->o.soft) : NULL;
+            mm_tensor s = mm_op_similarity(&g, z, mm_tensor_of(k->vec, k->c.n, out), mm_op_param(&g, &t->scale[m]), NULL);
+            const float *soft = t->o.soft > 0 ? likeness(&g, target, n, k->vec, k->c.n, out, 1 / t->o.soft) : NULL;
             int32_t *cls = mm_arena_alloc(&t->batch, n, sizeof *cls);
             if (!cls) return no_memory(err);
             for (size_t i = 0; i < n; i++) cls[i] = (int32_t)row[i];
@@ -593,9 +420,9 @@ static int step_fused(mm_uni_task *t, mm_modality m, const mm_batch *whole, floa
     size_t side = (size_t)(m == MM_IMAGE ? t->bo.px : t->bo.video_px), clip = m == MM_VIDEO ? (size_t)mm_uni_get_config(t->o.model)->mod[m].frames : 1;
     for (size_t i = 0; i < n; i++) {
         mm_rng r = mm_rng_at(t->o.seed, STREAM_FUSED + (uint64_t)m, b.step, i);
-        uint32_t e = b.pick[m][i].example, many = k->first[e + 1] - k->first[e];
+        uint32_t e = b.pick[m][i].example, many = mm_captions_count(&k->c, e);
         float u = mm_rng_unit(&r);
-        said[i] = u < 0.25f ? mm_rng_below(&r, (uint32_t)k->n) : k->rows[k->first[e] + mm_rng_below(&r, many)];
+        said[i] = u < 0.25f ? mm_rng_below(&r, (uint32_t)k->c.n) : k->c.rows[k->c.first[e] + mm_rng_below(&r, many)];
         memcpy(target + i * out, k->vec + (size_t)row[i] * out, out * sizeof *target);
         all[i] = i;
         if (u >= 0.75f) continue;
@@ -603,7 +430,7 @@ static int step_fused(mm_uni_task *t, mm_modality m, const mm_batch *whole, floa
         frames[kept] = m == MM_AUDIO ? b.mel_at[i + 1] - b.mel_at[i] : clip;
         x[kept++] = m == MM_AUDIO ? b.mel + b.mel_at[i] * 64 : (m == MM_IMAGE ? b.image : b.video) + i * clip * 3 * side * side;
     }
-    if (gather_ids(t, &t->caption_ids[m], said, n, &ids, &off)) return no_memory(err);
+    if (mm_gather_ids(&t->batch, &t->caption_ids[m], said, n, &ids, &off)) return no_memory(err);
     const mm_uni_in text = { .mod = MM_TEXT, .n = n, .ids = ids, .off = off };
     const mm_uni_in medium = { .mod = m, .n = kept, .x = x, .frames = frames, .height = side, .width = side };
     mm_uni_records rec = { .n = n, .in = { [MM_TEXT] = &text }, .of = { [MM_TEXT] = all } };
@@ -641,14 +468,14 @@ int mm_uni_task_step(mm_uni_task *t, uint64_t step, float scale, float loss[MM_M
 /* ---- scores ---- */
 
 /* Vectors of texts by the model's own text side. */
-static int embed_texts(mm_uni_task *t, const tokens *k, const uint32_t *pick, size_t n, float *vec, mm_err *err)
+static int embed_texts(mm_uni_task *t, const mm_id_lists *k, const uint32_t *pick, size_t n, float *vec, mm_err *err)
 {
     for (size_t at = 0; at < n; at += 64) {
         size_t m = n - at < 64 ? n - at : 64;
         int32_t *ids;
         size_t *off;
         mm_arena_reset(&t->batch);
-        if (gather_ids(t, k, pick + at, m, &ids, &off)) return no_memory(err);
+        if (mm_gather_ids(&t->batch, k, pick + at, m, &ids, &off)) return no_memory(err);
         mm_graph g = graph(t, NULL);
         mm_tensor z = mm_uni_embed(&g, t->o.model, &(mm_uni_in){ .mod = MM_TEXT, .n = m, .ids = ids, .off = off });
         if (g.failed) return no_memory(err);
@@ -715,21 +542,21 @@ typedef struct {
     size_t n;
 } group;
 
-static int score_set(mm_uni_task *t, const finder *f, mm_modality m, const group *x, double *score, mm_err *err)
+static int score_set(mm_uni_task *t, const mm_caption_finder *f, mm_modality m, const group *x, double *score, mm_err *err)
 {
-    texts all = { .number = json_object() };
+    mm_text_set all = { .number = json_object() };
     size_t *first = mm_realloc(NULL, x->n + 1, sizeof *first), d = t->out;
-    tokens k = { 0 };
+    mm_id_lists k = { 0 };
     float *q = mm_aligned(x->n * d, sizeof *q), *c = NULL;
     char *right = NULL;
     uint32_t *every = NULL;
     int r = all.number && first && q ? 0 : no_memory(err);
     for (size_t i = 0; i < x->n && !r; i++) {
         first[i] = all.n_rows;
-        captions_of(f, x->e[i], texts_add, &all);
+        mm_captions_of(f, x->e[i], mm_text_set_add, &all);
     }
     if (!r) first[x->n] = all.n_rows;
-    if (!r) r = tokenize(t, all.text, all.n, &k, err);
+    if (!r) r = mm_tokenize(t->o.tok, window_of(t), all.text, all.n, &k, err);
     every = mm_realloc(NULL, all.n + 1, sizeof *every);
     c = mm_aligned((all.n + 1) * d, sizeof *c);
     right = calloc(x->n * (all.n + 1), 1);
@@ -751,10 +578,9 @@ static int score_set(mm_uni_task *t, const finder *f, mm_modality m, const group
         mm_arena_reset(&t->arena);
     }
     if (!r) *score = (recall10(q, x->n, c, all.n, d, right, 0) + recall10(c, all.n, q, x->n, d, right, 1)) / 2;
-    texts_clear(&all);
+    mm_text_set_clear(&all);
     free(first);
-    free(k.ids);
-    free(k.off);
+    mm_id_lists_clear(&k);
     free(q);
     free(c);
     free(right);
@@ -762,7 +588,7 @@ static int score_set(mm_uni_task *t, const finder *f, mm_modality m, const group
     return r;
 }
 
-static int score_media(mm_uni_task *t, const finder *f, mm_modality m, mm_split split, double *score, mm_err *err)
+static int score_media(mm_uni_task *t, const mm_caption_finder *f, mm_modality m, mm_split split, double *score, mm_err *err)
 {
     double sum = 0;
     size_t sets = 0;
@@ -807,12 +633,12 @@ int mm_uni_task_text_cosine(mm_uni_task *t, double *cosine, mm_err *err)
 
 int mm_uni_task_validate(mm_uni_task *t, mm_split split, double score[MM_MODALITIES], double *all, mm_err *err)
 {
-    finder f = { .d = t->o.data };
+    mm_caption_finder f = { .d = t->o.data };
     int r = 0, n = 0;
     for (int m = 0; m < MM_MODALITIES; m++) score[m] = NAN;
     if (t->o.n_pairs) r = mm_uni_task_text_cosine(t, &score[MM_TEXT], err);
     score[MM_TEXT] *= 100;
-    if (!r && f.d) r = concepts(&f, err);
+    if (!r && f.d) r = mm_caption_finder_make(&f, f.d, err);
     for (int m = MM_IMAGE; m < MM_MODALITIES && !r && f.d; m++)
         if (t->bo.count[m]) r = score_media(t, &f, (mm_modality)m, split, &score[m], err);
     json_decref(f.by_concept);
