@@ -16,12 +16,13 @@
 static struct {
     const char *model, *schema, *grammar, *resume;
     double temperature, top_p, min_p, repeat, frequency, presence;
-    int64_t max_tokens, top_k, last_n, seed, n, logprobs, batch, context;
+    double length_penalty;
+    int64_t max_tokens, top_k, last_n, seed, n, logprobs, batch, context, beam;
     int overflow, kv, stream, chat;
     mm_strv stops;
     mm_prompts prompts;
     mm_io io;
-} o = { .n = 1, .batch = 8, .last_n = 64, .kv = -1, .stream = -1, .io = { .each_operand = 1 } };
+} o = { .length_penalty = 1, .n = 1, .batch = 8, .last_n = 64, .kv = -1, .stream = -1, .io = { .each_operand = 1 } };
 
 static const mm_opt opts[] = {
     MM_OPT_GROUP("Prompt"),
@@ -45,6 +46,8 @@ static const mm_opt opts[] = {
     MM_OPT_NUM(0, "frequency-penalty", &o.frequency, "X", -10, 10, "taken from a token's logit for each time it came"),
     MM_OPT_NUM(0, "presence-penalty", &o.presence, "X", -10, 10, "taken from a token's logit once it came"),
     MM_OPT_INT(0, "seed", &o.seed, "N", 0, 1LL << 53, "of the draws; each record has its own from it (default 0)"),
+    MM_OPT_INT(0, "beam", &o.beam, "N", 1, 64, "look for the likeliest answer among N at a time"),
+    MM_OPT_NUM(0, "length-penalty", &o.length_penalty, "X", -10, 10, "with --beam: above 1 favours long answers, below 1 short ones (default 1)"),
     MM_OPT_INT('n', "n", &o.n, "N", 1, 1000, "answers to each record, a record each"),
     MM_OPT_INT(0, "logprobs", &o.logprobs, "K", 1, 1000, "write the tokens with log-probabilities, and the K - 1 best at each place"),
     MM_OPT_STR(0, "schema", &o.schema, "FILE", "answer in JSON that is valid under the JSON Schema in FILE"),
@@ -121,6 +124,13 @@ static int set_logprobs(state *s, mm_rec *rec, const mm_gen_job *job)
     return b->failed ? MM_ENOMEM : mm_rec_set(rec, "logprobs", b->p, b->len);
 }
 
+static int set_score(state *s, mm_rec *rec, double score)
+{
+    mm_buf_reset(&s->out);
+    mm_buf_addf(&s->out, "%.6g", score);
+    return s->out.failed ? MM_ENOMEM : mm_rec_set(rec, "score", s->out.p, s->out.len);
+}
+
 static int set_answer(state *s, mm_rec *rec, const mm_gen_job *job)
 {
     const char *text = job->said.text.p ? job->said.text.p : "", *finish = mm_finish_name(job->finish), *model = mm_lm_fingerprint(s->lm);
@@ -134,6 +144,7 @@ static int set_answer(state *s, mm_rec *rec, const mm_gen_job *job)
     if (!r) r = b->failed ? MM_ENOMEM : mm_rec_set(rec, "tokens", b->p, b->len);
     if (!r && job->used < job->n_ids) r = mm_rec_set_bool(rec, "truncated", 1);
     if (!r && o.temperature > 0) r = mm_rec_set_int(rec, "seed", (int64_t)job->seed);
+    if (!r && o.beam) r = set_score(s, rec, job->score);
     if (!r && o.logprobs) r = set_logprobs(s, rec, job);
     return r ? no_memory(s) : 0;
 }
@@ -253,7 +264,7 @@ static int take(state *s, item *it)
     for (int64_t i = 0; i < o.n; i++) fill_job(s, it, i);
     if (o.temperature > 0 && o.n == 1 && own_seed(it->rec, &it->jobs[0].seed)) return 0;
     it->asked = 1;
-    for (int64_t i = 0; i < o.n; i++) mm_gen_add(s->gen, &it->jobs[i]);
+    for (int64_t i = 0; i < (o.beam ? 1 : o.n); i++) mm_gen_add(s->gen, &it->jobs[i]); /* a search answers all */
     return 0;
 }
 
@@ -261,7 +272,7 @@ static int take(state *s, item *it)
 static int check_resumed(state *s, const mm_rec *rec)
 {
     static const char *const ours[] = { "id",        "model", "generated", "value",    "finish", "tokens",
-                                        "truncated", "seed",  "choice",    "logprobs", "error",  "embedding" };
+                                        "truncated", "seed",  "choice",    "logprobs", "error",  "embedding", "score" };
     mm_rec *before = mm_rec_new();
     mm_slice key, raw, was;
     int same = before && !mm_rec_parse(before, s->last.p, s->last.len, &s->c->err);
@@ -378,14 +389,15 @@ static int open_model(state *s)
     if ((size_t)o.context > context) return mm_fail(&c->err, MM_EARG, "option '--context': the model takes %zu tokens", context);
     if (!o.context && context > 4096) context = 4096;
     if (o.context) context = (size_t)o.context;
-    r = mm_gen_new(&s->gen, s->lm, &(mm_gen_opts){ .slots = (size_t)o.batch, .context = context }, &c->err);
+    r = mm_gen_new(&s->gen, s->lm, &(mm_gen_opts){ .slots = (size_t)(o.beam ? o.beam * o.batch : o.batch), .context = context }, &c->err);
     if (!r) r = mm_prompts_open(&o.prompts, s->lm, &c->err);
     if (!r) r = mm_pictures_open(&o.prompts.pictures, s->lm, c);
     if (!r && (o.schema || o.grammar)) r = open_grammar(s);
     if (!r) r = open_stops(s);
     if (!o.max_tokens) o.max_tokens = context / 4 < MAX_TOKENS ? (int64_t)context / 4 : MAX_TOKENS;
     s->base = (mm_gen_job){ .max_tokens = (size_t)o.max_tokens, .stops = s->stops, .n_stops = o.stops.n, .grammar = s->grammar,
-                            .overflow = (mm_overflow)o.overflow, .logprobs = (int)o.logprobs };
+                            .overflow = (mm_overflow)o.overflow, .logprobs = (int)o.logprobs,
+                            .beams = (size_t)o.beam, .answers = (size_t)o.n, .length_penalty = o.length_penalty };
     s->base.sample = (mm_sample_opts){ .temperature = o.temperature, .top_k = (int)o.top_k, .top_p = o.top_p, .min_p = o.min_p,
                                        .repeat_penalty = o.repeat, .frequency_penalty = o.frequency, .presence_penalty = o.presence,
                                        .last_n = (int)o.last_n };
@@ -395,6 +407,7 @@ static int open_model(state *s)
 static int check(mm_ctx *c)
 {
     static const char *const drawing[] = { "top-k", "top-p", "min-p", "seed", "n" };
+    static const char *const with_beam[] = { "temperature", "stream", "repeat-penalty", "repeat-last", "frequency-penalty", "presence-penalty" };
     static const char *const with_stream[] = { "output", "json", "binary", "logprobs", "n", "resume" },
                              *const with_chat[] = {
                                  "prompt", "template", "raw", "resume", "n", "logprobs", "stream"
@@ -404,15 +417,18 @@ static int check(mm_ctx *c)
     if (!r) r = mm_opt_exclusive(c, "resume", "output", NULL);
     if (!r) r = mm_opt_exclusive(c, "resume", "binary", NULL);
     if (!r) r = mm_opt_exclusive(c, "raw", "system", NULL);
+    for (size_t i = 0; i < 6 && !r && o.beam; i++) r = mm_opt_exclusive(c, "beam", with_beam[i], NULL);
+    if (!r && o.beam && o.n > o.beam) r = mm_fail(&c->err, MM_EARG, "option '--n' is more than '--beam': that many answers are looked for");
+    if (!r && !o.beam && mm_opt_given(c, "length-penalty")) r = mm_fail(&c->err, MM_EARG, "option '--length-penalty' needs '--beam'");
     for (size_t i = 0; i < 5 && !r && o.temperature <= 0; i++)
-        if (mm_opt_given(c, drawing[i]) && (i < 4 || o.n > 1))
+        if (mm_opt_given(c, drawing[i]) && (i < 4 || (o.n > 1 && !o.beam)))
             r = mm_fail(&c->err, MM_EARG,
                         "option '--%s' needs '--temperature' above 0: without it the likeliest token is taken",
                         drawing[i]);
     for (size_t i = 0; i < 6 && !r && o.stream > 0; i++) r = mm_opt_exclusive(c, "stream", with_stream[i], NULL);
     for (size_t i = 0; i < 7 && !r && o.chat; i++) r = mm_opt_exclusive(c, "chat", with_chat[i], NULL);
     if (r || o.stream >= 0) return r;
-    o.stream = c->tty[1] && o.prompts.prompt;
+    o.stream = c->tty[1] && o.prompts.prompt && !o.beam;
     for (size_t i = 0; i < 6; i++) o.stream &= !mm_opt_given(c, with_stream[i]);
     return 0;
 }

@@ -413,6 +413,14 @@ int mm_grammar_bind(mm_grammar *g, const mm_tok *tok, size_t vocab, mm_err *err)
 
 /* ---- cursors ---- */
 
+static void link_cursor(mm_cursor *c)
+{
+    struct automaton *a = c->g->auto_;
+    c->next = a->cursors;
+    if (c->next) c->next->prev = c;
+    a->cursors = c;
+}
+
 mm_cursor *mm_cursor_new(mm_grammar *g)
 {
     struct automaton *a = g->auto_;
@@ -423,9 +431,17 @@ mm_cursor *mm_cursor_new(mm_grammar *g)
         return NULL;
     }
     c->g = g;
-    c->next = a->cursors;
-    if (c->next) c->next->prev = c;
-    a->cursors = c;
+    link_cursor(c);
+    return c;
+}
+
+mm_cursor *mm_cursor_copy(const mm_cursor *from)
+{
+    mm_cursor *c = calloc(1, sizeof *c);
+    if (!c) return NULL;
+    c->g = from->g;
+    c->state = from->state;
+    link_cursor(c);
     return c;
 }
 

@@ -12,7 +12,12 @@
  *
  * The answer to a prompt does not depend on the others: what a decoder computes does not (mm_lm.h), and each job draws from a seed of its own.
  * The beginning that a prompt has in common with one whose keys and values are still there is copied instead of computed; of prompts that
- * begin alike and come together one goes first. One thread at a time uses a mm_gen. */
+ * begin alike and come together one goes first.
+ *
+ * With beams a job takes N places. Of all tokens that could follow N texts those stay that give the likeliest N texts; a text that ends is scored:
+ * the sum of the model's log-probabilities, the end token's included, divided by the number of tokens to the power of length_penalty. The search
+ * is over when N have ended and none that goes on has a better score than the worst of them, or where max_tokens or the context ends it.
+ * sample and seed do not count. One text at a time is the likeliest token each time. One thread at a time uses a mm_gen. */
 #ifndef MM_GENERATE_H
 #define MM_GENERATE_H
 
@@ -31,7 +36,7 @@ extern "C" {
 typedef struct mm_gen mm_gen;
 
 typedef struct mm_gen_opts { /* {0}: the defaults */
-    size_t slots;   /* sequences in one step; 0: 8 */
+    size_t slots;   /* sequences in one step; 0: 8. A job with beams takes as many */
     size_t context; /* most tokens of one of them, prompt and answer; 0: the decoder's */
     size_t chunk;   /* tokens of prompts in one step; 0: 512 */
 } mm_gen_opts;
@@ -60,6 +65,9 @@ typedef struct mm_gen_job {
     mm_grammar *grammar; /* what the answer must be; NULL: anything */
     mm_overflow overflow;
     int logprobs;        /* 0: none; 1: of the tokens chosen; k > 1: and of the k - 1 best at each place */
+    size_t beams;        /* 0: one token after the other; N: look for the likeliest text among N at a time (see below) */
+    size_t answers;      /* with beams: this job and the answers - 1 behind it in memory get the best ones, best first; 0: 1 */
+    double length_penalty;
     int ignore_end;      /* go on behind the end of a text */
     void (*on_text)(void *arg, const char *text, size_t len); /* called with what can be shown so far; may be NULL */
     void *arg;
@@ -69,6 +77,7 @@ typedef struct mm_gen_job {
     mm_finish finish;
     mm_said said;        /* the text, without stop string */
     size_t used, tokens; /* of the prompt after cutting; of the answer, without the token that ended it */
+    double score;        /* with beams */
     size_t reused;       /* tokens of the prompt that needed no computing */
     mm_logprob *lp;      /* [tokens] with logprobs */
     mm_logprob *top;     /* [tokens, logprobs - 1], best first */
@@ -82,9 +91,8 @@ MM_API void mm_gen_free(mm_gen **g);
 MM_API size_t mm_gen_context(const mm_gen *g);
 /* Put a job at the end of the queue; it stays the caller's and must stay where it is until it is done. */
 MM_API void mm_gen_add(mm_gen *g, mm_gen_job *job);
-/* Jobs that are not done yet, and places that no job has and nobody waits for. */
+/* Jobs that are not done yet. */
 MM_API size_t mm_gen_busy(const mm_gen *g);
-MM_API size_t mm_gen_room(const mm_gen *g);
 /* One step of the decoder: 1, or 0 when there is nothing to do. What ends all jobs is returned; what ends one is in its code. */
 MM_API MM_MUST_CHECK int mm_gen_step(mm_gen *g, mm_err *err);
 /* Frees what came out of a job. */

@@ -45,6 +45,7 @@ MM_API size_t mm_grammar_least(const mm_grammar *g);
 
 /* A place in a text; at its beginning. NULL: out of memory. The grammar must outlive its cursors. */
 MM_API mm_cursor *mm_cursor_new(mm_grammar *g);
+MM_API mm_cursor *mm_cursor_copy(const mm_cursor *c); /* at the same place */
 MM_API void mm_cursor_free(mm_cursor **c);
 /* The tokens that may come, as bits [vocab]; the mask lives until the next call for any cursor of the grammar. left: how many tokens may
  * still come, this one included; SIZE_MAX: any number. MM_EDATA: none can; MM_ENOMEM. Tokens without bytes are never allowed: whether the text

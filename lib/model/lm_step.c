@@ -67,7 +67,7 @@ void mm_lm_trim(mm_lm_cache *c, size_t slot, size_t len)
     if (len < c->len[slot]) c->len[slot] = len;
 }
 
-void mm_lm_copy(mm_lm_cache *c, size_t to, size_t from, size_t len)
+void mm_lm_copy(mm_lm_cache *c, size_t to, size_t from, size_t same, size_t len)
 {
     const mm_tower_config *t = &mm_lm_tower(c->lm)->cfg;
     size_t d = (size_t)t->head_dim, head = mmk_kv_bytes(c->lm->opts.kv_type, c->tokens, d);
@@ -76,16 +76,18 @@ void mm_lm_copy(mm_lm_cache *c, size_t to, size_t from, size_t len)
         c->len[to] = len;
         return;
     }
-    size_t blocks = (len + MMK_KV_BLOCK - 1) / MMK_KV_BLOCK * MMK_KV_BLOCK;
+    const size_t first = same / MMK_KV_BLOCK * MMK_KV_BLOCK, n = first < len ? (len - first + MMK_KV_BLOCK - 1) / MMK_KV_BLOCK * MMK_KV_BLOCK : 0;
     for (size_t l = 0; l < (size_t)t->layers; l++)
         for (size_t h = 0; h < 2 * (size_t)t->kv_heads; h++) { /* of keys, then of values */
             char *x = keys_of(c, l, to) + h * head;
             const char *y = keys_of(c, l, from) + h * head;
             if (c->lm->opts.kv_type == MM_Q8_0) {
-                memcpy(x, y, blocks * d);
-                memcpy(x + c->tokens * d, y + c->tokens * d, blocks * (d / 32) * 2);
+                const size_t scales = c->tokens * d + first * (d / 32) * 2;
+                memcpy(x + first * d, y + first * d, n * d);
+                memcpy(x + scales, y + scales, n * (d / 32) * 2);
             } else {
-                memcpy(x, y, mmk_kv_bytes(c->lm->opts.kv_type, blocks, d));
+                const size_t at = mmk_kv_bytes(c->lm->opts.kv_type, first, d);
+                memcpy(x + at, y + at, mmk_kv_bytes(c->lm->opts.kv_type, n, d));
             }
         }
     c->len[to] = len;

@@ -68,8 +68,9 @@ MM_API void mm_lm_cache_free(mm_lm_cache **c);
 MM_API size_t mm_lm_len(const mm_lm_cache *c, size_t slot); /* tokens that the sequence has */
 /* Forget what comes after the first len tokens (len <= mm_lm_len()). */
 MM_API void mm_lm_trim(mm_lm_cache *c, size_t slot, size_t len);
-/* Sequence `to` becomes the first len tokens of sequence `from` (len <= its length): a common prefix is computed once. */
-MM_API void mm_lm_copy(mm_lm_cache *c, size_t to, size_t from, size_t len);
+/* Sequence `to` becomes the first len tokens of sequence `from` (len <= its length): a common prefix is computed once. The first `same` of
+ * them, which it has already, are not copied. */
+MM_API void mm_lm_copy(mm_lm_cache *c, size_t to, size_t from, size_t same, size_t len);
 
 typedef struct mm_lm_part {
     size_t slot;

@@ -51,11 +51,17 @@ void mm_lm_trim(mm_lm_cache *c, size_t slot, size_t len)
     broken |= len > c->s[slot].n;
     c->s[slot].n = len;
 }
-void mm_lm_copy(mm_lm_cache *c, size_t to, size_t from, size_t len)
+void mm_lm_copy(mm_lm_cache *c, size_t to, size_t from, size_t same, size_t len)
 {
-    broken |= len > c->s[from].n || to == from;
-    memcpy(c->s[to].ids, c->s[from].ids, len * sizeof(int32_t));
+    broken |= len > c->s[from].n || to == from || same > len || same > c->s[to].n;
+    memcpy(c->s[to].ids + same, c->s[from].ids + same, (len - same) * sizeof(int32_t));
     c->s[to].n = len;
+}
+static void logits_of(const mm_lm *m, const int32_t *ids, size_t n, float *logits)
+{
+    mm_rng r = { mm_hash64(ids, n * sizeof *ids, 7) };
+    for (size_t v = 0; v < m->vocab; v++) logits[v] = m->nan ? NAN : mm_rng_range(&r, -4, 4);
+    logits[m->end] += 2;
 }
 int mm_lm_step(mm_lm_cache *c, const mm_lm_part *parts, size_t n, float *logits, mm_err *e)
 {
@@ -69,9 +75,7 @@ int mm_lm_step(mm_lm_cache *c, const mm_lm_part *parts, size_t n, float *logits,
         s->n += parts[i].n;
         tokens += parts[i].n;
         if (!parts[i].logits) continue;
-        mm_rng r = { mm_hash64(s->ids, s->n * sizeof(int32_t), 7) };
-        for (size_t v = 0; v < c->lm->vocab; v++) logits[v] = c->lm->nan ? NAN : mm_rng_range(&r, -4, 4);
-        logits[c->lm->end] += 2;
+        logits_of(c->lm, s->ids, s->n, logits);
         logits += c->lm->vocab;
     }
     c->lm->computed += tokens;
@@ -292,6 +296,216 @@ static void structured(void)
     mm_grammar_close(&g);
 }
 
+/* ---- several texts at a time ---- */
+
+typedef struct path {
+    int32_t ids[CONTEXT];
+    size_t n; /* with the prompt */
+    double sum, score;
+} path;
+
+static int by_sum(const void *a, const void *b)
+{
+    const path *x = a, *y = b;
+    return x->sum > y->sum ? -1 : x->sum < y->sum;
+}
+
+/* What the header says, word by word: all steps of all texts in one list. The best score; its tokens in *best. */
+static double slow_search(const int32_t *ids, size_t n, size_t beams, size_t most, double penalty, path *best)
+{
+    static path run[8], next[8 * 1024], done[64];
+    size_t n_run = 1, n_done = 0;
+    float *logits = malloc(lm.vocab * sizeof *logits);
+    memcpy(run[0].ids, ids, n * sizeof *ids);
+    run[0].n = n;
+    run[0].sum = 0;
+    for (size_t t = 1; t <= most && n_run; t++) {
+        size_t m = 0, rank = 0;
+        for (size_t i = 0; i < n_run; i++) {
+            logits_of(&lm, run[i].ids, run[i].n, logits);
+            const double total = mm_log_total(logits, lm.vocab);
+            for (size_t v = 0; v < lm.vocab; v++) {
+                if (!mm_tok_text(lm.tok, (int32_t)v)) continue;
+                next[m] = run[i];
+                next[m].sum += (double)logits[v] - total;
+                next[m].ids[next[m].n++] = (int32_t)v;
+                m++;
+            }
+        }
+        qsort(next, m, sizeof *next, by_sum);
+        for (n_run = 0; rank < m && n_run < beams; rank++) {
+            const int end = next[rank].ids[next[rank].n - 1] == lm.end;
+            if (!end) run[n_run++] = next[rank];
+            if ((end && rank < beams) || (!end && t == most)) {
+                done[n_done] = next[rank];
+                done[n_done].n -= end;
+                done[n_done++].score = next[rank].sum / pow((double)t, penalty);
+            }
+        }
+        size_t better = 0; /* than what goes on */
+        for (size_t i = 0; i < n_done; i++) better += done[i].score >= run[0].sum / pow((double)t, penalty);
+        if (better >= beams) break;
+    }
+    *best = done[0];
+    for (size_t i = 1; i < n_done; i++)
+        if (done[i].score > best->score) *best = done[i];
+    free(logits);
+    return best->score;
+}
+
+static void beam_job(size_t i, size_t beams, double penalty)
+{
+    jobs[i].beams = beams;
+    jobs[i].length_penalty = penalty;
+    jobs[i].logprobs = 3;
+    jobs[i].sample = (mm_sample_opts){ 0 };
+}
+
+static double sum_of(const mm_gen_job *j)
+{
+    double sum = 0;
+    for (size_t i = 0; i < j->n_lp; i++) sum += (double)j->lp[i].logprob;
+    return sum;
+}
+
+static void beams(void)
+{
+    static mm_gen_job greedy[JOBS], alone[JOBS];
+    int differ = 0;
+    make_jobs();
+    for (size_t i = 0; i < JOBS; i++) jobs[i].sample = (mm_sample_opts){ 0 }, jobs[i].logprobs = 3;
+    run(NULL, 0, JOBS);
+    memcpy(greedy, jobs, sizeof jobs);
+    make_jobs();
+    for (size_t i = 0; i < JOBS; i++) beam_job(i, 1, i % 3);
+    run(NULL, 0, JOBS);
+    for (size_t i = 0; i < JOBS; i++) {
+        differ += !same(&jobs[i], &greedy[i]);
+        mm_gen_job_clear(&jobs[i]);
+    }
+    ok(!differ && !broken, "one text at a time is the likeliest token each time (%d of %d differ)", differ, JOBS);
+
+    make_jobs();
+    for (size_t i = 0; i < JOBS; i++) beam_job(i, 1 + i % 5, 0.5 * (double)(i % 4));
+    for (size_t i = 0; i < JOBS; i++) differ += run(&(mm_gen_opts){ .slots = 5 }, i, i + 1);
+    memcpy(alone, jobs, sizeof jobs);
+    static const mm_gen_opts with[] = { { .slots = 5 }, { .slots = 7, .chunk = 13 }, { .slots = 32 } };
+    for (size_t k = 0; k < sizeof with / sizeof *with; k++) {
+        make_jobs();
+        for (size_t i = 0; i < JOBS; i++) beam_job(i, 1 + i % 5, 0.5 * (double)(i % 4));
+        differ = run(&with[k], 0, JOBS);
+        for (size_t i = 0; i < JOBS; i++) {
+            differ += !same(&alone[i], &jobs[i]);
+            mm_gen_job_clear(&jobs[i]);
+        }
+        ok(!differ && !broken, "several texts at a time: the same in company, with %zu places", with[k].slots);
+    }
+
+    differ = 0;
+    for (size_t i = 0; i < 20; i++) {
+        path best;
+        mm_buf text = { 0 };
+        const double score = slow_search(prompt[i], jobs[i].n_ids, 1 + i % 5, jobs[i].max_tokens, 0.5 * (double)(i % 4), &best);
+        for (size_t k = jobs[i].n_ids; k < best.n; k++) differ += mm_tok_piece(lm.tok, best.ids[k], &text, &err) != 0;
+        mm_said said = { 0 };
+        differ += mm_said_add(&said, text.p ? text.p : "", text.len) || mm_said_end(&said);
+        differ += fabs(score - alone[i].score) > 1e-9 || best.n - jobs[i].n_ids != alone[i].tokens || said.text.len != alone[i].said.text.len ||
+                  (said.text.len && memcmp(said.text.p, alone[i].said.text.p, said.text.len));
+        mm_said_clear(&said);
+        mm_buf_clear(&text);
+    }
+    ok(!differ, "... and what a list of all steps gives (%d differ)", differ);
+    for (size_t i = 0; i < JOBS; i++) {
+        mm_gen_job_clear(&alone[i]);
+        mm_gen_job_clear(&greedy[i]);
+    }
+}
+
+static void likelier(void)
+{
+    static mm_gen_job greedy[JOBS];
+    int better = 0, worse = 0, order = 0;
+    make_jobs();
+    for (size_t i = 0; i < JOBS; i++) jobs[i].sample = (mm_sample_opts){ 0 }, jobs[i].logprobs = 1, jobs[i].ignore_end = 1, jobs[i].max_tokens = 12;
+    run(NULL, 0, JOBS);
+    memcpy(greedy, jobs, sizeof jobs);
+    make_jobs();
+    for (size_t i = 0; i < JOBS; i += 2) {
+        beam_job(i, 4, 0);
+        jobs[i].ignore_end = 1, jobs[i].max_tokens = 12, jobs[i].answers = 2;
+        jobs[i + 1].logprobs = jobs[i].logprobs;
+    }
+    mm_gen *g;
+    int r = mm_gen_new(&g, &lm, &(mm_gen_opts){ .slots = 9 }, &err);
+    for (size_t i = 0; i < JOBS && !r; i += 2) mm_gen_add(g, &jobs[i]);
+    while (!r && (r = mm_gen_step(g, &err)) > 0) r = 0;
+    ok(!r && !mm_gen_busy(g), "two answers of each search");
+    mm_gen_free(&g);
+    for (size_t i = 0; i < JOBS; i += 2) {
+        const double d = sum_of(&jobs[i]) - sum_of(&greedy[i]);
+        better += d > 1e-4, worse += d < -1e-4;
+        order += jobs[i].done && jobs[i + 1].done && jobs[i].score >= jobs[i + 1].score && fabs(jobs[i + 1].score - sum_of(&jobs[i + 1])) < 1e-3 &&
+                 jobs[i + 1].tokens == 12 && !same(&jobs[i], &jobs[i + 1]);
+    }
+    ok(better > 20 && worse < 3, "four texts at a time find likelier ones: %d of %d, and %d worse", better, JOBS / 2, worse);
+    is_int(order, JOBS / 2, "the second is another text, and less likely");
+    for (size_t i = 0; i < JOBS; i++) {
+        mm_gen_job_clear(&greedy[i]);
+        mm_gen_job_clear(&jobs[i]);
+    }
+}
+
+/* Stop strings, grammars, failures: of searches. */
+static void beam_ends(void)
+{
+    static const char rules[] = "root ::= \"a\" | \"bc\"";
+    mm_grammar *g = NULL;
+    make_jobs();
+    int r = mm_grammar_from_rules(&g, rules, sizeof rules - 1, &err);
+    if (!r) r = mm_grammar_bind(g, lm.tok, lm.vocab, &err);
+    for (size_t i = 0; i < 4; i++) beam_job(i, 4, 1), jobs[i].grammar = g;
+    jobs[0].answers = 4;
+    run(NULL, 0, 1);
+    int texts = 0, none = 0;
+    for (size_t i = 0; i < 4; i++) {
+        const mm_said *t = &jobs[i].said;
+        texts += jobs[i].finish == MM_FINISH_STOP && ((t->text.len == 1 && t->text.p[0] == 'a') || (t->text.len == 2 && !memcmp(t->text.p, "bc", 2)));
+        none += jobs[i].code == MM_EEMPTY;
+    }
+    ok(!r && texts >= 2 && texts + none == 4, "a grammar holds: %d answers of its forms, %d that there are not", texts, none);
+    for (size_t i = 0; i < 4; i++) mm_gen_job_clear(&jobs[i]);
+    mm_grammar_close(&g);
+
+    make_jobs();
+    beam_job(0, 3, 1);
+    jobs[0].ignore_end = 1, jobs[0].max_tokens = 30;
+    run(NULL, 0, 1);
+    const mm_gen_job all = jobs[0];
+    const mm_slice stop = { all.said.text.p + all.said.text.len / 2, 1 };
+    make_jobs();
+    beam_job(0, 3, 1);
+    jobs[0].ignore_end = 1, jobs[0].max_tokens = 30, jobs[0].stops = &stop, jobs[0].n_stops = 1;
+    run(NULL, 0, 1);
+    ok(jobs[0].said.text.len == 0 || !memchr(jobs[0].said.text.p, stop.p[0], jobs[0].said.text.len), "a stop string is in no answer");
+    mm_gen_job_clear(&jobs[0]);
+    mm_gen_job one_of = all;
+    mm_gen_job_clear(&one_of);
+
+    make_jobs();
+    beam_job(0, 9, 1);
+    jobs[0].answers = 2;
+    run(NULL, 0, 1);
+    ok(jobs[0].code == MM_EARG && jobs[1].code == MM_EARG, "more texts than places");
+    make_jobs();
+    beam_job(0, 3, 1);
+    jobs[0].answers = 2;
+    lm.nan = 1;
+    run(NULL, 0, 1);
+    lm.nan = 0;
+    ok(jobs[0].code == MM_EDATA && jobs[1].code == MM_EDATA && jobs[1].done, "logits that are not numbers");
+    for (size_t i = 0; i < 2; i++) mm_gen_job_clear(&jobs[i]);
+}
+
 int main(void)
 {
     open_lm();
@@ -300,6 +514,9 @@ int main(void)
     contexts();
     stops();
     structured();
+    beams();
+    likelier();
+    beam_ends();
     ok(mm_gen_seed(0, 1, 0) != mm_gen_seed(0, 2, 0) && mm_gen_seed(0, 1, 0) != mm_gen_seed(0, 1, 1) && mm_gen_seed(9, 9, 9) < UINT64_C(1) << 53, "seeds");
     mm_tok_free(&lm.tok);
     return done();

@@ -106,9 +106,10 @@ static void same_bits(const char *name, mm_lm *lm, const int32_t *ids)
     mm_lm_trim(c, 1, 17);
     is_int((long long)mm_lm_len(c, 1), 17, "... trimmed");
     step(c, 1, ids + 17, 3, 1, got);
-    mm_lm_copy(c, 2, 1, 20);
+    mm_lm_copy(c, 2, 1, 0, 20);
     mm_lm_trim(c, 3, 0);
-    mm_lm_copy(c, 3, 2, 5);
+    mm_lm_copy(c, 3, 2, 0, 5);
+    mm_lm_copy(c, 2, 1, 18, 20); /* what is the same stays */
     /* three sequences at three places, ids and embeddings, in one step */
     check(mm_lm_embed(lm, ids, N, embd, &err));
     const mm_lm_part parts[3] = { { .slot = 2, .ids = ids + 20, .n = 1, .logits = 1 },
