@@ -38,6 +38,18 @@ static inline float mm_rng_unit(mm_rng *r) { return (float)(mm_rng_next(r) >> 40
 static inline float mm_rng_range(mm_rng *r, float low, float high) { return low + (high - low) * mm_rng_unit(r); }
 /* 0 .. n - 1 (n 0: 0); the bias is below n / 2^32 */
 static inline uint32_t mm_rng_below(mm_rng *r, uint32_t n) { return (uint32_t)((mm_rng_next(r) >> 32) * n >> 32); }
+/* One of n by weight: sum [n + 1] are the weights so far, sum[0] = 0, sum[n] > 0. */
+static inline size_t mm_rng_weighted(mm_rng *r, const double *sum, size_t n)
+{
+    double x = (double)(mm_rng_next(r) >> 11) * 0x1p-53 * sum[n];
+    size_t lo = 0, hi = n; /* sum[lo] <= x < sum[hi] */
+    while (hi - lo > 1) {
+        size_t mid = lo + (hi - lo) / 2;
+        if (sum[mid] <= x) lo = mid;
+        else hi = mid;
+    }
+    return lo;
+}
 static inline float mm_rng_normal(mm_rng *r)
 {
     const double u = (double)(mm_rng_next(r) >> 11) * 0x1p-53 + 0x1p-54, v = (double)(mm_rng_next(r) >> 11) * 0x1p-53;

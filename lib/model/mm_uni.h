@@ -53,6 +53,8 @@ MM_API MM_MUST_CHECK int mm_uni_config_named(mm_uni_config *c, const char *name,
 /* The plan as text: "text.attn=0-1 text.ffn=0,1 image.ffn=0 *.norm=all" (* are the modalities), and of heads "next.ffn=all"; replaces c->own but
  * for heads that it does not name. MM_EARG names the word. */
 MM_API MM_MUST_CHECK int mm_uni_plan(mm_uni_config *c, const char *plan, mm_err *err);
+/* All parts of a head (MM_UNI_NEXT, MM_UNI_FLOW) are its own. */
+MM_API void mm_uni_plan_head(mm_uni_config *c, int head);
 /* To and from the JSON that a model file carries. Every number is checked. */
 MM_API json_t *mm_uni_config_json(const mm_uni_config *c);
 MM_API MM_MUST_CHECK int mm_uni_config_parse(mm_uni_config *c, const json_t *j, mm_err *err);

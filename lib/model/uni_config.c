@@ -77,6 +77,11 @@ int mm_uni_plan(mm_uni_config *c, const char *plan, mm_err *err)
     return 0;
 }
 
+void mm_uni_plan_head(mm_uni_config *c, int head)
+{
+    for (int p = 0; p < MM_UNI_PARTS; p++) layers_of("all", 3, c->layers, &c->own[p][head]);
+}
+
 int mm_uni_config_named(mm_uni_config *c, const char *name, mm_err *err)
 {
     for (size_t i = 0; i < sizeof named / sizeof *named; i++) {

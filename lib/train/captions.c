@@ -97,6 +97,7 @@ int mm_captions_make(mm_captions *c, const mm_caption_finder *f, mm_modality m, 
     if (!r) {
         c->first[n] = (uint32_t)x.n_rows;
         c->rows = x.rows;
+        c->n_rows = x.n_rows;
         c->text = x.text;
         c->n = x.n;
         x.rows = NULL;

@@ -5,9 +5,11 @@
 #include <jansson.h>
 #include "base/mm_mem.h"
 #include "base/mm_rng.h"
+#include "base/mm_str.h"
 #include "model/mm_model.h"
 #include "token/mm_token.h"
 #include "train/mm_dataset.h"
+#include "train/mm_text_start.h"
 
 typedef struct mm_caption_finder {
     const mm_dataset *d;
@@ -34,12 +36,16 @@ typedef struct mm_captions {
     mm_slice *text; /* [n] of the data set */
     size_t n;
     uint32_t *first, *rows; /* rows first[e] .. first[e + 1] of `rows` are those of example e */
+    size_t n_rows;
 } mm_captions;
 int mm_captions_make(mm_captions *c, const mm_caption_finder *f, mm_modality m, mm_split split, mm_err *err);
 void mm_captions_clear(mm_captions *c);
 static inline uint32_t mm_captions_count(const mm_captions *c, ptrdiff_t e) { return c->first ? c->first[e + 1] - c->first[e] : 0; }
 /* One of an example's, which has some: the first, a sentence or a name, more often than any other. */
 uint32_t mm_captions_draw(const mm_captions *c, uint32_t e, mm_rng *r);
+
+/* One pair in 100, by what it means, is for validation. */
+static inline int mm_text_pair_kept_out(const mm_text_pair *p) { return mm_hash64(p->en, p->en_len, 0) % 100 == 0; }
 
 /* Texts as tokens, one behind the other. */
 typedef struct mm_id_lists {

@@ -64,6 +64,8 @@ MM_API mm_param *mm_uni_task_param(mm_uni_task *t, size_t i, const char **name);
 
 /* Gradients of step `step` are added. loss[m]: of each modality, NAN where it had nothing. scale: factor of all losses (loss scaling). */
 MM_API MM_MUST_CHECK int mm_uni_task_step(mm_uni_task *t, uint64_t step, float scale, float loss[MM_MODALITIES], mm_err *err);
+/* The inputs of one modality in a batch, as the model takes them, in memory of the arena and the batch. MM_ENOMEM. */
+MM_API MM_MUST_CHECK int mm_uni_batch_in(const mm_uni *u, const mm_batch *b, mm_modality m, mm_arena *a, mm_uni_in *in);
 /* Inputs that a step sees: of each modality. */
 MM_API void mm_uni_task_counts(const mm_uni_task *t, size_t n[MM_MODALITIES]);
 MM_API size_t mm_uni_task_peak(const mm_uni_task *t); /* bytes of tensors and gradients */

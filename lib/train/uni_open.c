@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include "base/mm_file.h"
+#include "train/mm_heads_task.h"
 #include "train/mm_run.h"
 #include "train/mm_uni_task.h"
 
@@ -29,13 +30,16 @@ typedef struct {
     mm_model *teacher_model;
     mm_teacher *teacher;
     mm_text_start start;
-    mm_uni_task *task;
+    mm_uni_task *task;    /* NULL: only heads are trained */
+    mm_heads_task *heads; /* NULL: none is trained */
+    float head_weight[MM_HEADS_LOSSES];
     mm_uni_weights weigh[MM_TRAIN_STAGES];
     mm_train_lists lists;
     size_t bad;
 } uni_run;
 
-static const char *const loss_names[] = { "text", "image", "audio", "video" };
+static const char *const loss_names[] = { "text", "image", "audio", "video", "next-token", "flow", "align" };
+enum { LOSSES = sizeof loss_names / sizeof *loss_names };
 
 static const char *last_part(const char *path)
 {
@@ -50,6 +54,7 @@ static void close_run(void *arg)
 {
     uni_run *x = arg;
     mm_uni_task_close(&x->task);
+    mm_heads_task_close(&x->heads);
     mm_text_start_clear(&x->start);
     mm_teacher_close(&x->teacher);
     mm_model_close(&x->teacher_model);
@@ -163,6 +168,24 @@ static int text_start(uni_run *x, int space_only, const mm_uni_config *c, mm_err
     return mm_text_start_make(&x->start, x->teacher, x->pairs, x->n_pairs, &so, err);
 }
 
+/* Heads that are to be trained and that the model has not, all their parts their own where the plan says nothing. */
+static void with_heads(uni_run *x, mm_uni_config *c)
+{
+    const double *w = x->lists.loss, joint = x->lists.has_loss && w[MM_LOSS_JOINT] > 0 ? w[MM_LOSS_JOINT] : 0;
+    static const int losses[] = { MM_LOSS_NEXT_TOKEN, MM_LOSS_FLOW, MM_LOSS_ALIGN };
+    static const double part[] = { 0.6, 0.3, 0.1 };
+    for (int i = 0; i < MM_HEADS_LOSSES; i++)
+        x->head_weight[i] = (float)((x->lists.has_loss && w[losses[i]] > 0 ? w[losses[i]] : 0) + part[i] * joint);
+    if (x->head_weight[MM_HEADS_NEXT] > 0 && !c->next) {
+        c->next = 1;
+        if (!x->o->plan || !strstr(x->o->plan, "next.")) mm_uni_plan_head(c, MM_UNI_NEXT);
+    }
+    if ((x->head_weight[MM_HEADS_FLOW] > 0 || x->head_weight[MM_HEADS_ALIGN] > 0) && !c->patch) {
+        c->patch = 16;
+        if (!x->o->plan || !strstr(x->o->plan, "flow.")) mm_uni_plan_head(c, MM_UNI_FLOW);
+    }
+}
+
 static int from_file(uni_run *x, mm_err *err)
 {
     mm_uni_config c;
@@ -174,6 +197,7 @@ static int from_file(uni_run *x, mm_err *err)
     if (!r) r = mm_store_kv_str(x->source, "general.architecture", "", &arch, err);
     if (!r && strcmp(arch, "mm-uni")) r = mm_fail(err, MM_EUNSUP, "'%s' is no unified model: it is not trained here", path);
     if (!r) r = mm_uni_config_read(&c, x->source, err);
+    if (!r) with_heads(x, &c);
     if (!r) r = mm_store_kv_str(x->source, "tokenizer.huggingface.json", "", &json, err);
     if (!r && mm_buf_adds(&x->tokenizer, json)) r = no_memory(err);
     if (!r && c.mod[MM_TEXT].width) r = mm_tok_from_json(&x->tok, x->tokenizer.p, x->tokenizer.len, err);
@@ -193,6 +217,7 @@ static int from_config(uni_run *x, mm_err *err)
     mm_uni_config c;
     int r = mm_uni_config_named(&c, x->o->config, err);
     if (!r && x->o->plan) r = mm_uni_plan(&c, x->o->plan, err);
+    if (!r) with_heads(x, &c);
     if (!r && !x->o->dry_run && !(x->o->pairs && x->o->distil))
         r = mm_fail(err, MM_EARG, "a model from nothing needs '--pairs' and '--distil': its text side begins with a teacher's vectors");
     if (!r && !x->o->dry_run) {
@@ -268,6 +293,19 @@ static int go_on(uni_run *x, mm_err *err)
     return r;
 }
 
+static int trains_heads(const uni_run *x)
+{
+    return x->head_weight[MM_HEADS_NEXT] > 0 || x->head_weight[MM_HEADS_FLOW] > 0 || x->head_weight[MM_HEADS_ALIGN] > 0;
+}
+
+/* No loss is named but those of heads: then nothing else changes, and the model's vectors stay what they are. */
+static int heads_alone(const uni_run *x)
+{
+    int others = 0;
+    for (int i = 0; i < MM_LOSS_NEXT_TOKEN; i++) others |= x->lists.loss[i] > 0;
+    return trains_heads(x) && !others;
+}
+
 static int open_task(uni_run *x, mm_err *err)
 {
     const mm_uni_config *c = mm_uni_get_config(x->u);
@@ -277,10 +315,6 @@ static int open_task(uni_run *x, mm_err *err)
         x->weigh[i] = (mm_uni_weights){ .distil = named_or(x, MM_LOSS_DISTIL, 1), .bank = named_or(x, MM_LOSS_BANK, 1),
                                         .infonce = named_or(x, MM_LOSS_INFONCE, i ? 0.3f : 0), .sigmoid = named_or(x, MM_LOSS_SIGMOID, 0),
                                         .fused = named_or(x, MM_LOSS_FUSED, i == 2 ? 0.5f : 0) };
-    static const int others[] = { MM_LOSS_NEXT_TOKEN, MM_LOSS_FLOW, MM_LOSS_JOINT };
-    for (size_t i = 0; i < 3; i++)
-        if (x->lists.has_loss && x->lists.loss[others[i]] > 0)
-            return mm_fail(err, MM_EUNSUP, "loss '%s' needs a head that this model has not", mm_train_loss_name(others[i]));
     for (int m = 0; m < MM_MODALITIES; m++) count[m] = x->lists.batch[m] >= 0 ? (int)x->lists.batch[m] : batches[m];
     mm_batch_defaults(&x->batch);
     for (int m = 0; m < MM_MODALITIES; m++) {
@@ -306,6 +340,13 @@ static int open_task(uni_run *x, mm_err *err)
     t.seed = x->o->seed;
     t.progress = x->h->work;
     t.arg = x->h->arg;
+    if (trains_heads(x)) {
+        mm_heads_task_opts h = { .model = x->u, .tok = x->tok, .data = x->data, .batch = &x->batch, .pairs = x->pairs, .n_pairs = x->n_pairs,
+                                 .texts = count[MM_TEXT], .keep = t.keep, .threads = t.threads, .seed = t.seed };
+        memcpy(h.weight, x->head_weight, sizeof h.weight);
+        int r = mm_heads_task_open(&x->heads, &h, err);
+        if (r || heads_alone(x)) return r;
+    }
     int r = mm_uni_task_open(&x->task, &t, err);
     if (r) return r;
     mm_uni_task_weigh(x->task, &x->weigh[0]);
@@ -314,12 +355,23 @@ static int open_task(uni_run *x, mm_err *err)
 
 /* ---- what the trainer calls ---- */
 
+static int step_heads(uni_run *x, mm_micro *m, size_t *seen, mm_err *err)
+{
+    float loss[MM_HEADS_LOSSES];
+    int r = mm_heads_task_step(x->heads, m->step * m->n_micro + m->micro, m->scale, loss, seen, err);
+    for (int i = 0; i < MM_HEADS_LOSSES; i++) m->loss[MM_MODALITIES + i] = (double)loss[i];
+    m->samples += (double)*seen;
+    return r;
+}
+
 static int step(void *arg, mm_micro *m, mm_err *err)
 {
     uni_run *x = arg;
     float loss[MM_MODALITIES];
-    size_t n[MM_MODALITIES];
-    int r = mm_uni_task_step(x->task, m->step * m->n_micro + m->micro, m->scale, loss, err);
+    size_t n[MM_MODALITIES], seen;
+    int r = x->heads ? step_heads(x, m, &seen, err) : 0;
+    if (r || !x->task) return r;
+    r = mm_uni_task_step(x->task, m->step * m->n_micro + m->micro, m->scale, loss, err);
     mm_uni_task_counts(x->task, n);
     for (int i = 0; i < MM_MODALITIES; i++) {
         m->loss[i] = (double)loss[i];
@@ -331,10 +383,17 @@ static int step(void *arg, mm_micro *m, mm_err *err)
 static int validate(void *arg, uint64_t at, double *score, json_t *scores, mm_err *err)
 {
     uni_run *x = arg;
-    double each[MM_MODALITIES];
+    double each[LOSSES];
+    int heads = 0, r = 0;
     (void)at;
-    int r = mm_uni_task_validate(x->task, MM_VAL, each, score, err);
-    for (int m = 0; m < MM_MODALITIES && !r; m++)
+    for (int i = 0; i < LOSSES; i++) each[i] = NAN;
+    *score = 0;
+    if (x->task) r = mm_uni_task_validate(x->task, MM_VAL, each, score, err);
+    if (!r && x->heads) r = mm_heads_task_validate(x->heads, each + MM_MODALITIES, err);
+    for (int i = MM_MODALITIES; i < LOSSES && !r && !x->task; i++)
+        if (!isnan(each[i]) && x->head_weight[i - MM_MODALITIES] > 0) *score += each[i], heads++;
+    if (!x->task) *score = heads ? *score / heads : NAN;
+    for (int m = 0; m < LOSSES && !r; m++)
         if (!isnan(each[m])) json_object_set_new(scores, loss_names[m], json_real(each[m]));
     return !r && isnan(*score) ? mm_fail(err, MM_EDATA, "nothing to validate with: no record has \"split\":\"val\"") : r;
 }
@@ -344,7 +403,7 @@ static int stage(void *arg, unsigned id, int begin, mm_err *err)
     uni_run *x = arg;
     (void)begin;
     (void)err;
-    mm_uni_task_weigh(x->task, &x->weigh[id - 1]); /* 1 .. 3 */
+    if (x->task) mm_uni_task_weigh(x->task, &x->weigh[id - 1]); /* 1 .. 3 */
     return 0;
 }
 
@@ -356,10 +415,12 @@ static void put_between(uni_run *x, float *own, float k)
 {
     size_t at = 0;
     for (size_t i = 0; i < mm_uni_count(x->u); i++) {
-        mm_param *p = &mm_uni_slot_at(x->u, i)->p;
+        const mm_uni_slot *s = mm_uni_slot_at(x->u, i);
+        const mm_param *p = &s->p;
+        const float share = s->mods & ((1u << MM_MODALITIES) - 1) ? k : 1; /* a head begins with nothing to be forgotten */
         for (size_t e = 0; e < p->rows * p->cols; e++, at++) {
             own[at] = p->w[e];
-            p->w[e] = x->weights[at] + k * (p->w[e] - x->weights[at]);
+            p->w[e] = x->weights[at] + share * (p->w[e] - x->weights[at]);
         }
     }
 }
@@ -386,16 +447,24 @@ static json_t *without_folders(const json_t *about)
     return j;
 }
 
+static int scale_of(const uni_run *x, char *to, size_t size, mm_err *err)
+{
+    const char *text;
+    if (x->task) return snprintf(to, size, "%.6g", exp((double)*mm_uni_task_param(x->task, MM_IMAGE, &text)->w)), 0;
+    int r = mm_store_kv_str(x->source, "mm-uni.logit_scale", "", &text, err);
+    if (!r) snprintf(to, size, "%s", text);
+    return r;
+}
+
 static int save(void *arg, const char *path, const json_t *about, mm_err *err)
 {
     uni_run *x = arg;
     json_t *keys = json_object(), *told = without_folders(about);
     char *text = json_dumps(told, JSON_COMPACT | JSON_SORT_KEYS), scale[32];
-    const char *name;
     const double k = blend(x);
     float *own = k < 1 ? mm_aligned(x->n_weights, sizeof *own) : NULL;
-    snprintf(scale, sizeof scale, "%.6g", exp((double)*mm_uni_task_param(x->task, MM_IMAGE, &name)->w));
-    int r = keys && text && (own || k >= 1) ? 0 : no_memory(err);
+    int r = scale_of(x, scale, sizeof scale, err);
+    if (!r && (!keys || !text || (!own && k < 1))) r = no_memory(err);
     if (!r) {
         if (own) put_between(x, own, (float)k);
         json_object_set_new(keys, "mm-uni.logit_scale", json_string(scale));
@@ -436,6 +505,10 @@ static int make_set(uni_run *x, mm_pset *ps, mm_err *err)
         const char *name;
         mm_param *p = mm_uni_task_param(x->task, i, &name);
         r = mm_pset_add(ps, name, p, 0, 1, err);
+    }
+    for (size_t i = 0; heads_alone(x) && i < mm_uni_count(x->u) && !r; i++) {
+        const mm_uni_slot *s = mm_uni_slot_at(x->u, i);
+        if (s->mods & ((1u << MM_MODALITIES) - 1)) r = mm_pset_freeze(ps, s->name, err);
     }
     if (!r && x->o->freeze) r = mm_pset_freeze(ps, x->o->freeze, err);
     if (!r && x->o->lora) {
@@ -513,7 +586,7 @@ int mm_trainable_open(mm_trainable *out, const mm_train_opts *o, const mm_train_
     if (!r) r = make_set(x, &out->ps, err);
     if (r) return r;
     out->task.losses = loss_names;
-    out->task.n_losses = MM_MODALITIES;
+    out->task.n_losses = LOSSES;
     out->task.step = step;
     out->task.validate = validate;
     out->task.stage = stage;

@@ -3,13 +3,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include "base/mm_str.h"
 #include "train/captions.h"
 #include "train/mm_uni_task.h"
 
 enum { BUCKET = 12 };        /* steps whose texts are sorted by length together */
 enum { STREAM_TEXT = 0x7478, STREAM_CAPTION = 0x6361, STREAM_FUSED = 0x6675 };
-enum { KEPT_OUT = 100 };     /* one pair in so many is for validation */
 
 typedef struct {
     mm_captions c;
@@ -116,8 +114,6 @@ static int open_data(mm_uni_task *t, mm_err *err)
 
 /* ---- pairs of texts ---- */
 
-static int kept_out(const mm_text_pair *p) { return mm_hash64(p->en, p->en_len, 0) % KEPT_OUT == 0; }
-
 static int open_pairs(mm_uni_task *t, mm_err *err)
 {
     size_t n = t->o.n_pairs;
@@ -130,7 +126,7 @@ static int open_pairs(mm_uni_task *t, mm_err *err)
         const mm_text_pair *p = &t->o.pairs[i];
         text[i] = (mm_slice){ p->text, p->len };
         mm_text_set_add(&x, p->en, p->en_len);
-        t->sum[i + 1] = t->sum[i] + (kept_out(p) ? 0 : p->weight);
+        t->sum[i + 1] = t->sum[i] + (mm_text_pair_kept_out(p) ? 0 : p->weight);
         if (x.failed) r = no_memory(err);
     }
     if (!r && !(t->sum[n] > 0)) r = mm_fail(err, MM_EARG, "no pair of texts has a weight");
@@ -282,13 +278,7 @@ static int draw_pairs(mm_uni_task *t, uint64_t step, uint32_t *pick)
     if (!d) return MM_ENOMEM;
     for (size_t i = 0; i < all; i++) {
         mm_rng r = mm_rng_at(t->o.seed, STREAM_TEXT, window, i);
-        double x = (double)(mm_rng_next(&r) >> 11) * 0x1p-53 * t->sum[t->o.n_pairs];
-        size_t lo = 0, hi = t->o.n_pairs; /* sum[lo] <= x < sum[hi] */
-        while (hi - lo > 1) {
-            size_t mid = lo + (hi - lo) / 2;
-            if (t->sum[mid] <= x) lo = mid;
-            else hi = mid;
-        }
+        size_t lo = mm_rng_weighted(&r, t->sum, t->o.n_pairs);
         d[i] = (drawn){ t->pair_ids.off[lo + 1] - t->pair_ids.off[lo], (uint32_t)lo };
     }
     qsort(d, all, sizeof *d, by_length);
@@ -328,21 +318,26 @@ static void choose_captions(const mm_uni_task *t, mm_modality m, const mm_batch 
     }
 }
 
-static mm_tensor embed_media(mm_uni_task *t, mm_graph *g, mm_modality m, const mm_batch *b, int px, int video_px)
+int mm_uni_batch_in(const mm_uni *u, const mm_batch *b, mm_modality m, mm_arena *a, mm_uni_in *in)
 {
-    size_t n = (size_t)b->n[m], bins = 64;
-    const float **x = mm_arena_alloc(&t->batch, n, sizeof *x);
-    size_t *frames = mm_arena_alloc(&t->batch, n, sizeof *frames);
-    size_t side = (size_t)(m == MM_IMAGE ? px : video_px), clip = m == MM_VIDEO ? (size_t)mm_uni_get_config(t->o.model)->mod[m].frames : 1;
-    if (!x || !frames) {
-        g->failed = 1;
-        return (mm_tensor){ 0 };
-    }
+    const mm_uni_config *c = mm_uni_get_config(u);
+    size_t n = (size_t)b->n[m], side = (size_t)c->mod[m].size, clip = m == MM_VIDEO ? (size_t)c->mod[m].frames : 1;
+    const float **x = mm_arena_alloc(a, n, sizeof *x);
+    size_t *frames = mm_arena_alloc(a, n, sizeof *frames);
+    if (!x || !frames) return MM_ENOMEM;
     for (size_t i = 0; i < n; i++) {
         frames[i] = m == MM_AUDIO ? b->mel_at[i + 1] - b->mel_at[i] : clip;
-        x[i] = m == MM_AUDIO ? b->mel + b->mel_at[i] * bins : (m == MM_IMAGE ? b->image : b->video) + i * clip * 3 * side * side;
+        x[i] = m == MM_AUDIO ? b->mel + b->mel_at[i] * MM_UNI_MEL : (m == MM_IMAGE ? b->image : b->video) + i * clip * 3 * side * side;
     }
-    return mm_uni_embed(g, t->o.model, &(mm_uni_in){ .mod = m, .n = n, .x = x, .frames = frames, .height = side, .width = side });
+    *in = (mm_uni_in){ .mod = m, .n = n, .x = x, .frames = frames, .height = side, .width = side };
+    return 0;
+}
+
+static mm_tensor embed_media(mm_uni_task *t, mm_graph *g, mm_modality m, const mm_batch *b)
+{
+    mm_uni_in in;
+    g->failed |= mm_uni_batch_in(t->o.model, b, m, &t->batch, &in);
+    return g->failed ? (mm_tensor){ 0 } : mm_uni_embed(g, t->o.model, &in);
 }
 
 /* Against the captions of the batch, through the model's own text side; equal captions are equally right. */
@@ -382,7 +377,7 @@ static int step_media(mm_uni_task *t, mm_modality m, const mm_batch *b, float sc
     choose_captions(t, m, b, row);
     mm_graph g = graph(t, t->tape);
     losses l = { .n = 0 };
-    mm_tensor z = embed_media(t, &g, m, b, t->bo.px, t->bo.video_px);
+    mm_tensor z = embed_media(t, &g, m, b);
     if (k->vec) {
         for (size_t i = 0; i < n; i++) memcpy(target + i * out, k->vec + (size_t)row[i] * out, out * sizeof *target);
         also(&l, mm_op_cos_loss(&g, z, target, out, out), 0.5f * t->o.weight.distil);
@@ -572,7 +567,7 @@ static int score_set(mm_uni_task *t, const mm_caption_finder *f, mm_modality m, 
         mm_arena_reset(&t->batch);
         r = plain(t, m, x->e + at, n, &b, err);
         mm_graph g = graph(t, NULL);
-        mm_tensor z = r ? (mm_tensor){ 0 } : embed_media(t, &g, m, &b, t->bo.px, t->bo.video_px);
+        mm_tensor z = r ? (mm_tensor){ 0 } : embed_media(t, &g, m, &b);
         if (!r && g.failed) r = no_memory(err);
         if (!r) memcpy(q + at * d, z.p, n * d * sizeof *q);
         mm_arena_reset(&t->arena);
@@ -621,7 +616,7 @@ int mm_uni_task_text_cosine(mm_uni_task *t, double *cosine, mm_err *err)
     float *vec = mm_aligned(2000 * d, sizeof *vec);
     int r = pick && vec ? 0 : no_memory(err);
     for (size_t i = 0; i < t->o.n_pairs && n < 2000 && !r; i++)
-        if (t->o.pairs[i].weight > 0 && kept_out(&t->o.pairs[i])) pick[n++] = (uint32_t)i;
+        if (t->o.pairs[i].weight > 0 && mm_text_pair_kept_out(&t->o.pairs[i])) pick[n++] = (uint32_t)i;
     if (!r) r = embed_texts(t, &t->pair_ids, pick, n, vec, err);
     double sum = 0;
     for (size_t i = 0; i < n && !r; i++) sum += mm_kern_get()->dot_f32(vec + i * d, t->targets + (size_t)t->pair_target[pick[i]] * d, d);
