@@ -85,6 +85,20 @@ test_ok 'kill -9 likewise' '
     done
     [ -e k.gguf ] || tune -o k.gguf --resume >out
     cmp a.gguf k.gguf'
+test_ok 'heads alone: words and pictures are learned, and the vectors stay as they were' '
+    tune -o h.gguf --loss joint -n 200 --accumulate 1 --lr 5e-3 --metrics h.jsonl --validate 200 >out &&
+    test_json h.jsonl "[.[] | select(.loss)] | (.[0].loss | keys == [\"align\", \"flow\", \"next-token\"]) and
+        (map(.loss[\"next-token\"]) | (.[-20:] | add) < 0.5 * (.[:20] | add)) and (map(.loss.flow) | (.[-20:] | add) < 0.8 * (.[:20] | add))" &&
+    test_json h.jsonl "[.[] | select(.validation)][-1].validation | keys == [\"align\", \"flow\", \"next-token\"] and .flow > 20 and .[\"next-token\"] > 0" &&
+    mm-embed -m h.gguf p1.png w1.wav | jq -c .embedding >v && mm-embed -m s.gguf p1.png w1.wav | jq -c .embedding >w && test_cmp v w'
+test_ok 'the same with two threads; from there on; one head at a time; with pairs of texts' '
+    tune -o h1.gguf --loss joint >out && tune -o h2.gguf --loss joint -j 2 >out && cmp h1.gguf h2.gguf &&
+    tune -o h3.gguf --from h.gguf --loss flow --metrics h3.jsonl >out && test_json h3.jsonl "map(select(.loss).loss | keys == [\"flow\"]) | all" &&
+    mm-embed -m h3.gguf p1.png | jq -c .embedding >v && head -1 w >u && test_cmp u v &&
+    printf "%s\n" "{\"text\":\"uno a\",\"en\":\"one a\"}" "{\"text\":\"dos b\",\"en\":\"two b\"}" >pairs && tune -o h4.gguf --loss next-token --pairs pairs --batch image=3,text=2 >out'
+test_ok 'with other losses the encoders are trained as well' '
+    tune -o h5.gguf --loss bank=1,next-token=0.5 --metrics h5.jsonl >out && test_json h5.jsonl "[.[] | select(.loss)][0].loss | has(\"image\") and has(\"next-token\")" &&
+    mm-embed -m h5.gguf p1.png | jq -c .embedding >v && must_fail cmp -s u v'
 test_ok 'a low-rank addition and half precision train as well' '
     tune -o l.gguf --lora 2 --precision bf16 >out && test_json out ".[0].trained < 20000 and .[0].skipped == 0" &&
     must_fail cmp -s a.gguf l.gguf && mm-embed -m l.gguf p1.png >v'

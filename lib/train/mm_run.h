@@ -22,7 +22,7 @@ extern "C" {
 enum {
     MM_LOSS_INFONCE, MM_LOSS_SIGMOID, MM_LOSS_DISTIL, MM_LOSS_BANK, MM_LOSS_FUSED, MM_LOSS_NEXT_TOKEN, MM_LOSS_FLOW, MM_LOSS_ALIGN,
     MM_LOSS_JOINT, /* 0.6 next-token + 0.3 flow + 0.1 align */
-   
+
     MM_LOSSES
 };
 enum { MM_STAGE_DEFAULT = -1, MM_STAGE_ALL = 0 }; /* and 1, 2, 3 */
