@@ -2,8 +2,11 @@
  * merged or re-cut model: shape, vocabulary, and three rows of every weight matrix rounded to bfloat16, so that float32 and
  * bfloat16 copies of one checkpoint agree whatever the container. Coarser types do not keep the rounded values: a file
  * made by mm-quantize carries the hash of its source instead (key mm.fingerprint). */
+#include <jansson.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include "base/mm_json.h"
 #include "base/mm_str.h"
 #include "model/model_int.h"
 
@@ -33,17 +36,34 @@ static uint64_t tensor_hash(const mm_model *m, const mm_tower_config *c, const c
     return cols <= most ? rows_hash(m, t, cols, row, h) : h;
 }
 
-/* Of the unified model: its configuration, tokenizer, and rows of every matrix. */
+/* The configuration without heads: they make no vectors. */
+static int encoders_of(mm_buf *b, const char *config, mm_err *err)
+{
+    json_t *j = mm_json_load(config, strlen(config), "mm-uni.config", err);
+    if (!j) return MM_EDATA;
+    int heads = !json_object_del(j, "next");
+    heads |= !json_object_del(j, "flow");
+    char *text = heads ? json_dumps(j, JSON_COMPACT) : NULL;
+    json_decref(j);
+    int r = (heads && !text) || mm_buf_adds(b, text ? text : config) ? mm_fail(err, MM_ENOMEM, "out of memory") : 0;
+    free(text);
+    return r;
+}
+
+/* Of the unified model: its configuration, tokenizer, and rows of every matrix that vectors depend on. */
 static int uni_hash(mm_model *m, uint64_t h, uint64_t *out, mm_err *err)
 {
     const char *config;
     int r = mm_store_kv_str(m->store, "mm-uni.config", "", &config, err);
     if (r) return r;
-    h = mm_hash64(config, strlen(config), h);
+    mm_buf b = { 0 };
+    if ((r = encoders_of(&b, config, err))) return r;
+    h = mm_hash64(b.p, b.len, h);
+    mm_buf_clear(&b);
     if (m->tok) h ^= mm_tok_hash(m->tok);
     for (size_t i = 0; i < mm_store_count(m->store); i++) {
         const mm_store_tensor *t = mm_store_at(m->store, i);
-        if (t->ndim != 2 || t->shape[0] < 1 || mmk_fmt(t->type) < 0) continue;
+        if (t->ndim != 2 || t->shape[0] < 1 || mmk_fmt(t->type) < 0 || !strncmp(t->name, "next.", 5) || !strncmp(t->name, "flow.", 5)) continue;
         float *row = mm_arena_alloc(&m->arena, (size_t)t->shape[1], sizeof *row);
         if (!row) return mm_fail(err, MM_ENOMEM, "out of memory");
         h = rows_hash(m, t, (size_t)t->shape[1], row, h);
