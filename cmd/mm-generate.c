@@ -31,6 +31,7 @@ static const mm_opt opts[] = {
     MM_OPT_STR(0, "template", &o.prompts.template, "TEXT", "fill the keys of each record into TEXT: 'Summarize: {{text}}\\n'"),
     MM_OPT_STR(0, "system", &o.prompts.system, "TEXT", "the system turn, in front of all others"),
     MM_OPT_BOOL(0, "raw", &o.prompts.raw, "texts as they are, without the model's chat template"),
+    MM_OPT_BOOL(0, "caption", &o.prompts.caption, "say what is seen or heard in each record (unified model; default: the built-in one)"),
     MM_OPT_BOOL(0, "chat", &o.chat, "records are turns, {\"role\":..,\"content\":..}: answer those of the user"),
     MM_OPT_INT(0, "context", &o.context, "N", 8, 1 << 24, "most tokens of prompt and answer (default: 4096, or the model's if it is less)"),
     MM_OPT_ENUM(0, "overflow", &o.overflow, "error|cut-left|stop", "what to do when prompt and answer may be more than that (default: error)"),
@@ -228,7 +229,7 @@ static void fill_job(state *s, item *it, int64_t choice)
     j->ids = it->ids;
     j->n_ids = o.prompts.n_ids;
     j->embd = it->embd;
-    j->mark = mm_vlm_mark(s->lm);
+    j->mark = o.prompts.mark;
     j->seed = mm_gen_seed((uint64_t)o.seed, s->records, (uint64_t)choice);
 }
 
@@ -258,8 +259,8 @@ static int take(state *s, item *it)
         it->cap_ids = o.prompts.n_ids;
     }
     free(it->embd);
-    it->embd = o.prompts.pictures.n ? o.prompts.pictures.embd : NULL;
-    if (it->embd) o.prompts.pictures.embd = NULL;
+    it->embd = o.prompts.embd;
+    o.prompts.embd = NULL;
     if (o.prompts.n_ids) memcpy(it->ids, o.prompts.ids, o.prompts.n_ids * sizeof *it->ids);
     for (int64_t i = 0; i < o.n; i++) fill_job(s, it, i);
     if (o.temperature > 0 && o.n == 1 && own_seed(it->rec, &it->jobs[0].seed)) return 0;
@@ -272,7 +273,11 @@ static int take(state *s, item *it)
 static int check_resumed(state *s, const mm_rec *rec)
 {
     static const char *const ours[] = { "id",        "model", "generated", "value",    "finish", "tokens",
+<<<<<<< HEAD
                                         "truncated", "seed",  "choice",    "logprobs", "error",  "embedding", "score" };
+=======
+                                        "truncated", "seed",  "choice",    "logprobs", "error",  "embedding", "modality" };
+>>>>>>> 95b5fce (model: the unified model's next-token head as a decoder: what is seen comes first, as keys and values)
     mm_rec *before = mm_rec_new();
     mm_slice key, raw, was;
     int same = before && !mm_rec_parse(before, s->last.p, s->last.len, &s->c->err);
@@ -375,9 +380,9 @@ static int open_model(state *s)
     mm_ctx *c = s->c;
     const char *name = o.model ? o.model : mm_store_default_name();
     char *path;
-    if (!o.model && !strcmp(name, "default"))
+    if (!o.model && !strcmp(name, "default") && !o.prompts.caption)
         return mm_fail(&c->err, MM_EARG,
-                       "option '--model' (or MM_MODEL) is needed: the built-in model does not write texts; "
+                       "option '--model' (or MM_MODEL) is needed: the built-in model answers no texts ('--caption' is what it can); "
                        "scripts/get-model smollm2 fetches one that does");
     int r = mm_store_resolve(&path, name, &c->err);
     if (r) return r;
@@ -391,7 +396,7 @@ static int open_model(state *s)
     if (o.context) context = (size_t)o.context;
     r = mm_gen_new(&s->gen, s->lm, &(mm_gen_opts){ .slots = (size_t)(o.beam ? o.beam * o.batch : o.batch), .context = context }, &c->err);
     if (!r) r = mm_prompts_open(&o.prompts, s->lm, &c->err);
-    if (!r) r = mm_pictures_open(&o.prompts.pictures, s->lm, c);
+    if (!r) r = o.prompts.caption ? mm_seen_open(&o.prompts.seen, s->lm, c) : mm_pictures_open(&o.prompts.pictures, s->lm, c);
     if (!r && (o.schema || o.grammar)) r = open_grammar(s);
     if (!r) r = open_stops(s);
     if (!o.max_tokens) o.max_tokens = context / 4 < MAX_TOKENS ? (int64_t)context / 4 : MAX_TOKENS;
@@ -411,7 +416,8 @@ static int check(mm_ctx *c)
     static const char *const with_stream[] = { "output", "json", "binary", "logprobs", "n", "resume" },
                              *const with_chat[] = {
                                  "prompt", "template", "raw", "resume", "n", "logprobs", "stream"
-                             };
+                             },
+                             *const with_caption[] = { "template", "raw", "system", "chat" };
     int r = mm_opt_exclusive(c, "prompt", "template", NULL);
     if (!r) r = mm_opt_exclusive(c, "schema", "grammar", NULL);
     if (!r) r = mm_opt_exclusive(c, "resume", "output", NULL);
@@ -427,6 +433,7 @@ static int check(mm_ctx *c)
                         drawing[i]);
     for (size_t i = 0; i < 6 && !r && o.stream > 0; i++) r = mm_opt_exclusive(c, "stream", with_stream[i], NULL);
     for (size_t i = 0; i < 7 && !r && o.chat; i++) r = mm_opt_exclusive(c, "chat", with_chat[i], NULL);
+    for (size_t i = 0; i < 4 && !r && o.prompts.caption; i++) r = mm_opt_exclusive(c, "caption", with_caption[i], NULL);
     if (r || o.stream >= 0) return r;
     o.stream = c->tty[1] && o.prompts.prompt && !o.beam;
     for (size_t i = 0; i < 6; i++) o.stream &= !mm_opt_given(c, with_stream[i]);

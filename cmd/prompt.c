@@ -57,6 +57,9 @@ void mm_prompts_close(mm_prompts *p)
     mm_buf_clear(&p->fill);
     mm_buf_clear(&p->expanded);
     mm_pictures_close(&p->pictures);
+    mm_seen_close(&p->seen);
+    free(p->embd);
+    p->embd = NULL;
     mm_tok_out_clear(&p->tok);
     free(p->ids);
     p->ids = NULL;
@@ -118,15 +121,34 @@ static int encode(mm_prompts *p, const mm_buf *text, int32_t first, mm_err *err)
     int r = mm_tok_encode(mm_lm_tokenizer(p->lm), text->p ? text->p : "", text->len, 0, &p->tok, err);
     if (r) return r;
     if (first >= 0 && p->tok.n && p->tok.ids[0] == first) first = -1;
-    p->n_ids = p->tok.n + (first >= 0);
+    const size_t seen = p->seen.n;
+    p->n_ids = seen + p->tok.n + (first >= 0);
     if (p->n_ids > p->cap_ids) {
         int32_t *ids = mm_realloc(p->ids, 2 * p->n_ids, sizeof *ids);
         if (!ids) return no_memory(err);
         p->ids = ids;
         p->cap_ids = 2 * p->n_ids;
     }
-    if (first >= 0) p->ids[0] = first;
-    if (p->tok.n) memcpy(p->ids + (first >= 0), p->tok.ids, p->tok.n * sizeof *p->ids);
+    for (size_t i = 0; i < seen; i++) p->ids[i] = MM_SAY_MARK;
+    if (first >= 0) p->ids[seen] = first;
+    if (p->tok.n) memcpy(p->ids + seen + (first >= 0), p->tok.ids, p->tok.n * sizeof *p->ids);
+    return 0;
+}
+
+/* What is seen, <|text|>, and --prompt: the caption goes on from there. */
+static int caption(mm_prompts *p, mm_rec *rec, mm_err *err)
+{
+    mm_err e = { 0 };
+    int r = mm_seen_of(&p->seen, rec, err);
+    if (r) return mm_rec_failed(rec) ? mm_rec_failed(rec) : r;
+    mm_buf_reset(&p->text);
+    if (p->prompt && mm_buf_adds(&p->text, p->prompt)) return no_memory(err);
+    if ((r = encode(p, &p->text, mm_lm_bos(p->lm), &e))) return r == MM_ENOMEM ? no_memory(err) : mm_rec_fail(rec, r, "%s", e.msg);
+    for (size_t i = p->seen.n; i < p->n_ids; i++)
+        if (p->ids[i] == MM_SAY_MARK) return mm_rec_fail(rec, MM_EDATA, "the prompt has the special token '%s'", token_text(p, MM_SAY_MARK));
+    p->embd = p->seen.rows;
+    p->mark = MM_SAY_MARK;
+    p->seen.rows = NULL;
     return 0;
 }
 
@@ -208,8 +230,16 @@ static int put_marks(mm_prompts *p)
 int mm_prompts_of(mm_prompts *p, mm_rec *rec, mm_err *err)
 {
     mm_slice given = { 0 };
+    free(p->embd);
+    p->embd = NULL;
+    if (p->caption) return caption(p, rec, err);
     int r = mm_pictures_of(&p->pictures, rec, err);
     if (r) return mm_rec_failed(rec) ? mm_rec_failed(rec) : r;
+    if (p->pictures.n) {
+        p->embd = p->pictures.embd;
+        p->mark = mm_vlm_mark(p->lm);
+        p->pictures.embd = NULL;
+    }
     mm_buf_reset(&p->text);
     if (p->template && !p->fill.len && mm_unescape(&p->fill, p->template)) return no_memory(err);
     if (p->template) r = fill(p, rec);

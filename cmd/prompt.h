@@ -4,6 +4,7 @@
 
 #include "cmd/cmd.h"
 #include "cmd/pictures.h"
+#include "cmd/seen.h"
 #include "gen/mm_chat.h"
 #include "model/mm_lm.h"
 #include "stream/mm_stream.h"
@@ -14,14 +15,18 @@ typedef struct mm_prompts {
     const char *template; /* with {{keys}}; NULL: the text is all */
     const char *system;
     int raw;              /* no chat template */
+    int caption;          /* what a unified model says of the record; --prompt is how it begins */
     /* state */
     const mm_lm *lm;
     mm_pictures pictures; /* of the last record; opened by the caller, where the decoder looks at some */
+    mm_seen seen;         /* the same with `caption` */
     mm_chat *chat;        /* NULL: plain texts */
     mm_buf text, file, whole, fill, expanded;
     mm_tok_out tok;
     int32_t *ids;         /* of the last prompt */
     size_t n_ids, cap_ids;
+    float *embd;          /* rows for those ids that are `mark`; NULL: none. The caller may take it and leave NULL */
+    int32_t mark;
 } mm_prompts;
 
 /* Reads the model's chat template and checks --template. */

@@ -5,6 +5,8 @@
 #define SLOTS 8
 #define CHUNK 512
 
+static int may_come(const mm_gen *g, int32_t id) { return mm_tok_text(g->tok, id) && mm_lm_is_word(g->lm, id); }
+
 /* What the vocabulary says of ids: which end a text; and that rows of logits which no token has are never chosen. */
 static int look_at_vocabulary(mm_gen *g, mm_err *err)
 {
@@ -13,12 +15,12 @@ static int look_at_vocabulary(mm_gen *g, mm_err *err)
     if (!(g->ends = mm_realloc(NULL, g->n_ends + 1, sizeof *g->ends))) return gen_no_memory(err);
     for (size_t i = 0, n = 0; i < g->vocab; i++)
         if (mm_lm_is_end(g->lm, (int32_t)i)) g->ends[n++] = (int32_t)i;
-    for (size_t i = 0; i < g->vocab; i++) missing += mm_tok_text(g->tok, (int32_t)i) == NULL;
+    for (size_t i = 0; i < g->vocab; i++) missing += !may_come(g, (int32_t)i);
     if (!(g->mask = calloc(g->vocab / 64 + 1, sizeof *g->mask))) return gen_no_memory(err);
     if (!missing) return 0;
     if (!(g->known = calloc(g->vocab / 64 + 1, sizeof *g->known))) return gen_no_memory(err);
     for (size_t i = 0; i < g->vocab; i++)
-        if (mm_tok_text(g->tok, (int32_t)i)) g->known[i / 64] |= UINT64_C(1) << i % 64;
+        if (may_come(g, (int32_t)i)) g->known[i / 64] |= UINT64_C(1) << i % 64;
     return 0;
 }
 

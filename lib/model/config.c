@@ -119,9 +119,11 @@ static int read_any(mm_model *m, mm_err *err)
         for (size_t i = 0; i < sizeof readers / sizeof *readers; i++)
             if (!strcmp(type, readers[i].type) && (readers[i].decoder || !strcmp(type, "bert"))) return read_by(m, type, err);
         if (!strcmp(type, "mm-uni")) {
-            if (m->decoder) return mm_fail(err, MM_EUNSUP, "a model of family uni is no decoder");
             snprintf(m->family, sizeof m->family, "uni");
-            return mm_config_uni(m, err);
+            if ((r = mm_config_uni(m, err))) return r;
+            if (m->decoder && !mm_uni_get_config(m->uni)->next)
+                return mm_fail(err, MM_EUNSUP, "this unified model has no next-token head (next.*): it gives vectors, and writes no texts");
+            return 0;
         }
         if (!mm_store_config(st) && strcmp(type, "open_clip"))
             return mm_fail(err, MM_EUNSUP, "architecture '%s' is not supported (" KNOWN ")", type);

@@ -2,6 +2,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include "model/lm_int.h"
+#include "model/mm_say.h"
 
 void mm_lm_close(mm_lm **lp)
 {
@@ -39,8 +40,9 @@ int mm_lm_open(mm_lm **out, const char *path, const mm_lm_opts *opts, mm_err *er
     int r = lm->path ? mm_model_open_as(&lm->m, path, &how, 1, err) : mm_fail(err, MM_ENOMEM, "out of memory");
     if (!r) {
         lm->opts.threads = lm->m->opts.threads;
-        r = check(lm, err);
-        if (!r) r = mm_lm_meta(lm, err);
+        if (lm->m->uni) r = mm_lm_uni_open(lm, err);
+        if (!r) r = check(lm, err);
+        if (!r && !lm->m->uni) r = mm_lm_meta(lm, err);
         if (r) mm_err_prefix(err, "'%s': ", path);
     }
     if (r) mm_lm_close(&lm);
@@ -51,7 +53,13 @@ int mm_lm_open(mm_lm **out, const char *path, const mm_lm_opts *opts, mm_err *er
 const mm_tok *mm_lm_tokenizer(const mm_lm *lm) { return lm->m->tok; }
 size_t mm_lm_vocab(const mm_lm *lm) { return (size_t)mm_lm_tower(lm)->cfg.vocab; }
 size_t mm_lm_context(const mm_lm *lm) { return lm->opts.context; }
-size_t mm_lm_width(const mm_lm *lm) { return (size_t)mm_lm_tower(lm)->cfg.width; }
+
+size_t mm_lm_width(const mm_lm *lm)
+{
+    const mm_tower_config *c = &mm_lm_tower(lm)->cfg;
+    return (size_t)(lm->m->uni ? 2 * c->layers * c->width : c->width);
+}
+
 int mm_lm_threads(const mm_lm *lm) { return lm->opts.threads; }
 const char *mm_lm_chat_template(const mm_lm *lm) { return lm->chat_template; }
 int32_t mm_lm_bos(const mm_lm *lm) { return lm->bos; }
@@ -66,9 +74,12 @@ const char *mm_lm_fingerprint(const mm_lm *lm)
 int mm_lm_add_bos(const mm_lm *lm)
 {
     size_t n;
+    if (lm->m->uni) return 1;
     const int32_t *ids = mm_tok_prefix(lm->m->tok, &n);
     return n > 0 && ids[0] == lm->bos;
 }
+
+int mm_lm_is_word(const mm_lm *lm, int32_t id) { return !lm->m->uni || id > MM_SAY_MARK || mm_lm_is_end(lm, id); }
 
 int mm_lm_is_end(const mm_lm *lm, int32_t id)
 {
@@ -81,6 +92,7 @@ int mm_lm_embed(const mm_lm *lm, const int32_t *ids, size_t n, float *embd, mm_e
 {
     const mm_tower *t = mm_lm_tower(lm);
     size_t width = (size_t)t->cfg.width, bytes = 0;
+    if (lm->m->uni) return mm_fail(err, MM_EUNSUP, "a unified model has no embeddings in place of words");
     for (size_t i = 0; i < n; i++)
         if (ids[i] < 0 || ids[i] >= t->cfg.vocab)
             return mm_fail(err, MM_ESHAPE, "token %d is outside the vocabulary of %lld", ids[i], (long long)t->cfg.vocab);

@@ -9,19 +9,6 @@
 /* Rows that go through all layers together: their activations are a few MB, and the weights pass once for so many. */
 #define STEP_ROWS 512
 
-struct mm_lm_cache {
-    mm_lm *lm;
-    size_t slots, tokens; /* room of a slot, a multiple of MMK_KV_BLOCK */
-    size_t context;
-    size_t *len;
-    size_t half;  /* bytes of the keys (or values) of one layer of one slot */
-    char *mem;    /* [layer][slot][keys, values][kv_heads] */
-    size_t bytes;
-    mm_arena arena;
-};
-
-static char *keys_of(const mm_lm_cache *c, size_t layer, size_t slot) { return c->mem + (layer * c->slots + slot) * 2 * c->half; }
-
 void mm_lm_cache_free(mm_lm_cache **cp)
 {
     mm_lm_cache *c = *cp;
@@ -29,6 +16,7 @@ void mm_lm_cache_free(mm_lm_cache **cp)
     if (c->mem) munmap(c->mem, c->bytes);
     mm_arena_clear(&c->arena);
     free(c->len);
+    free(c->given);
     free(c);
     *cp = NULL;
 }
@@ -48,8 +36,9 @@ int mm_lm_cache_new(mm_lm_cache **out, mm_lm *lm, size_t slots, size_t context, 
     c->tokens = (context + MMK_KV_BLOCK - 1) / MMK_KV_BLOCK * MMK_KV_BLOCK;
     c->half = (size_t)t->kv_heads * mmk_kv_bytes(lm->opts.kv_type, c->tokens, (size_t)t->head_dim);
     c->len = calloc(slots, sizeof *c->len);
+    c->given = calloc(slots, sizeof *c->given);
     void *mem = MAP_FAILED; /* mapped, so that only what is used takes memory */
-    if (c->len && !mm_mul(2 * c->half, slots, &c->bytes) && !mm_mul(c->bytes, (size_t)t->layers, &c->bytes))
+    if (c->len && c->given && !mm_mul(2 * c->half, slots, &c->bytes) && !mm_mul(c->bytes, (size_t)t->layers, &c->bytes))
         mem = mmap(NULL, c->bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (mem == MAP_FAILED) {
         mm_lm_cache_free(&c);
@@ -65,6 +54,7 @@ size_t mm_lm_len(const mm_lm_cache *c, size_t slot) { return c->len[slot]; }
 void mm_lm_trim(mm_lm_cache *c, size_t slot, size_t len)
 {
     if (len < c->len[slot]) c->len[slot] = len;
+    if (len < c->given[slot]) c->given[slot] = len;
 }
 
 void mm_lm_copy(mm_lm_cache *c, size_t to, size_t from, size_t same, size_t len)
@@ -73,14 +63,14 @@ void mm_lm_copy(mm_lm_cache *c, size_t to, size_t from, size_t same, size_t len)
     size_t d = (size_t)t->head_dim, head = mmk_kv_bytes(c->lm->opts.kv_type, c->tokens, d);
     if (len > c->len[from]) len = c->len[from];
     if (to == from) {
-        c->len[to] = len;
+        mm_lm_trim(c, to, len);
         return;
     }
     const size_t first = same / MMK_KV_BLOCK * MMK_KV_BLOCK, n = first < len ? (len - first + MMK_KV_BLOCK - 1) / MMK_KV_BLOCK * MMK_KV_BLOCK : 0;
     for (size_t l = 0; l < (size_t)t->layers; l++)
         for (size_t h = 0; h < 2 * (size_t)t->kv_heads; h++) { /* of keys, then of values */
-            char *x = keys_of(c, l, to) + h * head;
-            const char *y = keys_of(c, l, from) + h * head;
+            char *x = mm_lm_keys(c, l, to) + h * head;
+            const char *y = mm_lm_keys(c, l, from) + h * head;
             if (c->lm->opts.kv_type == MM_Q8_0) {
                 const size_t scales = c->tokens * d + first * (d / 32) * 2;
                 memcpy(x + first * d, y + first * d, n * d);
@@ -91,6 +81,7 @@ void mm_lm_copy(mm_lm_cache *c, size_t to, size_t from, size_t same, size_t len)
             }
         }
     c->len[to] = len;
+    c->given[to] = c->given[from] < len ? c->given[from] : len;
 }
 
 /* ---- a step ---- */
@@ -108,24 +99,14 @@ static int check(const mm_lm_cache *c, const mm_lm_part *parts, size_t n, mm_err
         for (size_t k = 0; p->ids && k < p->n; k++)
             if (p->ids[k] < 0 || p->ids[k] >= t->vocab)
                 return mm_fail(err, MM_ESHAPE, "token %d is outside the vocabulary of %lld", p->ids[k], (long long)t->vocab);
+        const int r = c->lm->m->uni ? mm_lm_uni_check(c, p, err) : 0;
+        if (r) return r;
     }
     return 0;
 }
 
-typedef struct { /* some rows of a step: at most one piece of a part */
-    const mm_lm_part *part;
-    size_t from, rows;
-} piece;
-
-typedef struct {
-    mm_lm_cache *c;
-    const piece *pieces;
-    size_t n, rows;
-    float *logits; /* of the next wanted row */
-} batch;
-
 /* Rows of the part's own where its ids say so */
-static void put_marked(const piece *p, float *to, size_t width)
+static void put_marked(const mm_lm_piece *p, float *to, size_t width)
 {
     const mm_lm_part *part = p->part;
     size_t used = 0;
@@ -134,11 +115,11 @@ static void put_marked(const piece *p, float *to, size_t width)
         if (part->ids[p->from + i] == part->mark) memcpy(to + i * width, part->embd + used++ * width, width * sizeof *to);
 }
 
-static int embed(mm_graph *g, const batch *b, mm_tensor x)
+static int embed(mm_graph *g, const mm_lm_batch *b, mm_tensor x)
 {
     float *to = x.p;
     for (size_t i = 0; i < b->n; to += b->pieces[i++].rows * x.cols) {
-        const piece *p = &b->pieces[i];
+        const mm_lm_piece *p = &b->pieces[i];
         if (!p->part->ids) memcpy(to, p->part->embd + p->from * x.cols, p->rows * x.cols * sizeof *to);
         else if (mm_lm_embed(b->c->lm, p->part->ids + p->from, p->rows, to, NULL)) g->failed = 1;
         else if (p->part->embd) put_marked(p, to, x.cols);
@@ -147,12 +128,12 @@ static int embed(mm_graph *g, const batch *b, mm_tensor x)
 }
 
 /* cos and sin [rows, head_dim / 2] of the rows' positions */
-static float *turns(mm_graph *g, const batch *b, const double *angle, double factor)
+static float *turns(mm_graph *g, const mm_lm_batch *b, const double *angle, double factor)
 {
     size_t half = (size_t)mm_lm_tower(b->c->lm)->cfg.head_dim / 2, row = 0;
     float *cs = mm_arena_alloc(g->arena, 2 * b->rows * half, sizeof *cs), *sn = cs + b->rows * half;
     for (size_t i = 0; cs && i < b->n; row += b->pieces[i++].rows) {
-        const piece *p = &b->pieces[i];
+        const mm_lm_piece *p = &b->pieces[i];
         size_t first = b->c->len[p->part->slot] + p->from;
 #pragma omp parallel for num_threads(p->rows > 16 ? g->threads : 1) schedule(static)
         for (size_t k = 0; k < p->rows; k++)
@@ -165,16 +146,32 @@ static float *turns(mm_graph *g, const batch *b, const double *angle, double fac
     return cs;
 }
 
-static void head(mm_graph *g, batch *b, mm_tensor x)
+size_t mm_lm_wanted(const mm_lm_batch *b, size_t *rows)
 {
-    const mm_tower *t = mm_lm_tower(b->c->lm);
-    size_t *rows = mm_arena_alloc(g->arena, b->rows, sizeof *rows), n = 0, row = 0;
-    if (!rows) g->failed = 1;
-    for (size_t i = 0; rows && i < b->n; row += b->pieces[i++].rows) {
-        const piece *p = &b->pieces[i];
+    size_t n = 0, row = 0;
+    for (size_t i = 0; i < b->n; row += b->pieces[i++].rows) {
+        const mm_lm_piece *p = &b->pieces[i];
         for (size_t k = 0; k < p->rows; k++)
             if (p->part->logits == 2 || (p->part->logits && p->from + k + 1 == p->part->n)) rows[n++] = row + k;
     }
+    return n;
+}
+
+void mm_lm_kept(const mm_lm_batch *b, size_t layer, mm_kept *kept)
+{
+    const mm_lm_cache *c = b->c;
+    for (size_t i = 0; i < b->n; i++) {
+        const mm_lm_piece *p = &b->pieces[i];
+        char *keys = mm_lm_keys(c, layer, p->part->slot);
+        kept[i] = (mm_kept){ p->rows, c->len[p->part->slot] + p->from, c->tokens, keys, keys + c->half };
+    }
+}
+
+static void head(mm_graph *g, mm_lm_batch *b, mm_tensor x)
+{
+    const mm_tower *t = mm_lm_tower(b->c->lm);
+    size_t *rows = mm_arena_alloc(g->arena, b->rows, sizeof *rows), n = rows ? mm_lm_wanted(b, rows) : 0;
+    if (!rows) g->failed = 1;
     if (!n || g->failed) return;
     mm_tensor y = mm_op_rows(g, x, rows, n);
     y = mm_op_rms_norm(g, y, &t->post_norm, t->cfg.eps, &y);
@@ -225,32 +222,37 @@ static void pace_note(mm_lm *lm, double wall, double cpu)
     lm->pace.steps = 0;
 }
 
-static int forward(batch *b)
+static void through_blocks(mm_graph *g, mm_lm_batch *b)
 {
-    mm_lm_cache *c = b->c;
-    mm_lm *lm = c->lm;
+    mm_lm *lm = b->c->lm;
     const mm_tower *t = mm_lm_tower(lm);
-    mm_graph g = { .kern = lm->m->kern, .arena = &c->arena, .threads = pace_threads(lm) };
-    double wall = seconds(CLOCK_MONOTONIC), cpu = seconds(CLOCK_PROCESS_CPUTIME_ID);
     size_t half = (size_t)t->cfg.head_dim / 2;
-    mm_arena_reset(&c->arena);
-    mm_tensor x = mm_op_new(&g, b->rows, (size_t)t->cfg.width);
-    mm_kept *kept = mm_arena_alloc(&c->arena, b->n, sizeof *kept);
-    const float *far = turns(&g, b, t->turn, t->cfg.rope.attention);
-    const float *near = t->cfg.local ? turns(&g, b, t->turn_local, t->cfg.rope_local.attention) : far;
-    if (!x.p || !kept || !far || !near || embed(&g, b, x)) return MM_ENOMEM;
+    mm_tensor x = mm_op_new(g, b->rows, (size_t)t->cfg.width);
+    mm_kept *kept = mm_arena_alloc(g->arena, b->n, sizeof *kept);
+    const float *far = turns(g, b, t->turn, t->cfg.rope.attention);
+    const float *near = t->cfg.local ? turns(g, b, t->turn_local, t->cfg.rope_local.attention) : far;
+    if (!x.p || !kept || !far || !near || embed(g, b, x)) {
+        g->failed = 1;
+        return;
+    }
     for (int64_t l = 0; l < t->cfg.layers; l++) {
-        for (size_t i = 0; i < b->n; i++) {
-            const piece *p = &b->pieces[i];
-            char *keys = keys_of(c, (size_t)l, p->part->slot);
-            kept[i] = (mm_kept){ p->rows, c->len[p->part->slot] + p->from, c->tokens, keys, keys + c->half };
-        }
+        mm_lm_kept(b, (size_t)l, kept);
         int local = t->cfg.local && t->cfg.local[l];
         const float *cs = local ? near : far;
         const mm_going_on on = { kept, b->n, cs, cs + b->rows * half, lm->opts.kv_type, local };
-        x = mm_block(&g, &t->cfg, &t->layers[l], x, NULL, &on);
+        x = mm_block(g, &t->cfg, &t->layers[l], x, NULL, &on);
     }
-    if (!g.failed) head(&g, b, x);
+    if (!g->failed) head(g, b, x);
+}
+
+static int forward(mm_lm_batch *b)
+{
+    mm_lm_cache *c = b->c;
+    mm_lm *lm = c->lm;
+    mm_graph g = { .kern = lm->m->kern, .arena = &c->arena, .threads = pace_threads(lm) };
+    double wall = seconds(CLOCK_MONOTONIC), cpu = seconds(CLOCK_PROCESS_CPUTIME_ID);
+    mm_arena_reset(&c->arena);
+    (lm->m->uni ? mm_lm_uni_forward : through_blocks)(&g, b);
     pace_note(lm, seconds(CLOCK_MONOTONIC) - wall, seconds(CLOCK_PROCESS_CPUTIME_ID) - cpu);
     return g.failed ? MM_ENOMEM : 0;
 }
@@ -258,13 +260,13 @@ static int forward(batch *b)
 int mm_lm_step(mm_lm_cache *c, const mm_lm_part *parts, size_t n, float *logits, mm_err *err)
 {
     int r = check(c, parts, n, err);
-    piece *pieces = r ? NULL : mm_realloc(NULL, n + 1, sizeof *pieces);
+    mm_lm_piece *pieces = r ? NULL : mm_realloc(NULL, n + 1, sizeof *pieces);
     if (!r && !pieces) r = mm_fail(err, MM_ENOMEM, "out of memory");
-    batch b = { .c = c, .pieces = pieces, .logits = logits };
+    mm_lm_batch b = { .c = c, .pieces = pieces, .logits = logits };
     for (size_t i = 0, from = 0; i < n && !r;) {
         size_t rows = parts[i].n - from, room = STEP_ROWS - b.rows;
         if (rows > room) rows = room;
-        pieces[b.n++] = (piece){ &parts[i], from, rows };
+        pieces[b.n++] = (mm_lm_piece){ &parts[i], from, rows };
         b.rows += rows;
         from += rows;
         if (from == parts[i].n) i++, from = 0;
@@ -272,7 +274,10 @@ int mm_lm_step(mm_lm_cache *c, const mm_lm_part *parts, size_t n, float *logits,
         if (forward(&b)) r = mm_fail(err, MM_ENOMEM, "out of memory");
         b.n = b.rows = 0;
     }
-    for (size_t i = 0; i < n && !r; i++) c->len[parts[i].slot] += parts[i].n;
+    for (size_t i = 0; i < n && !r; i++) {
+        c->len[parts[i].slot] += parts[i].n;
+        if (c->lm->m->uni) c->given[parts[i].slot] += mm_lm_uni_marks(&parts[i]);
+    }
     free(pieces);
     return r;
 }

@@ -10,7 +10,7 @@
  *   mm_lm_close(&lm);
  *
  * Checkpoints are GGUF files (architectures llama, qwen2, qwen3, gemma3) and Hugging Face folders (model_type llama, mistral, qwen2, qwen3,
- * gemma3_text; idefics3 and smolvlm, see mm_vlm.h); see mm-model(5).
+ * gemma3_text; idefics3 and smolvlm, see mm_vlm.h), and unified models with a next-token head, see mm_say.h; see mm-model(5).
  *
  * A sequence's logits have the same bits whatever else is in a step, however its tokens were cut into steps, and whatever the number of
  * threads. One thread at a time uses a decoder and its caches. */
@@ -43,7 +43,7 @@ MM_API void mm_lm_close(mm_lm **lm);
 MM_API const mm_tok *mm_lm_tokenizer(const mm_lm *lm);
 MM_API size_t mm_lm_vocab(const mm_lm *lm);   /* logits of one row */
 MM_API size_t mm_lm_context(const mm_lm *lm); /* most tokens of one sequence */
-MM_API size_t mm_lm_width(const mm_lm *lm);   /* numbers of one embedding */
+MM_API size_t mm_lm_width(const mm_lm *lm);   /* numbers of one embedding, or of one row that is seen (mm_say.h) */
 MM_API int mm_lm_threads(const mm_lm *lm);
 /* The checkpoint's chat template, Jinja; NULL: it has none. */
 MM_API const char *mm_lm_chat_template(const mm_lm *lm);
@@ -53,9 +53,11 @@ MM_API int32_t mm_lm_eos(const mm_lm *lm); /* the first of the ids that end a ge
 MM_API int mm_lm_add_bos(const mm_lm *lm);
 /* Does this token end a generation (end of text, of a turn ...)? */
 MM_API int mm_lm_is_end(const mm_lm *lm, int32_t id);
+/* May this token come in a text? Of a unified model's own ones (<|image|> ...) only those that end a text may. */
+MM_API int mm_lm_is_word(const mm_lm *lm, int32_t id);
 /* "name@16hex", as mm_model_fingerprint(); made when it is first asked for. "": out of memory. */
 MM_API const char *mm_lm_fingerprint(const mm_lm *lm);
-/* The table's rows of ids, scaled as the decoder scales them: embd [n, width]. MM_ESHAPE: an id outside the vocabulary. */
+/* The table's rows of ids, scaled as the decoder scales them: embd [n, width]. MM_ESHAPE: an id outside the vocabulary; MM_EUNSUP: a unified model. */
 MM_API MM_MUST_CHECK int mm_lm_embed(const mm_lm *lm, const int32_t *ids, size_t n, float *embd, mm_err *err);
 
 /* ---- sequences ---- */
@@ -75,7 +77,7 @@ MM_API void mm_lm_copy(mm_lm_cache *c, size_t to, size_t from, size_t same, size
 typedef struct mm_lm_part {
     size_t slot;
     const int32_t *ids;
-    const float *embd; /* without ids: [n, width]; with them: rows for those that are `mark`, in their order (mm_vlm.h); or NULL */
+    const float *embd; /* without ids: [n, width]; with them: rows for those that are `mark`, in their order (mm_vlm.h, mm_say.h); or NULL */
     size_t n;          /* at least 1 */
     int logits;        /* 0: none are wanted, 1: those of the last token, 2: of all tokens */
     int32_t mark;

@@ -141,8 +141,9 @@ int mm_tower_run(mm_model *m, const mm_tower_job *j, float *vec, mm_err *err);
 /* embed.c: texts as tokens, cut at the window: text i is (*ids)[off[i]..off[i+1]), nothing where it has no token of its own. The caller frees. */
 int mm_text_tokens(const mm_model *m, const mm_text_in *in, size_t n, int32_t **ids, size_t *off, mm_text_out *res, mm_err *err);
 /* The unified model's part in it (uni_run.c): tokens of one input that is no text, or of a record; inputs order[0..n) of the job as one ragged
- * batch, MM_ENOMEM or 0. */
+ * batch, MM_ENOMEM or 0: as the trunk takes them; through it. */
 size_t mm_uni_tokens_of(const mm_model *m, const mm_tower_job *j, size_t i);
+int mm_uni_gather(const mm_model *m, mm_uni_in *in, const mm_tower_job *j, const uint32_t *order, size_t n, mm_arena *arena);
 int mm_uni_forward(const mm_model *m, const mm_tower_job *j, const uint32_t *order, size_t n, float *vec, mm_arena *arena, int threads);
 /* Tokens of one input of a patch tower, the class token included. */
 size_t mm_tower_tokens(const mm_tower_config *c);

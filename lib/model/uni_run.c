@@ -117,7 +117,7 @@ static int gather_media(const mm_model *m, mm_uni_in *in, const mm_tower_job *j,
     return 0;
 }
 
-static int gather(const mm_model *m, mm_uni_in *in, const mm_tower_job *j, const uint32_t *order, size_t n, mm_arena *arena)
+int mm_uni_gather(const mm_model *m, mm_uni_in *in, const mm_tower_job *j, const uint32_t *order, size_t n, mm_arena *arena)
 {
     mm_modality mod = modality_of(m, j);
     size_t side = (size_t)mm_uni_get_config(m->uni)->mod[mod].size;
@@ -140,7 +140,7 @@ static mm_tensor fused(mm_graph *g, const mm_model *m, const mm_record_job *j, c
                 which[k] = (uint32_t)j->at[p];
                 of[k++] = i;
             }
-        g->failed |= !which || !of || (k && gather(m, &in[mod], &j->of[mod], which, k, g->arena));
+        g->failed |= !which || !of || (k && mm_uni_gather(m, &in[mod], &j->of[mod], which, k, g->arena));
         if (g->failed) return log_gates;
         if (k) rec.in[mod] = &in[mod], rec.of[mod] = of;
     }
@@ -157,7 +157,7 @@ int mm_uni_forward(const mm_model *m, const mm_tower_job *j, const uint32_t *ord
     mm_tensor y = { 0 };
     mm_arena_reset(arena);
     if (j->records) y = fused(&g, m, j->records, order, n);
-    else if (gather(m, &in, j, order, n, arena)) return MM_ENOMEM;
+    else if (mm_uni_gather(m, &in, j, order, n, arena)) return MM_ENOMEM;
     else y = mm_uni_embed(&g, m->uni, &in);
     if (g.failed) return MM_ENOMEM;
     for (size_t i = 0; i < n; i++) memcpy(vec + order[i] * y.cols, y.p + i * y.cols, y.cols * sizeof *vec);

@@ -4,7 +4,7 @@
 #include "model/lm_int.h"
 #include "model/mm_vlm.h"
 
-static const mm_tower *tower_of(const mm_lm *lm) { return lm->m->tower[MM_IMAGE].cfg.layers ? &lm->m->tower[MM_IMAGE] : NULL; }
+static const mm_tower *tower_of(const mm_lm *lm) { return !lm->m->uni && lm->m->tower[MM_IMAGE].cfg.layers ? &lm->m->tower[MM_IMAGE] : NULL; }
 
 static int blind(mm_err *err) { return mm_fail(err, MM_EUNSUP, "this model looks at no pictures"); }
 

@@ -8,10 +8,11 @@
  *   mk_models safetensors DIR  good-*.safetensors, and bad-*.safetensors, one for every way to be refused
  *   mk_models gguf DIR         the same for GGUF
  *   mk_models uni FILE         a unified model of width 32, 2 layers, random, for all four modalities; a token a byte; its name is "default"
+ *   mk_models heads FILE       the same with eight special tokens, a next-token head and a rectified-flow head
  *   mk_models tinylm DIR       a decoder of width 32, 3 layers, 512 positions, with the tokens of tests/golden/tok-bytes.json and a chat template
  *   mk_models block FILE       one float32 tensor [64, 256] with a zero row 3 and a spike, as .safetensors */
 #include "../unit/tinytower.h"
-#include "model/mm_uni.h"
+#include "../unit/tinyuni.h"
 
 /* ---- safetensors, good and bad ---- */
 
@@ -222,48 +223,6 @@ static void gguf(const char *dir)
     mm_buf_clear(&g);
 }
 
-/* Every byte is a token, spelled as byte-level BPE spells them. */
-static void byte_tokenizer(mm_buf *b)
-{
-    int shifted = 0;
-    mm_buf_adds(b, "{\"model\":{\"type\":\"BPE\",\"merges\":[],\"vocab\":{");
-    for (int c = 0; c < 256; c++) {
-        char utf8[4];
-        int plain = (c >= '!' && c <= '~') || (c >= 0xA1 && c <= 0xAC) || c >= 0xAE;
-        int n = mm_utf8_put((uint32_t)(plain ? c : 256 + shifted++), utf8);
-        if (c) mm_buf_addc(b, ',');
-        mm_json_quote(b, utf8, (size_t)n);
-        mm_buf_addf(b, ":%d", c);
-    }
-    mm_buf_adds(b, "}},\"pre_tokenizer\":{\"type\":\"ByteLevel\",\"add_prefix_space\":false},\"decoder\":{\"type\":\"ByteLevel\"}}");
-}
-
-static void uni(const char *path)
-{
-    mm_uni_config c;
-    mm_uni *u;
-    mm_buf tok = { 0 };
-    json_t *extra = json_pack("{s:s}", "general.name", "default");
-    check(mm_uni_config_named(&c, "tiny", &err));
-    c.layers = 2, c.width = 32, c.heads = 2, c.ff_width = 64, c.out = 32, c.vocab = 256, c.mod[MM_TEXT].width = 24;
-    for (int m = MM_IMAGE; m < MM_MODALITIES; m++) c.mod[m].width = 32, c.mod[m].merge[0] = c.mod[m].merge[1] = 16;
-    c.mod[MM_IMAGE].size = c.mod[MM_VIDEO].size = 32;
-    check(mm_uni_plan(&c, "*.norm=all image.attn=0 text.ffn=1", &err));
-    check(mm_uni_new(&u, &c, &err));
-    for (size_t i = 0; i < mm_uni_count(u); i++) {
-        mm_uni_slot *s = mm_uni_slot_at(u, i);
-        if (!(s->p.w = mm_aligned(s->p.rows * s->p.cols, sizeof *s->p.w))) exit(1);
-    }
-    mm_uni_bind(u);
-    mm_uni_init(u, 7);
-    byte_tokenizer(&tok);
-    check(mm_uni_write(u, path, MM_F32, NULL, tok.p, tok.len, extra, &err));
-    for (size_t i = 0; i < mm_uni_count(u); i++) free(mm_uni_slot_at(u, i)->p.w);
-    mm_uni_free(&u);
-    mm_buf_clear(&tok);
-    json_decref(extra);
-}
-
 /* A file of this tree's tests/golden. */
 static mm_buf golden_file(const char *name)
 {
@@ -334,7 +293,7 @@ int main(int argc, char **argv)
     else if (!strcmp(what, "shards")) tinybert(argv[2], 32, 64, 1);
     else if (!strcmp(what, "safetensors")) safetensors(argv[2]);
     else if (!strcmp(what, "gguf")) gguf(argv[2]);
-    else if (!strcmp(what, "uni")) uni(argv[2]);
+    else if (!strcmp(what, "uni") || !strcmp(what, "heads")) tiny_uni(argv[2], *what == 'h');
     else if (!strcmp(what, "tinylm")) tinylm(argv[2]);
     else if (!strcmp(what, "tinyvlm")) tinyvlm(argv[2]);
     else if (!strcmp(what, "block")) block(argv[2]);
@@ -343,6 +302,6 @@ int main(int argc, char **argv)
         tower_folder(argv[2], fixture);
         json_decref(fixture);
     }
-    else return fprintf(stderr, "usage: mk_models tinybert|oddbert|shards|tower-NAME|safetensors|gguf|uni|tinylm|tinyvlm|block PATH\n"), 2;
+    else return fprintf(stderr, "usage: mk_models tinybert|oddbert|shards|tower-NAME|safetensors|gguf|uni|heads|tinylm|tinyvlm|block PATH\n"), 2;
     return 0;
 }
