@@ -314,6 +314,8 @@ static int read_one(state *s)
     return 1;
 }
 
+static int lone_prompt(void) { return o.prompts.prompt && !o.prompts.template && !o.prompts.caption; }
+
 /* The prompt alone, as a record of its own. */
 static int read_lone(state *s)
 {
@@ -332,7 +334,7 @@ static int stream(state *s)
     while (!r && (more || s->count)) {
         while (more > 0 && s->count < s->size && mm_gen_busy(s->gen) < 2 * (size_t)o.batch && (!s->count || mm_io_pending(&o.io)))
             if ((more = read_one(s)) < 0) break;
-        if (!more && !s->records && o.prompts.prompt && !o.prompts.template) r = read_lone(s); /* there was nothing: the prompt is all */
+        if (!more && !s->records && lone_prompt()) r = read_lone(s); /* there was nothing: the prompt is all */
         if (!r && mm_gen_busy(s->gen)) r = mm_gen_step(s->gen, &s->c->err);
         r = r < 0 ? r : put_done(s);
         if (more < 0 && !s->count) r = r ? r : more;
@@ -453,7 +455,7 @@ static int answer(state *s, int argc, char **argv)
 {
     static char *const nothing[] = { (char *)(uintptr_t)"/dev/null" };
     mm_ctx *c = s->c;
-    s->lone = !argc && c->tty[0] && o.prompts.prompt && !o.prompts.template;
+    s->lone = !argc && c->tty[0] && lone_prompt();
     if (s->lone) argc = 1, argv = (char **)(uintptr_t)nothing;
     s->size = 4 * (size_t)o.batch;
     s->items = calloc(s->size, sizeof *s->items);
@@ -497,8 +499,9 @@ static int run(mm_ctx *c, int argc, char **argv)
     return r;
 }
 
-static const char *const usage[] = { "-m NAME -p TEXT", "-m NAME [-t0b] [option ...] [file ...]", "-m NAME --chat [-o FILE] [file ...]", NULL };
-static const mm_cmd cmd = { "mm-generate", "texts that answer, or go on from, texts", usage, opts, run };
+static const char *const usage[] = { "-m NAME -p TEXT", "-m NAME [-t0b] [option ...] [file ...]", "-m NAME --chat [-o FILE] [file ...]",
+                                    "[-m NAME] --caption [-t0b] [option ...] [file ...]", NULL };
+static const mm_cmd cmd = { "mm-generate", "texts that answer, go on from, or say what is seen", usage, opts, run };
 
 int main(int argc, char **argv)
 {
