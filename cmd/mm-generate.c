@@ -273,11 +273,7 @@ static int take(state *s, item *it)
 static int check_resumed(state *s, const mm_rec *rec)
 {
     static const char *const ours[] = { "id",        "model", "generated", "value",    "finish", "tokens",
-<<<<<<< HEAD
-                                        "truncated", "seed",  "choice",    "logprobs", "error",  "embedding", "score" };
-=======
-                                        "truncated", "seed",  "choice",    "logprobs", "error",  "embedding", "modality" };
->>>>>>> 95b5fce (model: the unified model's next-token head as a decoder: what is seen comes first, as keys and values)
+                                        "truncated", "seed",  "choice",    "logprobs", "error",  "embedding", "score", "modality" };
     mm_rec *before = mm_rec_new();
     mm_slice key, raw, was;
     int same = before && !mm_rec_parse(before, s->last.p, s->last.len, &s->c->err);
