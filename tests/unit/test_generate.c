@@ -29,6 +29,7 @@ size_t mm_lm_vocab(const mm_lm *lm) { return lm->vocab; }
 size_t mm_lm_context(const mm_lm *lm) { return (void)lm, CONTEXT; }
 size_t mm_lm_width(const mm_lm *lm) { return (void)lm, 1; }
 int32_t mm_lm_bos(const mm_lm *lm) { return (void)lm, 1; }
+int mm_lm_is_word(const mm_lm *lm, int32_t id) { return (void)lm, (void)id, 1; }
 int mm_lm_is_end(const mm_lm *lm, int32_t id) { return id == lm->end; }
 int mm_lm_cache_new(mm_lm_cache **out, mm_lm *lm, size_t slots, size_t context, mm_err *e)
 {

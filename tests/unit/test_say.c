@@ -174,13 +174,13 @@ static void in_company(void)
     check(mm_lm_step(c, parts, N, again, &err));
     ok(!memcmp(one, again, sizeof one), "after trimming");
     for (size_t i = 0; i < N; i++) {
-        mm_lm_copy(c, N, i, p[i].n - 1);
+        mm_lm_copy(c, N, i, 0, p[i].n - 1);
         mm_lm_part to = parts[i];
         to.slot = N;
         check(mm_lm_step(c, &to, 1, again, &err));
         ok(!memcmp(one + i * VOCAB, again, VOCAB * sizeof *one), "after copying %zu", i);
     }
-    mm_lm_copy(c, N, 0, p[0].seen / 2); /* inside of what was seen: the other half follows */
+    mm_lm_copy(c, N, 0, 0, p[0].seen / 2); /* inside of what was seen: the other half follows */
     mm_lm_part rest = part(N, &p[0], p[0].seen / 2, p[0].n - p[0].seen / 2, 1, width);
     check(mm_lm_step(c, &rest, 1, again, &err));
     ok(!memcmp(one, again, VOCAB * sizeof *one), "after copying half of what was seen");
