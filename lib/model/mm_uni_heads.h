@@ -9,7 +9,8 @@
  * layer its tokens attend to the keys and values of what is given, as the encoder of its modality makes them, and to their own kind: words to
  * the words before them, patches to all patches. What is given never sees the head, so a head changes no vector of the model, and no gradient
  * goes from a head into an encoder but through parts that both use.
- * Words: <|text|> and the tokens of the text; logits are inner products with the rows of the token table, and a bias for each.
+ * Words: <|text|> and the tokens of the text, by a table of the head's own (the encoder's rows are as long as a token weighs: <|end|> and "the" have
+ * next to none); logits are inner products with the same rows, and a bias for each.
  * Pictures (rectified flow, arXiv 2209.03003): z = t x + (1 - t) noise for t in 0 .. 1; the head sees z, t and the prompt and says what x is
  * (clean pictures are easier to say than velocities where patches are large, arXiv 2511.13720). Noise becomes a picture by going along
  * v = (x - z) / (1 - t) from t = 0 to 1. A picture x is rows of patches, values (pixel / 255 - 0.5) / 0.5. */
@@ -41,7 +42,9 @@ typedef struct mm_uni_words {
     const int32_t *ids;        /* text i is ids[off[i]..off[i+1]), with MM_UNI_BEGIN */
     const size_t *off;
 } mm_uni_words;
-/* [tokens, width of a row of the token table] */
+/* Numbers of a word's row in the head's own table. */
+MM_API size_t mm_uni_word_width(const mm_uni_config *c);
+/* [tokens, mm_uni_word_width()] */
 MM_API mm_tensor mm_uni_next(mm_graph *g, const mm_uni *u, const mm_uni_words *w);
 MM_API mm_tensor mm_uni_logits(mm_graph *g, const mm_uni *u, mm_tensor h);
 

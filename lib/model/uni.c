@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include "base/mm_rng.h"
+#include "model/mm_uni_heads.h"
 #include "model/uni_int.h"
 
 enum { STREAM_INIT = 0x696e };
@@ -94,17 +95,23 @@ static void stem(mm_uni *u, int m)
     }
 }
 
+/* That of the token table, in whole blocks of q8_0. */
+size_t mm_uni_word_width(const mm_uni_config *c) { return (size_t)(c->mod[MM_TEXT].width + 31) / 32 * 32; }
+
 static void head(mm_uni *u, int m)
 {
     const mm_uni_config *c = &u->c;
     uni_head *h = &u->head[m - MM_MODALITIES];
     unsigned bit = 1u << m;
     if (m == MM_UNI_NEXT) {
-        h->in = linear(u, bit, c->width, c->mod[MM_TEXT].width, 1, "next.entry");
+        int64_t n = (int64_t)mm_uni_word_width(c);
+        mm_uni_slot *rows = slot(u, bit, c->vocab, n, "next.rows.weight");
+        h->rows = &rows->p;
+        h->in = linear(u, bit, c->width, n, 1, "next.entry");
         h->last = norm(u, bit, c->width, "next.last_norm");
-        h->out = linear(u, bit, c->mod[MM_TEXT].width, c->width, 1, "next.out");
+        h->out = linear(u, bit, n, c->width, 1, "next.out");
         mm_param *bias = &slot(u, bit, 0, c->vocab, "next.logit_bias")->p;
-        h->logits = (mm_linear){ u->rows, bias->w, u->tokens, bias };
+        h->logits = (mm_linear){ rows->packed, bias->w, &rows->p, bias };
     } else {
         int64_t n = 3 * c->patch * c->patch;
         h->in = linear(u, bit, c->width, n, 1, "flow.entry");
@@ -242,7 +249,7 @@ void mm_uni_init(mm_uni *u, uint64_t seed)
         mm_rng r = mm_rng_at(seed, STREAM_INIT, i, 0);
         const char *n = s->name;
         int text = !strncmp(n, "text.", 5);
-        s->decay = s->matrix && strcmp(n, "gate.weight") != 0 && strcmp(n, "token_embd.weight") != 0;
+        s->decay = s->matrix && strcmp(n, "gate.weight") != 0 && strcmp(n, "token_embd.weight") != 0 && strcmp(n, "next.rows.weight") != 0;
         if (ends(n, "norm.weight")) fill(&s->p, 1);
         else if (ends(n, "_scale")) fill(&s->p, text ? 0.001f : 0.5f);
         else if (!strcmp(n, "gate.weight")) init_gate(u, &s->p);
@@ -251,7 +258,7 @@ void mm_uni_init(mm_uni *u, uint64_t seed)
             for (int m = 0; m < MM_MODALITIES && m < u->c.ident; m++)
                 if (!strncmp(n, mm_modality_name((mm_modality)m), strlen(n) - 6)) s->p.w[m] = 1;
         } else if (!strcmp(n, "text.entry.weight") || !strcmp(n, "next.entry.weight") || !strcmp(n, "proj.weight")) diagonal(&s->p, 1);
-        else if (!strcmp(n, "token_embd.weight")) {
+        else if (!strcmp(n, "token_embd.weight") || !strcmp(n, "next.rows.weight")) {
             for (size_t k = 0; k < s->p.rows * s->p.cols; k++) s->p.w[k] = mm_rng_range(&r, -0.1f, 0.1f);
         } else if (!s->matrix || !strcmp(n, "shift.weight") || !strcmp(n, "alloc.1.weight") || !strcmp(n, "flow.out.weight")) fill(&s->p, 0);
         else glorot(&s->p, r, ends(n, "attn_qkv.weight") ? s->p.rows / 3 : s->p.rows);

@@ -34,6 +34,7 @@ static int pack(mm_uni *u, mm_uni_slot *s, const mm_store_tensor *t, mm_err *err
 static int read_all(mm_uni *u, mm_store *st, int pack_too, unsigned wanted, mm_err *err)
 {
     const mm_kern *k = mm_kern_get();
+    uni_head *next = &u->head[MM_UNI_NEXT - MM_MODALITIES];
     mm_uni_config have;
     int r = mm_uni_config_read(&have, st, err);
     if (r) return r;
@@ -47,11 +48,11 @@ static int read_all(mm_uni *u, mm_store *st, int pack_too, unsigned wanted, mm_e
         if (pack_too && &s->p == u->tokens) {
             u->stored = t->data;
             u->stored_type = t->type;
-            if (wanted >> MM_UNI_NEXT & 1) {
-                r = pack(u, s, t, err);
-                u->rows = s->packed;
-            }
             continue;
+        }
+        if (pack_too && &s->p == next->rows) {
+            next->stored = t->data;
+            next->stored_type = t->type;
         }
         if (pack_too && s->matrix) {
             r = pack(u, s, t, err);

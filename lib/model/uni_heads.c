@@ -70,10 +70,16 @@ static float *angles(mm_graph *g, const mm_uni *u, size_t rows, uni_layout *y)
     return cos;
 }
 
+mm_tensor mm_uni_words_in(mm_graph *g, const mm_uni *u, const int32_t *ids, size_t n)
+{
+    const uni_head *h = &u->head[MM_UNI_NEXT - MM_MODALITIES];
+    mm_tensor x = h->stored ? mm_op_gather(g, h->stored, h->stored_type, h->rows->cols, ids, n) : mm_op_lookup(g, h->rows, ids, n);
+    return mm_op_linear(g, x, &h->in, MMK_ACT_NONE, NULL, NULL);
+}
+
 mm_tensor mm_uni_next(mm_graph *g, const mm_uni *u, const mm_uni_words *w)
 {
     uni_layout y = { .mod = { MM_UNI_NEXT }, .causal = 1 };
-    const uni_head *h = &u->head[MM_UNI_NEXT - MM_MODALITIES];
     size_t rows = w->off[w->n], half = (size_t)(u->c.width / u->c.heads / 2);
     float *cos = angles(g, u, rows, &y);
     if (!cos || lay_out(g, &y, w->given, w->of, w->n, w->off)) return none;
@@ -82,8 +88,7 @@ mm_tensor mm_uni_next(mm_graph *g, const mm_uni *u, const mm_uni_words *w)
             float n = (float)(r - w->off[i]);
             mm_uni_place(cos + r * half, cos + (rows + r) * half, half, (const float[]){ n, n, n });
         }
-    mm_tensor x = u->stored ? mm_op_gather(g, u->stored, u->stored_type, u->tokens->cols, w->ids, rows) : mm_op_lookup(g, u->tokens, w->ids, rows);
-    return through(g, u, &y, mm_op_linear(g, x, &h->in, MMK_ACT_NONE, NULL, NULL));
+    return through(g, u, &y, mm_uni_words_in(g, u, w->ids, rows));
 }
 
 mm_tensor mm_uni_logits(mm_graph *g, const mm_uni *u, mm_tensor h)

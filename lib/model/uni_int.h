@@ -22,6 +22,9 @@ typedef struct uni_entry {
 typedef struct uni_head {
     mm_linear in, out, time[2], logits;
     mm_norm last;
+    mm_param *rows;     /* of words: what goes in, and what comes out is held against */
+    const void *stored; /* as the file has them, or NULL */
+    int stored_type;
 } uni_head;
 
 struct mm_uni {
@@ -37,7 +40,6 @@ struct mm_uni {
     mm_param *tokens;
     const void *stored; /* the token table as the file has it, or NULL */
     int stored_type;
-    const mmk_mat *rows; /* the same as a layer of logits, with the next-token head */
     void **packs;
     size_t n_packs;
 };
@@ -65,6 +67,9 @@ mm_tensor mm_uni_trunk_kept(mm_graph *g, const mm_uni *u, const mm_uni_tokens *t
 void mm_uni_place(float *cos, float *sin, size_t half, const float at[3]);
 /* A picture, or a pair of frames, as rows of 4 x 4 pixels. Returns where the next row goes. */
 float *mm_uni_squares(float *to, const float *x, size_t pair, size_t height, size_t width);
+
+/* Words as the next-token head's stream takes them: [n, width]. */
+mm_tensor mm_uni_words_in(mm_graph *g, const mm_uni *u, const int32_t *ids, size_t n);
 
 /* Asks for every slot in order and ties the layers to them; the first time it makes them. */
 void mm_uni_walk(mm_uni *u);

@@ -99,10 +99,12 @@ static void count_tokens(double *count, const mm_id_lists *k, const uint32_t *pi
     }
 }
 
-/* The bias of a new head begins where words are as frequent as they are: steps of a rate's size would take thousands to get there. */
-static int begin_bias(mm_heads_task *t, mm_err *err)
+/* A new head begins with words as frequent as they are (steps of a rate's size would take thousands to get there), and with rows in the directions that
+ * the encoder's token table has. */
+static int begin_words(mm_heads_task *t, mm_err *err)
 {
-    const mm_param *p = &mm_uni_slot_find(t->o.model, "next.logit_bias")->p;
+    const mm_param *p = &mm_uni_slot_find(t->o.model, "next.logit_bias")->p, *rows = &mm_uni_slot_find(t->o.model, "next.rows.weight")->p;
+    const mm_param *table = &mm_uni_slot_find(t->o.model, "token_embd.weight")->p;
     double *count = calloc(p->cols, sizeof *count);
     if (!count) return no_memory(err);
     for (size_t i = 0; i < p->cols; i++)
@@ -117,6 +119,11 @@ static int begin_bias(mm_heads_task *t, mm_err *err)
     least = all * 1e-6;
     for (size_t i = 0; i < p->cols; i++) p->w[i] = (float)log((count[i] + least) / all);
     free(count);
+    for (size_t i = 0; i < p->cols; i++) {
+        const float *w = table->w + i * table->cols;
+        float len = sqrtf(mm_kern_get()->dot_f32(w, w, table->cols)) + 0.1f;
+        for (size_t e = 0; e < table->cols; e++) rows->w[i * rows->cols + e] += w[e] / len;
+    }
     return 0;
 }
 
@@ -135,7 +142,7 @@ int mm_heads_task_open(mm_heads_task **out, const mm_heads_task_opts *o, mm_err 
     if (!r && o->data) r = open_part(t, &t->val, &t->bo[1], MM_VAL, err);
     if (!r && o->n_pairs && o->texts && o->weight[MM_HEADS_NEXT] > 0) r = open_pairs(t, err);
     if (!r && !t->train.batches && !t->sum[0]) r = mm_fail(err, MM_EEMPTY, "nothing with a caption to train the heads on");
-    if (!r && o->weight[MM_HEADS_NEXT] > 0) r = begin_bias(t, err);
+    if (!r && o->weight[MM_HEADS_NEXT] > 0) r = begin_words(t, err);
     if (r) mm_heads_task_close(out);
     return r;
 }

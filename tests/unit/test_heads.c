@@ -233,10 +233,10 @@ static void files(mm_uni *u, const mm_uni_config *c)
     mm_uni *w = made(&bare), *x = made(c);
     r = mm_uni_write(w, path, MM_F32, NULL, NULL, 0, NULL, &err);
     if (!r) r = mm_store_open(&st, path, &err);
-    float *before = malloc(sizeof *before * 32 * TEXT);
-    memcpy(before, mm_uni_slot_find(x, "next.out.weight")->p.w, sizeof *before * 32 * TEXT);
+    float *before = malloc(sizeof *before * 32 * 32);
+    memcpy(before, mm_uni_slot_find(x, "next.out.weight")->p.w, sizeof *before * 32 * 32);
     if (!r) r = mm_uni_read(x, st, &err);
-    ok(!r && !memcmp(before, mm_uni_slot_find(x, "next.out.weight")->p.w, sizeof *before * 32 * TEXT), "heads are added to a model that has none");
+    ok(!r && !memcmp(before, mm_uni_slot_find(x, "next.out.weight")->p.w, sizeof *before * 32 * 32), "heads are added to a model that has none");
     mm_arena arena = { 0 };
     mm_graph g = { .kern = mm_kern_get(), .arena = &arena, .threads = 1 };
     mm_uni_in in = seen(0, N);
