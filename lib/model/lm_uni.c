@@ -159,7 +159,6 @@ static void logits(mm_graph *g, const mm_uni *u, mm_lm_batch *b, const words *w,
 void mm_lm_uni_forward(mm_graph *g, mm_lm_batch *b)
 {
     const mm_uni *u = b->c->lm->m->uni;
-    const uni_head *h = &u->head[MM_UNI_NEXT - MM_MODALITIES];
     words w;
     mm_kept *kept = mm_arena_alloc(g->arena, b->n, sizeof *kept);
     if (!kept || words_of(g, u, b, &w)) {
@@ -167,7 +166,7 @@ void mm_lm_uni_forward(mm_graph *g, mm_lm_batch *b)
         return;
     }
     mm_tensor x = none;
-    if (w.n) x = mm_op_linear(g, mm_op_gather(g, u->stored, u->stored_type, u->tokens->cols, w.ids, w.n), &h->in, MMK_ACT_NONE, NULL, NULL);
+    if (w.n) x = mm_uni_words_in(g, u, w.ids, w.n);
     for (int64_t l = 0; l < u->c.layers && !g->failed; l++) {
         mm_lm_kept(b, (size_t)l, kept);
         x = block(g, u, b, &w, (size_t)l, kept, x);
