@@ -14,10 +14,10 @@
 #define MAX_TOKENS 512
 
 static struct {
-    const char *model, *schema, *grammar, *resume;
+    const char *model, *draft, *schema, *grammar, *resume;
     double temperature, top_p, min_p, repeat, frequency, presence;
     double length_penalty;
-    int64_t max_tokens, top_k, last_n, seed, n, logprobs, batch, context, beam;
+    int64_t max_tokens, top_k, last_n, seed, n, logprobs, batch, context, beam, guesses;
     int overflow, kv, stream, chat;
     mm_strv stops;
     mm_prompts prompts;
@@ -57,6 +57,8 @@ static const mm_opt opts[] = {
     MM_OPT_GROUP("Long runs"),
     MM_OPT_INT(0, "batch", &o.batch, "N", 1, 4096, "records computed together (default 8)"),
     MM_OPT_ENUM(0, "kv", &o.kv, "f16|q8_0|f32", "how keys and values are kept (default f16)"),
+    MM_OPT_STR(0, "draft", &o.draft, "NAME", "a smaller model of the same vocabulary, which guesses tokens ahead"),
+    MM_OPT_INT(0, "draft-tokens", &o.guesses, "N", 1, MM_GEN_GUESSES, "most tokens guessed at a time (default 8)"),
     MM_OPT_STR(0, "resume", &o.resume, "FILE", "add to FILE, the output of a run that was stopped, what is missing"),
     MM_OPTS_IN(o.io),
     MM_OPTS_OUT(o.io),
@@ -76,7 +78,7 @@ typedef struct item {
 
 typedef struct state {
     mm_ctx *c;
-    mm_lm *lm;
+    mm_lm *lm, *draft; /* draft NULL: none */
     mm_gen *gen;
     mm_grammar *grammar;
     mm_gen_job base;  /* what all jobs have in common */
@@ -145,6 +147,9 @@ static int set_answer(state *s, mm_rec *rec, const mm_gen_job *job)
     if (!r) r = b->failed ? MM_ENOMEM : mm_rec_set(rec, "tokens", b->p, b->len);
     if (!r && job->used < job->n_ids) r = mm_rec_set_bool(rec, "truncated", 1);
     if (!r && o.temperature > 0) r = mm_rec_set_int(rec, "seed", (int64_t)job->seed);
+    mm_buf_reset(b);
+    mm_buf_addf(b, "{\"proposed\":%zu,\"accepted\":%zu}", job->proposed, job->accepted);
+    if (!r && o.draft) r = b->failed ? MM_ENOMEM : mm_rec_set(rec, "draft", b->p, b->len);
     if (!r && o.beam) r = set_score(s, rec, job->score);
     if (!r && o.logprobs) r = set_logprobs(s, rec, job);
     return r ? no_memory(s) : 0;
@@ -273,7 +278,7 @@ static int take(state *s, item *it)
 static int check_resumed(state *s, const mm_rec *rec)
 {
     static const char *const ours[] = { "id",        "model", "generated", "value",    "finish", "tokens",
-                                        "truncated", "seed",  "choice",    "logprobs", "error",  "embedding", "score", "modality" };
+                                        "truncated", "seed",  "choice",    "logprobs", "error",  "embedding", "score", "modality", "draft" };
     mm_rec *before = mm_rec_new();
     mm_slice key, raw, was;
     int same = before && !mm_rec_parse(before, s->last.p, s->last.len, &s->c->err);
@@ -372,6 +377,19 @@ static int open_stops(state *s)
     return 0;
 }
 
+/* The model that --draft names guesses for s->lm. */
+static int open_gen(state *s, const mm_lm_opts *lo, size_t context)
+{
+    mm_err *err = &s->c->err;
+    char *path = NULL;
+    mm_gen_opts how = { .slots = (size_t)(o.beam ? o.beam * o.batch : o.batch), .context = context, .guesses = (size_t)o.guesses };
+    int r = o.draft ? mm_store_resolve(&path, o.draft, err) : 0;
+    if (!r && o.draft && !(r = mm_lm_open(&s->draft, path, lo, err))) how.draft = s->draft;
+    free(path);
+    if (!r && (r = mm_gen_new(&s->gen, s->lm, &how, err)) == MM_EARG && o.draft) mm_err_prefix(err, "option '--draft': '%s': ", o.draft);
+    return r;
+}
+
 static int open_model(state *s)
 {
     static const int kv[] = { MM_F16, MM_Q8_0, MM_F32 };
@@ -392,7 +410,7 @@ static int open_model(state *s)
     if ((size_t)o.context > context) return mm_fail(&c->err, MM_EARG, "option '--context': the model takes %zu tokens", context);
     if (!o.context && context > 4096) context = 4096;
     if (o.context) context = (size_t)o.context;
-    r = mm_gen_new(&s->gen, s->lm, &(mm_gen_opts){ .slots = (size_t)(o.beam ? o.beam * o.batch : o.batch), .context = context }, &c->err);
+    r = open_gen(s, &lo, context);
     if (!r) r = mm_prompts_open(&o.prompts, s->lm, &c->err);
     if (!r) r = o.prompts.caption ? mm_seen_open(&o.prompts.seen, s->lm, c) : mm_pictures_open(&o.prompts.pictures, s->lm, c);
     if (!r && (o.schema || o.grammar)) r = open_grammar(s);
@@ -423,6 +441,9 @@ static int check(mm_ctx *c)
     if (!r) r = mm_opt_exclusive(c, "raw", "system", NULL);
     for (size_t i = 0; i < 6 && !r && o.beam; i++) r = mm_opt_exclusive(c, "beam", with_beam[i], NULL);
     if (!r && o.beam && o.n > o.beam) r = mm_fail(&c->err, MM_EARG, "option '--n' is more than '--beam': that many answers are looked for");
+    if (!r) r = mm_opt_exclusive(c, "beam", "draft", NULL);
+    if (!r) r = mm_opt_exclusive(c, "caption", "draft", NULL);
+    if (!r && !o.draft && mm_opt_given(c, "draft-tokens")) r = mm_fail(&c->err, MM_EARG, "option '--draft-tokens' needs '--draft'");
     if (!r && !o.beam && mm_opt_given(c, "length-penalty")) r = mm_fail(&c->err, MM_EARG, "option '--length-penalty' needs '--beam'");
     for (size_t i = 0; i < 5 && !r && o.temperature <= 0; i++)
         if (mm_opt_given(c, drawing[i]) && (i < 4 || (o.n > 1 && !o.beam)))
@@ -490,6 +511,7 @@ static int run(mm_ctx *c, int argc, char **argv)
     mm_rec_free(s.part);
     mm_grammar_close(&s.grammar);
     mm_prompts_close(&o.prompts);
+    mm_lm_close(&s.draft);
     mm_lm_close(&s.lm);
     free(o.stops.v);
     return r;

@@ -4,6 +4,9 @@
 # shellcheck source=tests/lib-test.sh disable=SC2016
 . "$MM_ROOT/tests/lib-test.sh"
 mk_models tinylm tiny > /dev/null || exit 1
+# another decoder of the same tokens: mostly the same weights
+cp -r tiny tiny2
+jq -c '.rms_norm_eps = 0.3' tiny/config.json > tiny2/config.json
 MM_MODEL=$PWD/tiny
 export MM_MODEL
 schema='{"type":"object","properties":{"name":{"type":"string","maxLength":9},"tags":{"type":"array","items":{"enum":["a","b"]}},"n":{"type":"integer"}},"required":["name","n"]}'
@@ -27,6 +30,11 @@ test_ok '--beam 1 is no --beam; more find answers that are as likely or likelier
 test_ok '--beam with --n: the best answers, best first; with a schema, turns and --resume too' 'mm-generate -t --beam 4 -n 3 --max-tokens 9 --resume whole3 many; test_lines whole3 90; test_json whole3 "[range(0; 90; 3) as \$i | .[\$i:\$i + 3]] | all(.[]; map(.choice) == [1,2,3] and .[0].score >= .[1].score and .[1].score >= .[2].score and all(.[]; has(\"seed\") | not))"; head -31 whole3 > part3; mm-generate -t --beam 4 -n 3 --max-tokens 9 --resume part3 many; test_cmp whole3 part3
     mm-generate -t --beam 3 --schema schema.json --max-tokens 60 lines > out; test_json out "all(.[]; .finish == \"stop\" and (.value.name | length) < 10 and .score < 0)"; printf "hi\nmore\n" | mm-generate --chat -t --beam 2 --max-tokens 6 > out; test_lines out 4
     echo "the" | expect_code 1 mm-generate -q -t --beam 4 -n 4 --schema "{\"enum\":[1,2]}" > out; test_json out "map(.value // .error.code) | sort == [1, 2, \"MM_EEMPTY\", \"MM_EEMPTY\"]"'
+test_ok '--draft: the same bytes; all guesses of the model itself are right; drawn answers are the same in company' 'mm-generate -t --max-tokens 20 many > a; mm-generate -t --draft "$MM_MODEL" --max-tokens 20 many > b; jq -c "del(.draft)" b > c; jq -c . a > d; test_cmp d c; test_json b "all(.[]; .draft.proposed == .draft.accepted) and (map(.draft.proposed) | add) > 300"
+    mm-generate -t --draft tiny2 --max-tokens 20 many > b; jq -c "del(.draft)" b > c; test_cmp d c; test_json b "any(.[]; .draft.proposed > .draft.accepted)"; mm-generate -t --draft tiny2 --temperature 1 --max-tokens 20 --batch 1 many > b; mm-generate -t --draft tiny2 --draft-tokens 8 --temperature 1 --max-tokens 20 --batch 32 many > c; test_cmp b c
+    mm-generate -t --draft tiny2 --schema schema.json --temperature 1 --max-tokens 60 lines > out; test_json out "all(.[]; .finish == \"stop\" and (.value.name | length) < 10)"; printf "hi\nmore\n" > turns2; mm-generate --chat -t --max-tokens 6 turns2 > a; mm-generate --chat -t --draft tiny2 --max-tokens 6 turns2 > b; test_cmp a b'
+test_ok 'a draft that cannot guess is refused' 'mk_models tinybert bert0 > log; expect_code 3 mm-generate -t --draft bert0 lines 2> err; expect_code 4 mm-generate -t --draft nowhere lines 2> err; cp -r tiny tiny3; jq -c "(.added_tokens[] | select(.id == 700)).content = \"New Yorx\"" tiny/tokenizer.json > tiny3/tokenizer.json
+    expect_code 2 mm-generate -t --draft tiny3 lines 2> err; grep -q "option .--draft.: .*another vocabulary than the model" err'
 test_ok 'a template takes the keys of the record' 'echo "{\"a\":\"the \\\"cat\\\"\",\"n\":[1,2]}" > x && mm-generate --raw --template "{{a}}: {{ n }}\\n" --max-tokens 4 x | jq -c .generated > b && printf "the \"cat\": [1,2]\n" | jq -cRs "{text:.}" | mm-generate --raw --max-tokens 4 | jq -c .generated > c && test_cmp b c'
 test_ok 'a key that is not there fails the record' 'printf "%s\n" "{\"a\":1}" "{\"text\":\"x\"}" > y && expect_code 1 mm-generate --template "{{text}}" --max-tokens 2 y > out 2> err && test_json out ".[0].error.message == \"y:1: no key '\''text'\'', which the template asks for\" and (.[1] | has(\"generated\"))"'
 test_ok 'the prompt comes before the text, or alone' 'echo "the cat" | mm-generate -t --raw -p "What:" --max-tokens 4 | jq -c .generated > a && printf "{\"text\":\"What:\\\\n\\\\nthe cat\"}" | mm-generate --raw --max-tokens 4 | jq -c .generated > b && test_cmp a b &&
@@ -62,6 +70,6 @@ test_ok 'too long a conversation: an error, or without the oldest turns' 'for i 
 test_ok 'no model, no such model, one that writes no texts' 'unset MM_MODEL; expect_code 2 mm-generate -t lines 2> err; grep -q "model. .or MM_MODEL. is needed" err; expect_code 4 mm-generate -m no-such -t lines 2> err; mk_models tinybert bert > log; expect_code 3 mm-generate -m bert -t lines 2> err'
 test_ok 'full disk, closed input' 'expect_code 4 mm-generate -t --max-tokens 2 lines > /dev/full 2> err; expect_code 4 mm-generate -t --stream --max-tokens 2 lines > /dev/full 2> err; expect_code 4 mm-generate -t <&- 2> err'
 test_ok 'the reader leaves: death by signal 13' '{ mm-generate -t --max-tokens 20 --unbuffered lot || echo $? > code; } | head -1 > first; [ "$(cat code)" -eq 141 ]'
-test_ok 'options that exclude or need each other' 'for o in "-p a --template b" "--schema a --grammar b" "--resume a -o b" "--resume a -b" "--raw --system x" "--top-k 5" "--top-p 0.5" "--min-p 0.1" "--seed 3" "-n 2" "--stream -o x" "--chat -p x" "--chat -n 1" "--temperature -1" "--temperature x" "--overflow tear" "--max-tokens 0" "--template {{}}" "--template {{a" "--beam 0" "--beam 2 -n 3" "--beam 2 --temperature 1" "--beam 2 --stream" "--beam 2 --repeat-penalty 1.1" "--beam 2 --seed 1" "--length-penalty 1"; do
+test_ok 'options that exclude or need each other' 'for o in "-p a --template b" "--schema a --grammar b" "--resume a -o b" "--resume a -b" "--raw --system x" "--top-k 5" "--top-p 0.5" "--min-p 0.1" "--seed 3" "-n 2" "--stream -o x" "--chat -p x" "--chat -n 1" "--temperature -1" "--temperature x" "--overflow tear" "--max-tokens 0" "--template {{}}" "--template {{a" "--beam 0" "--beam 2 -n 3" "--beam 2 --temperature 1" "--beam 2 --stream" "--beam 2 --repeat-penalty 1.1" "--beam 2 --seed 1" "--length-penalty 1" "--draft-tokens 2" "--beam 2 --draft x"; do
     expect_code 2 mm-generate $o lines 2> err || exit 1; done; expect_code 2 mm-generate --stop "" -t lines 2> err'
 finish

@@ -260,6 +260,7 @@ static slot *copy_place(mm_gen *g, struct search *s, const slot *from, const slo
         const size_t c = k == n_taken ? gen_common(t, t->filled, from->keys, from->filled) : 0;
         if (k == n_taken && (!to || c > same)) to = t, same = c;
     }
+    if (g->draft) draft_trim(g->draft, (size_t)(to - g->slots), same);
     mm_lm_copy(g->cache, (size_t)(to - g->slots), (size_t)(from - g->slots), same, from->filled);
     memcpy(to->ids, from->ids, from->filled * sizeof *to->ids);
     memcpy(to->keys, from->keys, from->filled * sizeof *to->keys);

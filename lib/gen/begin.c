@@ -123,6 +123,7 @@ static int begin(mm_gen *g, mm_gen_job *job)
     const size_t to = (size_t)(s - g->slots);
     if (len && to != from) mm_lm_copy(g->cache, to, from, 0, len);
     else if (mm_lm_len(g->cache, to) > len) mm_lm_trim(g->cache, to, len);
+    if (g->draft) draft_begin(g->draft, to, len ? from : to, job->embd ? 0 : len);
     memcpy(s->ids, ids, n * sizeof *ids);
     memcpy(s->keys, g->keys, n * sizeof *g->keys);
     if (first && skip) s->ids[0] = s->keys[0] = job->ids[0];

@@ -1,5 +1,5 @@
 /* gen_int.h - inside the scheduler: places and what they hold. begin.c gives places to jobs, generate.c has the steps, beam.c the search among
- * several texts at a time. */
+ * several texts at a time, draft.c the guesses of a smaller decoder. */
 #ifndef GEN_INT_H
 #define GEN_INT_H
 
@@ -19,13 +19,26 @@ typedef struct slot {
     mm_cursor *cursor;
 } slot;
 
+/* Tokens that may come next at a place, and how a smaller decoder came to them */
+typedef struct guess {
+    int32_t id[MM_GEN_GUESSES];
+    double q[MM_GEN_GUESSES];           /* the probability of each */
+    const float *rows[MM_GEN_GUESSES];  /* logits that it was drawn from */
+    size_t n, want, length;             /* of this step; how many there should be; and would be if the answer were endless */
+    size_t row;
+    int going;                          /* one more comes */
+    mm_cursor *cursor;
+} guess;
+
+struct draft;
 struct mm_gen {
     mm_lm *lm;
+    struct draft *draft; /* NULL: none */
     const mm_tok *tok;
     mm_lm_cache *cache;
     slot *slots;
     mm_lm_part *parts;
-    float *logits; /* [slots, vocab] */
+    float *logits; /* [slots * (1 + guesses), vocab] */
     int32_t *keys; /* [context] of the job that wants to begin */
     size_t n, context, chunk, vocab;
     size_t busy;   /* jobs that are not done */
@@ -63,5 +76,16 @@ void search_free(struct search *s); /* its places are no longer its own; NULL is
 void search_row(slot *of, const float *row);
 /* If the logits of all its places are there, one token more for each text. */
 void search_step(mm_gen *g, struct search *s);
+
+/* draft.c */
+int draft_new(struct draft **out, mm_gen *g, mm_lm *lm, size_t most, mm_err *err);
+void draft_free(struct draft **d);
+void draft_begin(struct draft *d, size_t to, size_t from, size_t len); /* place `to` begins with the first len tokens of `from`, as far as they are there */
+void draft_trim(struct draft *d, size_t at, size_t len);
+int draft_step(mm_gen *g, mm_err *err); /* guesses of all places */
+const guess *draft_of(const struct draft *d, size_t at);
+/* Draws the token at guess k: the guess, or what takes its place. row: the decoder's logits */
+int draft_judge(mm_gen *g, slot *s, const float *row, const uint64_t *allow, size_t k, int32_t *id, mm_err *err);
+void draft_done(struct draft *d, size_t at, size_t right, size_t filled); /* so many were right; the cache holds so many tokens that stay */
 
 #endif

@@ -4,6 +4,7 @@
 
 #define SLOTS 8
 #define CHUNK 512
+#define GUESSES 8
 
 static int may_come(const mm_gen *g, int32_t id) { return mm_tok_text(g->tok, id) && mm_lm_is_word(g->lm, id); }
 
@@ -35,11 +36,13 @@ int mm_gen_new(mm_gen **out, mm_lm *lm, const mm_gen_opts *opts, mm_err *err)
     g->n = opts && opts->slots ? opts->slots : SLOTS;
     g->chunk = opts && opts->chunk ? opts->chunk : CHUNK;
     g->context = opts && opts->context ? opts->context : mm_lm_context(lm);
+    const size_t asked = opts && opts->guesses ? opts->guesses : GUESSES, guesses = asked < MM_GEN_GUESSES ? asked : MM_GEN_GUESSES;
     int r = mm_lm_cache_new(&g->cache, lm, g->n, g->context, err);
+    if (!r && opts && opts->draft) r = draft_new(&g->draft, g, opts->draft, guesses, err);
     if (!r) {
         g->slots = calloc(g->n, sizeof *g->slots);
         g->parts = calloc(g->n, sizeof *g->parts);
-        g->logits = mm_aligned(g->n * g->vocab, sizeof *g->logits);
+        g->logits = mm_aligned(g->n * (g->draft ? 1 + guesses : 1) * g->vocab, sizeof *g->logits);
         if (!g->slots || !g->parts || !g->logits) r = gen_no_memory(err);
     }
     for (size_t i = 0; i < g->n && !r; i++)
@@ -61,6 +64,7 @@ void mm_gen_free(mm_gen **gp)
         mm_cursor_free(&g->slots[i].cursor);
         free(g->slots[i].ids);
     }
+    draft_free(&g->draft);
     mm_lm_cache_free(&g->cache);
     free(g->slots);
     free(g->parts);
@@ -206,20 +210,44 @@ static void say(mm_gen *g, slot *s, int32_t id)
     else if (!tokens_left(g, s)) leave(g, s, s->cursor && mm_cursor_end(s->cursor) ? MM_FINISH_STOP : MM_FINISH_LENGTH);
 }
 
-static void choose(mm_gen *g, slot *s, const float *row)
+/* Chooses the next token of a place; k: the guess that is to be judged, SIZE_MAX: none. Returns the token, -1 on failure. */
+static int32_t choose(mm_gen *g, slot *s, const float *row, size_t k)
 {
     mm_gen_job *job = s->job;
     const uint64_t *allow;
     int32_t id = -1;
     int r = gen_allowed(g, s->cursor, tokens_left(g, s), &allow, &job->err);
-    if (!r) r = mm_sample(&g->sampler, &job->sample, row, g->vocab, s->ids, s->n, allow, &s->rng, &id, &job->err);
+    if (!r && k != SIZE_MAX && job->sample.temperature > 0) r = draft_judge(g, s, row, allow, k, &id, &job->err);
+    else if (!r) r = mm_sample(&g->sampler, &job->sample, row, g->vocab, s->ids, s->n, allow, &s->rng, &id, &job->err);
     const int end = !r && mm_lm_is_end(g->lm, id) && !job->ignore_end;
     if (!r && !end && job->logprobs && note(g, job, row, id)) r = gen_no_memory(&job->err);
     if (r) {
         job->code = r;
         leave(g, s, MM_FINISH_ERROR);
-    } else if (end) leave(g, s, MM_FINISH_STOP);
+        return -1;
+    }
+    if (end) leave(g, s, MM_FINISH_STOP);
     else say(g, s, id);
+    return id;
+}
+
+/* Rows behind the last token and behind each guess: tokens are chosen for as long as guesses were right. */
+static void judge(mm_gen *g, slot *s, const float *rows, const guess *q)
+{
+    mm_gen_job *job = s->job;
+    const size_t at = (size_t)(s - g->slots), begin = s->n;
+    size_t right = 0;
+    for (int going = 1; going;) {
+        s->filled = begin + right; /* what the cache holds of the text */
+        const int32_t id = choose(g, s, rows + right * g->vocab, right < q->n ? right : SIZE_MAX);
+        going = right < q->n && id == q->id[right];
+        right += (size_t)going;
+        going &= s->job != NULL;
+    }
+    job->proposed += q->n;
+    job->accepted += right;
+    if (mm_lm_len(g->cache, at) > s->filled) mm_lm_trim(g->cache, at, s->filled);
+    draft_done(g->draft, at, right, s->filled);
 }
 
 /* ---- a step ---- */
@@ -241,7 +269,9 @@ static size_t make_parts(mm_gen *g)
     size_t n = 0, left = g->chunk;
     for (size_t i = 0; i < g->n; i++) {
         const slot *s = &g->slots[i];
-        if (s->job && s->n - s->filled == 1) g->parts[n++] = part_of(g, s, 1, 1);
+        if (!s->job || s->n - s->filled != 1) continue;
+        const size_t guesses = g->draft ? draft_of(g->draft, i)->n : 0; /* they stand behind the text */
+        g->parts[n++] = part_of(g, s, 1 + guesses, guesses ? 2 : 1);
     }
     for (uint64_t after = 0; left;) {
         const slot *s = NULL;
@@ -261,17 +291,25 @@ static size_t make_parts(mm_gen *g)
 int mm_gen_step(mm_gen *g, mm_err *err)
 {
     gen_begin_all(g);
+    int r = g->draft ? draft_step(g, err) : 0;
+    if (r) return r;
     const size_t n = make_parts(g);
     if (!n) return g->busy > 0;
-    int r = mm_lm_step(g->cache, g->parts, n, g->logits, err);
+    r = mm_lm_step(g->cache, g->parts, n, g->logits, err);
     if (r) return r;
     const float *row = g->logits;
     for (size_t i = 0; i < n; i++) {
-        slot *s = &g->slots[g->parts[i].slot];
-        s->filled += g->parts[i].n;
-        if (!g->parts[i].logits) continue;
+        const mm_lm_part *p = &g->parts[i];
+        slot *s = &g->slots[p->slot];
+        if (p->logits == 2) {
+            judge(g, s, row, draft_of(g->draft, p->slot));
+            row += p->n * g->vocab;
+            continue;
+        }
+        s->filled += p->n;
+        if (!p->logits) continue;
         if (s->search) search_row(s, row);
-        else choose(g, s, row);
+        else choose(g, s, row, SIZE_MAX);
         row += g->vocab;
     }
     for (size_t i = 0; i < g->n; i++)

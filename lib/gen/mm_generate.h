@@ -17,7 +17,11 @@
  * With beams a job takes N places. Of all tokens that could follow N texts those stay that give the likeliest N texts; a text that ends is scored:
  * the sum of the model's log-probabilities, the end token's included, divided by the number of tokens to the power of length_penalty. The search
  * is over when N have ended and none that goes on has a better score than the worst of them, or where max_tokens or the context ends it.
- * sample and seed do not count. One text at a time is the likeliest token each time. One thread at a time uses a mm_gen. */
+ * sample and seed do not count. One text at a time is the likeliest token each time.
+ *
+ * With a draft, a smaller decoder of the same vocabulary guesses tokens, and the decoder judges several of them in one step. Where the likeliest
+ * token is taken answers are the same as without, where tokens are drawn they have the same probabilities but are others: they
+ * depend on job, seed and draft alone. Jobs with beams or pictures go without. One thread at a time uses a mm_gen. */
 #ifndef MM_GENERATE_H
 #define MM_GENERATE_H
 
@@ -35,10 +39,13 @@ extern "C" {
 
 typedef struct mm_gen mm_gen;
 
+#define MM_GEN_GUESSES 32
 typedef struct mm_gen_opts { /* {0}: the defaults */
     size_t slots;   /* sequences in one step; 0: 8. A job with beams takes as many */
     size_t context; /* most tokens of one of them, prompt and answer; 0: the decoder's */
     size_t chunk;   /* tokens of prompts in one step; 0: 512 */
+    mm_lm *draft;   /* a smaller decoder that guesses tokens (see below); NULL: none */
+    size_t guesses; /* most of them at a time, up to MM_GEN_GUESSES; 0: 8 */
 } mm_gen_opts;
 
 typedef enum { MM_FINISH_NONE, MM_FINISH_STOP, MM_FINISH_LENGTH, MM_FINISH_ERROR } mm_finish;
@@ -78,6 +85,7 @@ typedef struct mm_gen_job {
     mm_said said;        /* the text, without stop string */
     size_t used, tokens; /* of the prompt after cutting; of the answer, without the token that ended it */
     double score;        /* with beams */
+    size_t proposed, accepted; /* guesses of the draft */
     size_t reused;       /* tokens of the prompt that needed no computing */
     mm_logprob *lp;      /* [tokens] with logprobs */
     mm_logprob *top;     /* [tokens, logprobs - 1], best first */
@@ -85,7 +93,7 @@ typedef struct mm_gen_job {
     struct mm_gen_job *next; /* the queue's */
 } mm_gen_job;
 
-/* The decoder must outlive it. */
+/* The decoders must outlive it. MM_EARG: the draft has another vocabulary, or takes fewer tokens than the context. */
 MM_API MM_MUST_CHECK int mm_gen_new(mm_gen **out, mm_lm *lm, const mm_gen_opts *opts, mm_err *err);
 MM_API void mm_gen_free(mm_gen **g);
 MM_API size_t mm_gen_context(const mm_gen *g);

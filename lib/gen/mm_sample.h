@@ -49,6 +49,12 @@ typedef struct mm_sampler { /* scratch memory; {0} is valid */
  * rng moves on only when there is something to draw. MM_EDATA when a logit is NaN or nothing is allowed, MM_ENOMEM. */
 MM_API MM_MUST_CHECK int mm_sample(mm_sampler *s, const mm_sample_opts *o, const float *logits, size_t n, const int32_t *past, size_t n_past,
                                    const uint64_t *allow, mm_rng *rng, int32_t *id, mm_err *err);
+/* The same without the draw: s->c[0..*m) are the ids that may be drawn, s->w their weights, which add up to *total. Without temperature: the best
+ * alone. Valid until the sampler's next use. */
+MM_API MM_MUST_CHECK int mm_sample_weigh(mm_sampler *s, const mm_sample_opts *o, const float *logits, size_t n, const int32_t *past, size_t n_past,
+                                         const uint64_t *allow, size_t *m, double *total, mm_err *err);
+/* One of m weights, drawn: its number. */
+MM_API size_t mm_sample_draw(const double *w, size_t m, double total, mm_rng *rng);
 MM_API void mm_sampler_clear(mm_sampler *s);
 
 /* log(sum(exp(logits))): the log-probability of id is logits[id] - this. */

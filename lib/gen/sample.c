@@ -9,10 +9,15 @@
 static double exp_low(double x)
 {
     static const double ln2_high = 6.93147180369123816490e-01, ln2_low = 1.90821492927058770002e-10;
+    static const double over[] = { 1.0 / 6227020800, 1.0 / 479001600, 1.0 / 39916800, 1.0 / 3628800, 1.0 / 362880, 1.0 / 40320, 1.0 / 5040,
+                                   1.0 / 720,        1.0 / 120,       1.0 / 24,       1.0 / 6,       0.5,          1,           1 }; /* 1 / 13! ... */
     if (!(x > -700)) return 0;
-    double k = floor(x * 1.44269504088896338700 + 0.5), r = x - k * ln2_high - k * ln2_low, sum = 1;
-    for (int i = 13; i > 0; i--) sum = 1 + sum * r / i;
-    return ldexp(sum, (int)k);
+    const double k = floor(x * 1.44269504088896338700 + 0.5), r = x - k * ln2_high - k * ln2_low;
+    double sum = over[0], power;
+    for (int i = 1; i < 14; i++) sum = sum * r + over[i];
+    const uint64_t bits = (uint64_t)((int64_t)k + 1023) << 52;
+    memcpy(&power, &bits, sizeof power);
+    return sum * power;
 }
 
 static int before(const mm_candidate *a, const mm_candidate *b) { return a->logit > b->logit || (a->logit == b->logit && a->id < b->id); }
@@ -136,8 +141,8 @@ static size_t choose_from(mm_sampler *s, const mm_sample_opts *o, size_t n, doub
     return keep;
 }
 
-int mm_sample(mm_sampler *s, const mm_sample_opts *o, const float *logits, size_t n, const int32_t *past, size_t n_past, const uint64_t *allow,
-              mm_rng *rng, int32_t *id, mm_err *err)
+int mm_sample_weigh(mm_sampler *s, const mm_sample_opts *o, const float *logits, size_t n, const int32_t *past, size_t n_past, const uint64_t *allow,
+                    size_t *m, double *total, mm_err *err)
 {
     size_t best = 0;
     if (grow(s, n)) return mm_fail(err, MM_ENOMEM, "out of memory");
@@ -150,16 +155,32 @@ int mm_sample(mm_sampler *s, const mm_sample_opts *o, const float *logits, size_
     }
     const double max = n ? (double)s->row[best] : -INFINITY;
     if (!(max > -INFINITY)) return mm_fail(err, MM_EDATA, "no token may come next");
-    *id = (int32_t)best;
+    *m = 1;
+    *total = s->w[0] = 1;
+    s->c[0] = (mm_candidate){ s->row[best], (int32_t)best };
     if (o->temperature <= 0 || !(max < INFINITY)) return 0;
+    *m = choose_from(s, o, n, max);
+    *total = 0;
+    for (size_t i = 0; i < *m; i++) *total += s->w[i] = exp_low(((double)s->c[i].logit - max) / o->temperature);
+    return 0;
+}
 
-    const size_t m = choose_from(s, o, n, max);
-    double total = 0;
-    for (size_t i = 0; i < m; i++) total += s->w[i] = exp_low(((double)s->c[i].logit - max) / o->temperature);
+size_t mm_sample_draw(const double *w, size_t m, double total, mm_rng *rng)
+{
     double u = (double)(mm_rng_next(rng) >> 11) * 0x1p-53 * total;
     size_t i = 0;
-    while (i + 1 < m && u >= s->w[i]) u -= s->w[i++];
-    *id = s->c[i].id;
+    while (i + 1 < m && u >= w[i]) u -= w[i++];
+    return i;
+}
+
+int mm_sample(mm_sampler *s, const mm_sample_opts *o, const float *logits, size_t n, const int32_t *past, size_t n_past, const uint64_t *allow,
+              mm_rng *rng, int32_t *id, mm_err *err)
+{
+    size_t m;
+    double total;
+    const int r = mm_sample_weigh(s, o, logits, n, past, n_past, allow, &m, &total, err);
+    if (r) return r;
+    *id = s->c[o->temperature > 0 && s->c[0].logit < INFINITY ? mm_sample_draw(s->w, m, total, rng) : 0].id;
     return 0;
 }
 

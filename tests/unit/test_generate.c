@@ -16,6 +16,8 @@ struct mm_lm {
     size_t vocab;
     int32_t end;
     int nan;          /* logits are not numbers */
+    float noise;      /* how far logits are from those of one without */
+    size_t context;   /* 0: CONTEXT */
     size_t computed;  /* tokens, over all */
     size_t steps, most;
 };
@@ -26,7 +28,7 @@ struct mm_lm_cache {
 };
 const mm_tok *mm_lm_tokenizer(const mm_lm *lm) { return lm->tok; }
 size_t mm_lm_vocab(const mm_lm *lm) { return lm->vocab; }
-size_t mm_lm_context(const mm_lm *lm) { return (void)lm, CONTEXT; }
+size_t mm_lm_context(const mm_lm *lm) { return lm->context ? lm->context : CONTEXT; }
 size_t mm_lm_width(const mm_lm *lm) { return (void)lm, 1; }
 int32_t mm_lm_bos(const mm_lm *lm) { return (void)lm, 1; }
 int mm_lm_is_word(const mm_lm *lm, int32_t id) { return (void)lm, (void)id, 1; }
@@ -62,6 +64,7 @@ static void logits_of(const mm_lm *m, const int32_t *ids, size_t n, float *logit
 {
     mm_rng r = { mm_hash64(ids, n * sizeof *ids, 7) };
     for (size_t v = 0; v < m->vocab; v++) logits[v] = m->nan ? NAN : mm_rng_range(&r, -4, 4);
+    for (size_t v = 0; m->noise > 0 && v < m->vocab; v++) logits[v] += mm_rng_range(&r, -m->noise, m->noise);
     logits[m->end] += 2;
 }
 int mm_lm_step(mm_lm_cache *c, const mm_lm_part *parts, size_t n, float *logits, mm_err *e)
@@ -73,11 +76,13 @@ int mm_lm_step(mm_lm_cache *c, const mm_lm_part *parts, size_t n, float *logits,
         broken |= !parts[i].n || s->n + parts[i].n > c->context;
         for (size_t k = 0; k < i; k++) broken |= parts[k].slot == parts[i].slot;
         memcpy(s->ids + s->n, parts[i].ids, parts[i].n * sizeof(int32_t));
-        s->n += parts[i].n;
         tokens += parts[i].n;
-        if (!parts[i].logits) continue;
-        logits_of(c->lm, s->ids, s->n, logits);
-        logits += c->lm->vocab;
+        for (size_t k = 0; k < parts[i].n; k++) {
+            s->n++;
+            if (parts[i].logits < 2 && (!parts[i].logits || k + 1 < parts[i].n)) continue;
+            logits_of(c->lm, s->ids, s->n, logits);
+            logits += c->lm->vocab;
+        }
     }
     c->lm->computed += tokens;
     c->lm->steps++;
@@ -264,7 +269,7 @@ static void stops(void)
     mm_buf_clear(&shown);
 }
 
-static void structured(void)
+static void structured(mm_lm *draft)
 {
     static const char schema[] =
         "{\"type\":\"object\",\"properties\":{\"name\":{\"type\":\"string\"},\"tags\":{\"type\":\"array\",\"items\":{"
@@ -279,7 +284,7 @@ static void structured(void)
     int bad = 0;
     make_jobs();
     for (size_t i = 0; i < JOBS; i++) jobs[i].grammar = g, jobs[i].max_tokens = least + i % 40, jobs[i].sample.temperature = i % 2;
-    r = run(&(mm_gen_opts){ .slots = 9 }, 0, JOBS);
+    r = run(&(mm_gen_opts){ .slots = 9, .draft = draft }, 0, JOBS);
     for (size_t i = 0; i < JOBS; i++) {
         json_t *v = jobs[i].said.text.p ? mm_json_load(jobs[i].said.text.p, jobs[i].said.text.len, "answer", &err) : NULL;
         const int good = jobs[i].finish == MM_FINISH_STOP && json_is_string(json_object_get(v, "name")) && json_is_integer(json_object_get(v, "n"));
@@ -507,6 +512,150 @@ static void beam_ends(void)
     for (size_t i = 0; i < 2; i++) mm_gen_job_clear(&jobs[i]);
 }
 
+/* ---- a smaller decoder ---- */
+
+static void drafts(void)
+{
+    static mm_gen_job plain[JOBS], alone[JOBS];
+    mm_lm small = lm;
+    size_t proposed = 0, accepted = 0;
+    int differ = 0;
+    make_jobs();
+    for (size_t i = 0; i < JOBS; i++) jobs[i].sample.temperature = 0;
+    run(NULL, 0, JOBS);
+    memcpy(plain, jobs, sizeof jobs);
+    static const struct { float noise; mm_gen_opts o; } with[] = {
+        { 0, { .slots = 4 } },
+        { 0, { .slots = 1, .guesses = 1 } },
+        { 1, { .slots = 8 } },
+        { 1, { .slots = 1, .chunk = 7 } },
+        { 8, { .slots = 32, .guesses = 32 } }
+    };
+    for (size_t k = 0; k < sizeof with / sizeof *with; k++) {
+        mm_gen_opts o = with[k].o;
+        small.noise = with[k].noise;
+        o.draft = &small;
+        make_jobs();
+        for (size_t i = 0; i < JOBS; i++) jobs[i].sample.temperature = 0;
+        lm.steps = proposed = accepted = 0;
+        differ = run(&o, 0, JOBS);
+        for (size_t i = 0; i < JOBS; i++) {
+            differ += !same(&plain[i], &jobs[i]);
+            proposed += jobs[i].proposed;
+            accepted += jobs[i].accepted;
+            mm_gen_job_clear(&jobs[i]);
+        }
+        const int share = with[k].noise > 0 ? accepted < proposed : accepted == proposed;
+        ok(!differ && !broken && proposed && share, "guesses change nothing where the likeliest token is taken (%zu of %zu right, %zu steps)", accepted,
+           proposed, lm.steps);
+    }
+    for (size_t i = 0; i < JOBS; i++) mm_gen_job_clear(&plain[i]);
+
+    small.noise = 2;
+    make_jobs();
+    for (size_t i = 0; i < JOBS; i++) run(&(mm_gen_opts){ .slots = 1, .draft = &small }, i, i + 1);
+    memcpy(alone, jobs, sizeof jobs);
+    make_jobs();
+    differ = run(&(mm_gen_opts){ .slots = 7, .chunk = 20, .draft = &small }, 0, JOBS);
+    for (size_t i = 0; i < JOBS; i++) {
+        differ += !same(&alone[i], &jobs[i]) || alone[i].proposed != jobs[i].proposed || alone[i].accepted != jobs[i].accepted;
+        mm_gen_job_clear(&alone[i]);
+        mm_gen_job_clear(&jobs[i]);
+    }
+    ok(!differ && !broken, "what is drawn with guesses is the same in company");
+    small.noise = 0;
+    make_jobs();
+    run(&(mm_gen_opts){ .slots = 7, .draft = &small }, 0, JOBS);
+    proposed = accepted = 0;
+    for (size_t i = 0; i < JOBS; i++) {
+        proposed += jobs[i].proposed;
+        accepted += jobs[i].accepted;
+        mm_gen_job_clear(&jobs[i]);
+    }
+    ok(proposed && proposed == accepted, "and what the same decoder guesses always stays");
+}
+
+/* The chance of each text of three tokens, and how often each comes. */
+static void chances(float noise, const mm_sample_opts *o)
+{
+    enum { K = 4, RUNS = 10000, ALL = K * K * K };
+    static mm_gen_job many[RUNS];
+    static float logits[1024];
+    uint64_t known[16] = { 0 }; /* rows of logits that are tokens */
+    mm_lm small = lm;
+    mm_sampler s = { 0 };
+    int32_t ids[16] = { 5, 9, 77 }, first[K], second[K][K], third[K][K][K];
+    double p[ALL] = { 0 }, seen[ALL] = { 0 }, p1[K], p2[K], total, chi = 0;
+    size_t m, n1, n2, cells = 0, proposed = 0, accepted = 0;
+    for (size_t v = 0; v < lm.vocab; v++)
+        if (mm_tok_text(lm.tok, (int32_t)v)) known[v / 64] |= UINT64_C(1) << v % 64;
+    small.noise = noise;
+    logits_of(&lm, ids, 3, logits);
+    if (mm_sample_weigh(&s, o, logits, lm.vocab, ids, 3, known, &n1, &total, &err)) return;
+    for (size_t i = 0; i < n1; i++) first[i] = s.c[i].id, p1[i] = s.w[i] / total;
+    for (size_t i = 0; i < n1; i++) {
+        ids[3] = first[i];
+        logits_of(&lm, ids, 4, logits);
+        if (mm_sample_weigh(&s, o, logits, lm.vocab, ids, 4, known, &n2, &total, &err)) return;
+        for (size_t k = 0; k < n2; k++) second[i][k] = s.c[k].id, p2[k] = s.w[k] / total;
+        for (size_t k = 0; k < n2; k++) {
+            ids[4] = second[i][k];
+            logits_of(&lm, ids, 5, logits);
+            if (mm_sample_weigh(&s, o, logits, lm.vocab, ids, 5, known, &m, &total, &err)) return;
+            for (size_t t = 0; t < m; t++) third[i][k][t] = s.c[t].id, p[(i * K + k) * K + t] = p1[i] * p2[k] * s.w[t] / total;
+        }
+    }
+    mm_gen *g;
+    int r = mm_gen_new(&g, &lm, &(mm_gen_opts){ .slots = 8, .draft = &small }, &err);
+    for (size_t i = 0; i < RUNS && !r; i++) {
+        many[i] = (mm_gen_job){ .ids = ids, .n_ids = 3, .max_tokens = 3, .ignore_end = 1, .sample = *o, .seed = i, .logprobs = 1 };
+        mm_gen_add(g, &many[i]);
+    }
+    while (!r && (r = mm_gen_step(g, &err)) > 0) r = 0;
+    mm_gen_free(&g);
+    for (size_t i = 0; i < RUNS; i++) {
+        const mm_logprob *lp = many[i].lp;
+        size_t a = 0, b = 0, c = 0;
+        while (a < K && first[a] != lp[0].id) a++;
+        while (a < K && b < K && second[a][b] != lp[1].id) b++;
+        while (a < K && b < K && c < K && third[a][b][c] != lp[2].id) c++;
+        if (a < K && b < K && c < K) seen[(a * K + b) * K + c]++;
+        proposed += many[i].proposed;
+        accepted += many[i].accepted;
+        mm_gen_job_clear(&many[i]);
+    }
+    double all = 0;
+    for (size_t i = 0; i < ALL; i++) {
+        all += seen[i];
+        if (p[i] * RUNS < 5) continue;
+        chi += (seen[i] - p[i] * RUNS) * (seen[i] - p[i] * RUNS) / (p[i] * RUNS);
+        cells++;
+    }
+    const double z = (chi - (double)cells) / sqrt(2 * (double)cells);
+    ok(!r && all >= RUNS && cells > 8 && fabs(z) < 3.5, "drawn with guesses (%zu of %zu stay) texts come as often as they should: %.1f deviations, %zu texts",
+       accepted, proposed, z, cells);
+    mm_sampler_clear(&s);
+}
+
+static void draft_refused(void)
+{
+    const char *root = getenv("MM_ROOT");
+    char file[1024];
+    mm_buf b = { 0 };
+    mm_lm other = lm;
+    mm_gen *g;
+    snprintf(file, sizeof file, "%s/tests/golden/tok-clip.json", root ? root : ".");
+    if (mm_file_read(&b, file, 1 << 24, &err) || mm_tok_from_json(&other.tok, b.p, b.len, &err)) printf("Bail out! %s\n", err.msg), exit(1);
+    int r = mm_gen_new(&g, &lm, &(mm_gen_opts){ .draft = &other }, &err);
+    ok(r == MM_EARG && !g && strstr(err.msg, "vocabulary"), "a draft of another vocabulary is refused: %s", err.msg);
+    mm_tok_free(&other.tok);
+    mm_buf_clear(&b);
+    other = lm;
+    other.context = 100;
+    r = mm_gen_new(&g, &lm, &(mm_gen_opts){ .draft = &other }, &err);
+    ok(r == MM_EARG && !g && strstr(err.msg, "100"), "and one that takes fewer tokens");
+}
+
 int main(void)
 {
     open_lm();
@@ -514,7 +663,15 @@ int main(void)
     prefixes();
     contexts();
     stops();
-    structured();
+    mm_lm small = lm;
+    small.noise = 1;
+    structured(NULL);
+    structured(&small);
+    drafts();
+    chances(1, &(mm_sample_opts){ .temperature = 1, .top_k = 4 });
+    chances(4, &(mm_sample_opts){ .temperature = 0.7, .top_k = 4, .top_p = 0.95, .repeat_penalty = 1.5 });
+    chances(0, &(mm_sample_opts){ .temperature = 2, .top_k = 4 });
+    draft_refused();
     beams();
     likelier();
     beam_ends();
