@@ -148,6 +148,7 @@ static json_t *summary(const mm_train_result *res, const json_t *plan, int stopp
                           "kept",
                           (json_int_t)res->saved, "skipped", (json_int_t)res->skipped, "parameters", json_object_get(plan, "parameters"),
                           "trained", json_object_get(plan, "trained"), "seconds", round(1000 * res->seconds) / 1000);
+    if (j) json_object_set(j, "activations", json_object_get(json_object_get(plan, "memory"), "activations"));
     if (j && res->has_score) json_object_set_new(j, "score", json_real(res->score));
     if (j && res->early) json_object_set_new(j, "early", json_true());
     return j;

@@ -104,7 +104,7 @@ typedef struct mm_trainable {
     json_t *config;          /* an object, added to the run's configuration as "model": data, teacher, architecture ... by content, not by
                               * path. Owned here */
     json_t *facts;           /* an object, added to the plan: "shared", "examples" ... Owned here */
-    size_t activations;      /* bytes that a step takes beside the parameter set */
+    size_t activations;      /* bytes that a step takes beside the parameter set; a task that learns it in its steps says so then */
 } mm_trainable;
 
 /* For families: the lists of the options, checked. MM_EARG names the word. */

@@ -283,7 +283,10 @@ int mm_train_run(const mm_train_opts *o, const mm_train_hooks *hooks, json_t **p
     if (!r) r = (o->open ? o->open : mm_trainable_open)(&t, o, hooks, err);
     if (!r) r = stages(&s, o, &t, err);
     if (!r && (!(config = configuration(o, &t, &s)) || !(*plan = plan_of(o, &t, &s, config)))) r = mm_fail(err, MM_ENOMEM, "out of memory");
-    if (!r && !o->dry_run) r = train(o, hooks, &t, &s, config, result, err);
+    if (!r && !o->dry_run) {
+        r = train(o, hooks, &t, &s, config, result, err);
+        json_object_set_new(json_object_get(*plan, "memory"), "activations", json_integer((json_int_t)t.activations));
+    }
     json_decref(config);
     mm_pset_clear(&t.ps);
     if (t.close) t.close(t.arg);

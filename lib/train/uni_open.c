@@ -16,6 +16,7 @@ static const int batches[MM_MODALITIES] = { [MM_TEXT] = 64, [MM_IMAGE] = 64, [MM
 typedef struct {
     const mm_train_opts *o;
     const mm_train_hooks *h;
+    mm_trainable *told;    /* what the run knows of this */
     mm_store *source;      /* the model to begin with, or NULL */
     mm_uni *u;
     float *weights;        /* [n_weights] of all slots, before the set takes them: the first ones */
@@ -372,6 +373,7 @@ static int step(void *arg, mm_micro *m, mm_err *err)
     int r = x->heads ? step_heads(x, m, &seen, err) : 0;
     if (r || !x->task) return r;
     r = mm_uni_task_step(x->task, m->step * m->n_micro + m->micro, m->scale, loss, err);
+    x->told->activations = mm_uni_task_peak(x->task);
     mm_uni_task_counts(x->task, n);
     for (int i = 0; i < MM_MODALITIES; i++) {
         m->loss[i] = (double)loss[i];
@@ -574,6 +576,7 @@ int mm_trainable_open(mm_trainable *out, const mm_train_opts *o, const mm_train_
     if (!x) return no_memory(err);
     x->o = o;
     x->h = hooks;
+    x->told = out;
     out->arg = out->task.arg = x;
     out->close = close_run;
     out->family = "uni";
