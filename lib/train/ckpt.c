@@ -376,8 +376,14 @@ void mm_ckpt_remove(const char *path, int all)
     }
 }
 
-/* Files that are written beside PATH and had no time to get their names: PATH.tmp-PID-N, PATH.new and PATH.new.tmp-PID-N. */
-static void sweep(const char *path)
+/* "PID-N" */
+static int is_numbers(const char *s)
+{
+    const size_t a = strspn(s, "0123456789"), b = s[a] == '-' ? strspn(s + a + 1, "0123456789") : 0;
+    return a && b && !s[a + 1 + b];
+}
+
+void mm_ckpt_sweep(const char *path, int fresh)
 {
     const char *slash = strrchr(path, '/'), *base = slash ? slash + 1 : path;
     char *dir = folder_of(path);
@@ -386,8 +392,8 @@ static void sweep(const char *path)
     for (struct dirent *e; d && (e = readdir(d));) {
         const char *tail = e->d_name + n;
         if (strncmp(e->d_name, base, n)) continue;
-        if (!strncmp(tail, ".new", 4)) tail += 4;
-        if (!(tail[0] == 0 && tail > e->d_name + n) && strncmp(tail, ".tmp-", 5)) continue;
+        if (fresh && !strncmp(tail, ".new", 4)) tail += 4;
+        if (!(tail[0] == 0 && tail > e->d_name + n) && (strncmp(tail, ".tmp-", 5) || !is_numbers(tail + 5))) continue;
         char *full = mm_path_join(dir, e->d_name);
         if (full) unlink(full);
         free(full);
@@ -417,7 +423,7 @@ int mm_ckpt_lock(const char *path, int *fd, mm_err *err)
         }
     }
     free(name);
-    if (!r) sweep(path);
+    if (!r) mm_ckpt_sweep(path, 1);
     return r;
 }
 

@@ -44,6 +44,9 @@ MM_API void mm_ckpt_remove(const char *path, int older);
 /* One run at a time: takes PATH.lock, sets *fd, and removes what killed runs left half written. MM_ELOCK: another run is there. */
 MM_API MM_MUST_CHECK int mm_ckpt_lock(const char *path, int *fd, mm_err *err);
 MM_API void mm_ckpt_unlock(const char *path, int fd);
+/* Remove what was to become PATH and had no time to get its name: PATH.tmp-PID-N, and with fresh PATH.new and PATH.new.tmp-PID-N. The lock is
+ * held: whoever wrote it is dead. */
+MM_API void mm_ckpt_sweep(const char *path, int fresh);
 
 /* "lr: 0.1, now 0.2; batch.text: 64, now 32" for the first differences between two configurations; empty: none. */
 MM_API int mm_config_diff(mm_buf *out, const json_t *was, const json_t *now);

@@ -399,6 +399,7 @@ int mm_trainer_run(const mm_trainer *t, mm_train_result *result, mm_err *err)
     int lock = -1, e = check(t, err);
     for (size_t i = 0; i < t->n_stages; i++) r.length += t->stage[i].length;
     if (!e && t->checkpoint) e = mm_ckpt_lock(t->checkpoint, &lock, err);
+    if (lock >= 0 && t->output) mm_ckpt_sweep(t->output, 0);
     if (!e) e = prepare(&r, err);
     if (!e) e = open_run(&r, err);
     const int open = !e;

@@ -136,7 +136,7 @@ def run_arguments(doc, **more):
     """Of measurements that train: small runs, to be made longer by whoever has the time. What is in --work is not done again."""
     args = arguments(doc, model=False, pairs=("pairs.jsonl", "what scripts/data/pairs writes, or a sample of its lines"), teacher=("minilm", "whose vectors of texts are learned"),
                      cache=("", "of decoded media and the teacher's vectors; none: in --work"), work=("", "folder that keeps runs and scores; none: a temporary one"),
-                     config=("tiny", "of mm-train"), steps=(600, "of each run"), batch=("text=32,image=32,audio=16,video=2", "inputs of a step"),
+                     config=("tiny", "of mm-train"), steps=(360, "of each run"), batch=("text=32,image=32,audio=16,video=2", "inputs of a step"),
                      seeds=("1,2,3", "of the runs"), threads=(1, "of each run"), **more)
     args.seeds = [int(s) for s in args.seeds.split(",")]
     if not args.work:
@@ -151,12 +151,12 @@ def settings(args):
 
 
 def train(args, name, seed, *options):
-    """A run with the same learning rate all along, validated twelve times: {"model", "metrics": its lines, "run": mm-train's summary and its peak memory}."""
+    """A run with the same learning rate all along, validated eight times: {"model", "metrics": its lines, "run": mm-train's summary and its peak memory}."""
     path = os.path.join(args.work, f"{name}-{seed}")
     if not os.path.exists(path + ".json"):
         command = ["mm-train", "-q", "--config", args.config, "--distil", args.teacher, "--pairs", args.pairs, "--cache", args.cache or os.path.join(args.work, "media"),
                    "-o", path + ".gguf", "-t", "q8_0", "--steps", str(args.steps), "--batch", args.batch, "--accumulate", "1", "--lr", "1.2e-3", "--schedule", "constant",
-                   "--ema", "0.98", "--validate", str(max(1, args.steps // 12)), "--metrics", path + ".metrics", "--seed", str(seed), "-j", str(args.threads), "--resume"]
+                   "--ema", "0.98", "--validate", str(max(1, args.steps // 8)), "--metrics", path + ".metrics", "--seed", str(seed), "-j", str(args.threads), "--resume"]
         for s in SETS:
             command += ["--data", os.path.join(args.data, s)]
         summary, peak = run(command + list(options))
