@@ -129,16 +129,16 @@ def pixels(args, records, work):
 
 # ---- runs of mm-train that differ in one thing ----
 
-SETS = "caltech101 flowers emoji mulberry clipart stamps gcwords fsdd sounds video_synth".split()
-
 
 def run_arguments(doc, **more):
     """Of measurements that train: small runs, to be made longer by whoever has the time. What is in --work is not done again."""
     args = arguments(doc, model=False, pairs=("pairs.jsonl", "what scripts/data/pairs writes, or a sample of its lines"), teacher=("minilm", "whose vectors of texts are learned"),
                      cache=("", "of decoded media and the teacher's vectors; none: in --work"), work=("", "folder that keeps runs and scores; none: a temporary one"),
-                     config=("tiny", "of mm-train"), steps=(360, "of each run"), batch=("text=32,image=32,audio=16,video=2", "inputs of a step"),
+                     config=("tiny", "of mm-train"), steps=(200, "of each run"), batch=("text=16,image=32,audio=16,video=2", "inputs of a step"),
+                     sets=("caltech101,flowers,emoji,stamps,fsdd,video_synth", "of DATA, to train and to measure on"),
                      seeds=("1,2,3", "of the runs"), threads=(1, "of each run"), **more)
     args.seeds = [int(s) for s in args.seeds.split(",")]
+    args.sets = args.sets.split(",")
     if not args.work:
         args.kept = scratch()  # as long as the arguments
         args.work = args.kept.name
@@ -147,17 +147,17 @@ def run_arguments(doc, **more):
 
 
 def settings(args):
-    return {k: getattr(args, k) for k in ("config", "steps", "batch", "seeds", "threads")} | {"pairs": os.path.basename(args.pairs)}
+    return {k: getattr(args, k) for k in ("config", "sets", "steps", "batch", "seeds", "threads")} | {"pairs": os.path.basename(args.pairs)}
 
 
 def train(args, name, seed, *options):
-    """A run with the same learning rate all along, validated eight times: {"model", "metrics": its lines, "run": mm-train's summary and its peak memory}."""
+    """A run with the same learning rate all along, validated five times: {"model", "metrics": its lines, "run": mm-train's summary and its peak memory}."""
     path = os.path.join(args.work, f"{name}-{seed}")
     if not os.path.exists(path + ".json"):
         command = ["mm-train", "-q", "--config", args.config, "--distil", args.teacher, "--pairs", args.pairs, "--cache", args.cache or os.path.join(args.work, "media"),
                    "-o", path + ".gguf", "-t", "q8_0", "--steps", str(args.steps), "--batch", args.batch, "--accumulate", "1", "--lr", "1.2e-3", "--schedule", "constant",
-                   "--ema", "0.98", "--validate", str(max(1, args.steps // 8)), "--metrics", path + ".metrics", "--seed", str(seed), "-j", str(args.threads), "--resume"]
-        for s in SETS:
+                   "--ema", "0.98", "--validate", str(max(1, args.steps // 5)), "--metrics", path + ".metrics", "--seed", str(seed), "-j", str(args.threads), "--resume"]
+        for s in args.sets:
             command += ["--data", os.path.join(args.data, s)]
         summary, peak = run(command + list(options))
         with open(path + ".json", "w", encoding="utf-8") as f:
@@ -180,7 +180,7 @@ def recalls(args, model, split):
     """Of each query between two modalities, by scripts/evaluate, whether the first answer is right: {task: {query: 0 or 1}}."""
     kept = model.removesuffix(".gguf") + "." + split
     if not os.path.exists(kept + "/done"):
-        command = [os.path.join(HERE, "..", "evaluate"), "-m", model, "--split", split, "--only", ",".join(SETS), "--keep", kept, "--json", kept + ".json", args.data]
+        command = [os.path.join(HERE, "..", "evaluate"), "-m", model, "--split", split, "--only", ",".join(args.sets), "--keep", kept, "--json", kept + ".json", args.data]
         r = subprocess.run(command, stderr=subprocess.PIPE)
         if r.returncode:
             sys.stderr.buffer.write(r.stderr)
@@ -213,6 +213,8 @@ def pooled(runs, seed, resamples=1000, of=None):
 def t_interval(x):
     """Mean of some seeds and Student's 95 %."""
     n, m = len(x), mean(x)
+    if n == 1:
+        return {"value": round(m, 4), "low": None, "high": None}
     t = {2: 12.706, 3: 4.303, 4: 3.182, 5: 2.776, 6: 2.571, 7: 2.447, 8: 2.365, 9: 2.306, 10: 2.262}.get(n, 1.96)
-    half = t * (sum((v - m) ** 2 for v in x) / (n - 1) / n) ** 0.5 if n > 1 else float("nan")
+    half = t * (sum((v - m) ** 2 for v in x) / (n - 1) / n) ** 0.5
     return {"value": round(m, 4), "low": round(m - half, 4), "high": round(m + half, 4)}
