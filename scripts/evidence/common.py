@@ -159,21 +159,21 @@ def train(args, name, seed, *options):
                    "--ema", "0.98", "--validate", str(max(1, args.steps // 5)), "--metrics", path + ".metrics", "--seed", str(seed), "-j", str(args.threads), "--resume"]
         for s in args.sets:
             command += ["--data", os.path.join(args.data, s)]
-        summary, peak = run(command + list(options))
+        summary, peak, _ = run(command + list(options))
         with open(path + ".json", "w", encoding="utf-8") as f:
             json.dump(json.loads(summary) | {"peak_rss": peak}, f)
     return {"model": path + ".gguf", "metrics": read(path + ".metrics"), "run": read(path + ".json")[0]}
 
 
 def run(command):
-    """(what it says, bytes of memory at most)"""
+    """(what it says, bytes of memory at most, seconds of processors)"""
     p = subprocess.Popen(command, stdout=subprocess.PIPE)
     said = p.stdout.read()
     _, status, used = os.wait4(p.pid, 0)
     p.returncode = os.waitstatus_to_exitcode(status)
     if p.returncode:
         sys.exit(p.returncode if p.returncode > 0 else 4)
-    return said, used.ru_maxrss * 1024
+    return said, used.ru_maxrss * 1024, used.ru_utime + used.ru_stime
 
 
 def recalls(args, model, split):
