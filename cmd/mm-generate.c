@@ -1,28 +1,32 @@
-/* mm-generate - texts that go on from texts. */
-#include <math.h>
+/* mm-generate - texts that go on from texts or say what is seen, and pictures of texts. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include "base/mm_base.h"
+#include "cmd/choices.h"
 #include "cmd/io.h"
+#include "cmd/judge.h"
+#include "cmd/paint.h"
 #include "cmd/prompt.h"
+#include "cmd/resume.h"
 #include "cmd/talk.h"
-#include "cmd/text.h"
 #include "gen/mm_generate.h"
 #include "store/mm_store.h"
 
 #define MAX_TOKENS 512
 
 static struct {
-    const char *model, *draft, *schema, *grammar, *resume;
+    const char *model, *draft, *schema, *grammar;
     double temperature, top_p, min_p, repeat, frequency, presence;
     double length_penalty;
-    int64_t max_tokens, top_k, last_n, seed, n, logprobs, batch, context, beam, guesses;
-    int overflow, kv, stream, chat;
+    int64_t max_tokens, top_k, last_n, seed, n, logprobs, batch, context, beam, guesses, best;
+    int overflow, kv, stream, chat, score;
+    mm_paint_cli paint;
     mm_strv stops;
     mm_prompts prompts;
+    mm_resume resume;
     mm_io io;
-} o = { .length_penalty = 1, .n = 1, .batch = 8, .last_n = 64, .kv = -1, .stream = -1, .io = { .each_operand = 1 } };
+} o = { .length_penalty = 1, .n = 1, .batch = 8, .last_n = 64, .kv = -1, .stream = -1, .paint = MM_PAINT_CLI_INIT, .io = { .each_operand = 1 } };
 
 static const mm_opt opts[] = {
     MM_OPT_GROUP("Prompt"),
@@ -50,16 +54,19 @@ static const mm_opt opts[] = {
     MM_OPT_INT(0, "beam", &o.beam, "N", 1, 64, "look for the likeliest answer among N at a time"),
     MM_OPT_NUM(0, "length-penalty", &o.length_penalty, "X", -10, 10, "with --beam: above 1 favours long answers, below 1 short ones (default 1)"),
     MM_OPT_INT('n', "n", &o.n, "N", 1, 1000, "answers to each record, a record each"),
+    MM_OPT_BOOL(0, "score", &o.score, "with --caption or --image: the cosine between what was asked and what came of it"),
+    MM_OPT_INT(0, "best", &o.best, "K", 1, 1000, "of the --n the K that score best, the best first"),
     MM_OPT_INT(0, "logprobs", &o.logprobs, "K", 1, 1000, "write the tokens with log-probabilities, and the K - 1 best at each place"),
     MM_OPT_STR(0, "schema", &o.schema, "FILE", "answer in JSON that is valid under the JSON Schema in FILE"),
     MM_OPT_STR(0, "grammar", &o.grammar, "FILE", "answer as the rules in FILE say (GBNF)"),
     MM_OPT_BOOL(0, "stream", &o.stream, "write the text alone, as it comes (default: on a terminal with --prompt)"),
+    MM_OPTS_PAINT(o.paint),
     MM_OPT_GROUP("Long runs"),
     MM_OPT_INT(0, "batch", &o.batch, "N", 1, 4096, "records computed together (default 8)"),
     MM_OPT_ENUM(0, "kv", &o.kv, "f16|q8_0|f32", "how keys and values are kept (default f16)"),
     MM_OPT_STR(0, "draft", &o.draft, "NAME", "a smaller model of the same vocabulary, which guesses tokens ahead"),
     MM_OPT_INT(0, "draft-tokens", &o.guesses, "N", 1, MM_GEN_GUESSES, "most tokens guessed at a time (default 8)"),
-    MM_OPT_STR(0, "resume", &o.resume, "FILE", "add to FILE, the output of a run that was stopped, what is missing"),
+    MM_OPT_STR(0, "resume", &o.resume.path, "FILE", "add to FILE, the output of a run that was stopped, what is missing"),
     MM_OPTS_IN(o.io),
     MM_OPTS_OUT(o.io),
     MM_OPT_END
@@ -71,6 +78,7 @@ typedef struct item {
     int32_t *ids;
     size_t cap_ids;
     float *embd;      /* of its pictures, or NULL */
+    float *vec;       /* of what was seen, with --score */
     mm_gen_job *jobs; /* [o.n]; none when asked is 0 */
     int asked;
     size_t shown;     /* of the text, with --stream */
@@ -83,11 +91,12 @@ typedef struct state {
     mm_grammar *grammar;
     mm_gen_job base;  /* what all jobs have in common */
     mm_slice *stops;
-    mm_buf stop_text, out, piece, last;
+    mm_buf stop_text, out, piece;
     item *items;      /* a ring */
     size_t size, head, count;
-    uint64_t records, skip; /* read so far; that --resume found done */
-    mm_rec *part;
+    uint64_t records; /* read so far */
+    mm_choices choices;
+    mm_judge judge;
     mm_progress bar;
     uint64_t done;
     int lone; /* the prompt is all there is: no input */
@@ -165,27 +174,35 @@ static int put_one(state *s, mm_rec *rec, const mm_gen_job *job)
     return o.stream ? mm_io_count(&o.io, rec) : mm_io_put(&o.io, rec);
 }
 
-/* With --n the record comes once for each answer, as ID#1 and so on. */
-static int put_choices(state *s, item *it)
+/* How well each answer says what was seen. */
+static int judge(state *s, const item *it)
 {
-    mm_err err = { 0 };
-    mm_buf whole = { 0 }, id = { 0 };
-    mm_slice v;
-    int r = s->part || (s->part = mm_rec_new()) ? mm_rec_json(it->rec, MM_ENC_NUMBERS, &whole, &err) : MM_ENOMEM;
-    if (!r && mm_rec_str(it->rec, "id", &v, &err) > 0) mm_buf_add(&id, v.p, v.len);
-    else mm_buf_adds(&id, mm_rec_place(it->rec));
-    const size_t base = id.len;
-    for (int64_t i = 0; i < o.n && !r; i++) {
-        id.len = base;
-        mm_buf_addf(&id, "#%lld", (long long)i + 1);
-        if (id.failed || mm_rec_parse(s->part, whole.p, whole.len, &err) ||
-            mm_rec_set_str(s->part, "id", id.p, id.len) || mm_rec_set_int(s->part, "choice", i + 1))
-            r = MM_ENOMEM;
-        else if ((r = put_one(s, s->part, &it->jobs[i]))) break;
+    int r = 0;
+    for (size_t i = 0; s->judge.m && i < (size_t)o.n && !r; i++) {
+        const mm_said *said = &it->jobs[i].said;
+        const mm_part made = { .mod = MM_TEXT, .text = { said->text.p ? said->text.p : "", said->text.len } };
+        r = mm_judge_score(&s->judge, i, it->vec, it->jobs[i].code ? NULL : &made, &s->c->err);
     }
-    mm_buf_clear(&whole);
-    mm_buf_clear(&id);
-    return r == MM_ENOMEM ? no_memory(s) : r;
+    return r;
+}
+
+/* With --n the record comes once for each answer, as ID#1 and so on; with --best 1 as it is. */
+static int put_answers(state *s, item *it)
+{
+    int r = judge(s, it);
+    if (r) return r;
+    const size_t wanted = mm_judge_rank(&s->judge), first = s->judge.order[0];
+    if (wanted == 1) {
+        r = (o.n > 1 && mm_rec_set_int(it->rec, "choice", (int64_t)first + 1)) || mm_judge_report(&s->judge, first, it->rec);
+        return r ? no_memory(s) : put_one(s, it->rec, &it->jobs[first]);
+    }
+    if (mm_choices_of(&s->choices, it->rec)) return no_memory(s);
+    for (size_t i = 0; i < wanted && !r; i++) {
+        const size_t k = s->judge.order[i];
+        if (mm_choices_at(&s->choices, (int64_t)k + 1) || mm_judge_report(&s->judge, k, s->choices.rec)) return no_memory(s);
+        r = put_one(s, s->choices.rec, &it->jobs[k]);
+    }
+    return r;
 }
 
 /* What there is to see of an answer: on standard output at once. */
@@ -215,7 +232,7 @@ static int put_done(state *s)
         const int done = is_done(it);
         int r = o.stream ? show(s, it, done) : 0;
         if (r || !done) return r;
-        r = it->asked && o.n > 1 ? put_choices(s, it) : put_one(s, it->rec, it->asked ? &it->jobs[0] : NULL);
+        r = it->asked ? put_answers(s, it) : put_one(s, it->rec, NULL);
         for (int64_t i = 0; i < o.n; i++) mm_gen_job_clear(&it->jobs[i]);
         if (r) return r;
         s->head = (s->head + 1) % s->size;
@@ -238,18 +255,6 @@ static void fill_job(state *s, item *it, int64_t choice)
     j->seed = mm_gen_seed((uint64_t)o.seed, s->records, (uint64_t)choice);
 }
 
-/* A record's own "seed" counts: what came out of a run can be had again from its records alone. */
-static int own_seed(mm_rec *rec, uint64_t *seed)
-{
-    mm_slice v;
-    double x;
-    if (!mm_rec_get(rec, "seed", &v)) return 0;
-    if (mm_parse_double(v.p, v.len, &x) != v.len || !(x >= 0 && x <= 0x1p53) || floor(x) < x)
-        return mm_rec_fail(rec, MM_EDATA, "'seed' is no whole number from 0 to 2^53");
-    *seed = (uint64_t)x;
-    return 0;
-}
-
 static int take(state *s, item *it)
 {
     it->asked = 0;
@@ -263,51 +268,31 @@ static int take(state *s, item *it)
         it->ids = ids;
         it->cap_ids = o.prompts.n_ids;
     }
+    if (s->judge.m && !it->vec && !(it->vec = mm_aligned(mm_model_dim(s->judge.m), sizeof *it->vec))) return no_memory(s);
+    if (s->judge.m) memcpy(it->vec, o.prompts.seen.vec, mm_model_dim(s->judge.m) * sizeof *it->vec);
     free(it->embd);
     it->embd = o.prompts.embd;
     o.prompts.embd = NULL;
     if (o.prompts.n_ids) memcpy(it->ids, o.prompts.ids, o.prompts.n_ids * sizeof *it->ids);
     for (int64_t i = 0; i < o.n; i++) fill_job(s, it, i);
-    if (o.temperature > 0 && o.n == 1 && own_seed(it->rec, &it->jobs[0].seed)) return 0;
+    if (o.temperature > 0 && o.n == 1 && mm_own_seed(it->rec, &it->jobs[0].seed)) return 0;
     it->asked = 1;
     for (int64_t i = 0; i < (o.beam ? 1 : o.n); i++) mm_gen_add(s->gen, &it->jobs[i]); /* a search answers all */
     return 0;
 }
 
-/* The last record of --resume's file must be that of this input: each member of it as it was read, but for those that an answer sets. */
-static int check_resumed(state *s, const mm_rec *rec)
-{
-    static const char *const ours[] = { "id",        "model", "generated", "value",    "finish", "tokens",
-                                        "truncated", "seed",  "choice",    "logprobs", "error",  "embedding", "score", "modality", "draft" };
-    mm_rec *before = mm_rec_new();
-    mm_slice key, raw, was;
-    int same = before && !mm_rec_parse(before, s->last.p, s->last.len, &s->c->err);
-    for (size_t i = 0; same && i < mm_rec_count(rec); i++) {
-        char name[128];
-        int set = 0;
-        mm_rec_member(rec, i, &key, &raw);
-        snprintf(name, sizeof name, "%.*s", (int)key.len, key.p);
-        for (size_t k = o.n > 1 ? 0 : 1; k < sizeof ours / sizeof *ours; k++) set |= !strcmp(name, ours[k]);
-        same = set || !raw.len || (mm_rec_get(before, name, &was) && was.len == raw.len && !memcmp(was.p, raw.p, raw.len));
-    }
-    mm_rec_free(before);
-    return same ? 0
-                : mm_fail(&s->c->err, MM_EDATA,
-                          "'%s' is not the beginning of this run: its last record is not number %llu of the input",
-                          o.resume, (unsigned long long)s->skip);
-}
-
 /* The next record into the ring: 1, 0 at the end of the input. */
 static int read_one(state *s)
 {
+    static const char *const id[] = { "id", NULL };
     item *it = &s->items[(s->head + s->count) % s->size];
     if (!it->rec && !(it->rec = mm_rec_new())) return no_memory(s);
     for (;;) {
         int more = mm_io_next(&o.io, it->rec);
         if (more <= 0) return more;
         s->records++;
-        if (s->records > s->skip) break;
-        if (s->records == s->skip && (more = check_resumed(s, it->rec))) return more;
+        if (s->records > o.resume.skip) break;
+        if (s->records == o.resume.skip && (more = mm_resume_check(&o.resume, it->rec, o.n > 1 && o.best != 1 ? id : NULL, &s->c->err))) return more;
     }
     const int r = take(s, it);
     if (r) return r;
@@ -323,7 +308,7 @@ static int read_lone(state *s)
     item *it = &s->items[0];
     if ((!it->rec && !(it->rec = mm_rec_new())) || mm_rec_set_str(it->rec, "prompt", o.prompts.prompt, strlen(o.prompts.prompt))) return no_memory(s);
     s->records = 1;
-    s->count = s->skip == 0;
+    s->count = o.resume.skip == 0;
     return s->count ? take(s, it) : 0;
 }
 
@@ -396,9 +381,10 @@ static int open_model(state *s)
     mm_ctx *c = s->c;
     const char *name = o.model ? o.model : mm_store_default_name();
     char *path;
+    o.prompts.seen.embed = o.score || o.best;
     if (!o.model && !strcmp(name, "default") && !o.prompts.caption)
         return mm_fail(&c->err, MM_EARG,
-                       "option '--model' (or MM_MODEL) is needed: the built-in model answers no texts ('--caption' is what it can); "
+                       "option '--model' (or MM_MODEL) is needed: the built-in model answers no texts ('--caption' and '--image' are what it can); "
                        "scripts/get-model smollm2 fetches one that does");
     int r = mm_store_resolve(&path, name, &c->err);
     if (r) return r;
@@ -413,6 +399,7 @@ static int open_model(state *s)
     r = open_gen(s, &lo, context);
     if (!r) r = mm_prompts_open(&o.prompts, s->lm, &c->err);
     if (!r) r = o.prompts.caption ? mm_seen_open(&o.prompts.seen, s->lm, c) : mm_pictures_open(&o.prompts.pictures, s->lm, c);
+    if (!r) r = mm_judge_open(&s->judge, o.prompts.seen.embed ? mm_say_model(s->lm) : NULL, (size_t)o.n, (size_t)o.best, &c->err);
     if (!r && (o.schema || o.grammar)) r = open_grammar(s);
     if (!r) r = open_stops(s);
     if (!o.max_tokens) o.max_tokens = context / 4 < MAX_TOKENS ? (int64_t)context / 4 : MAX_TOKENS;
@@ -425,6 +412,33 @@ static int open_model(state *s)
     return r;
 }
 
+static int check_score(mm_ctx *c)
+{
+    static const char *const pictures[] = { "out-dir", "steps", "guidance", "size", "init", "strength" };
+    const char *which = o.best ? "best" : "score";
+    for (size_t i = 0; i < 6 && !o.paint.on; i++)
+        if (mm_opt_given(c, pictures[i])) return mm_fail(&c->err, MM_EARG, "option '--%s' is for '--image'", pictures[i]);
+    if (!o.score && !o.best) return 0;
+    if (!o.paint.on && !o.prompts.caption) return mm_fail(&c->err, MM_EARG, "option '--%s' is for '--caption' and '--image'", which);
+    if (o.best > o.n) return mm_fail(&c->err, MM_EARG, "option '--best' is more than '--n'");
+    int r = mm_opt_exclusive(c, which, "beam", NULL);
+    return r ? r : mm_opt_exclusive(c, which, "stream", NULL);
+}
+
+/* What is for texts says nothing of pictures. */
+static int check_image(mm_ctx *c)
+{
+    static const char *const texts[] = { "caption", "template", "raw", "system", "chat", "context", "overflow", "max-tokens", "stop", "temperature", "top-k",
+                                         "top-p", "min-p", "repeat-penalty", "repeat-last", "frequency-penalty", "presence-penalty", "beam",
+                                         "length-penalty", "logprobs", "schema", "grammar", "stream", "kv", "draft", "draft-tokens" };
+    int r = mm_opt_exclusive(c, "output", "out-dir", NULL);
+    for (size_t i = 0; i < sizeof texts / sizeof *texts && !r; i++) r = mm_opt_exclusive(c, "image", texts[i], NULL);
+    if (!r) r = mm_opt_exclusive(c, "resume", "output", NULL);
+    if (!r) r = mm_opt_exclusive(c, "resume", "binary", NULL);
+    if (!r && o.io.out && o.n > 1 && o.best != 1) r = mm_fail(&c->err, MM_EARG, "option '--output' is one picture: '--out-dir DIR' is for many");
+    return r ? r : check_score(c);
+}
+
 static int check(mm_ctx *c)
 {
     static const char *const drawing[] = { "top-k", "top-p", "min-p", "seed", "n" };
@@ -434,11 +448,13 @@ static int check(mm_ctx *c)
                                  "prompt", "template", "raw", "resume", "n", "logprobs", "stream"
                              },
                              *const with_caption[] = { "template", "raw", "system", "chat" };
+    if (o.paint.on) return check_image(c);
     int r = mm_opt_exclusive(c, "prompt", "template", NULL);
     if (!r) r = mm_opt_exclusive(c, "schema", "grammar", NULL);
     if (!r) r = mm_opt_exclusive(c, "resume", "output", NULL);
     if (!r) r = mm_opt_exclusive(c, "resume", "binary", NULL);
     if (!r) r = mm_opt_exclusive(c, "raw", "system", NULL);
+    if (!r) r = check_score(c);
     for (size_t i = 0; i < 6 && !r && o.beam; i++) r = mm_opt_exclusive(c, "beam", with_beam[i], NULL);
     if (!r && o.beam && o.n > o.beam) r = mm_fail(&c->err, MM_EARG, "option '--n' is more than '--beam': that many answers are looked for");
     if (!r) r = mm_opt_exclusive(c, "beam", "draft", NULL);
@@ -459,15 +475,6 @@ static int check(mm_ctx *c)
     return 0;
 }
 
-static int open_resume(state *s)
-{
-    uint64_t lines = 0;
-    if (!o.resume) return 0;
-    int r = mm_append_open(s->c, o.resume, (uint64_t)o.n, &lines, &s->last);
-    s->skip = lines / (uint64_t)o.n;
-    return r;
-}
-
 static int answer(state *s, int argc, char **argv)
 {
     static char *const nothing[] = { (char *)(uintptr_t)"/dev/null" };
@@ -479,15 +486,25 @@ static int answer(state *s, int argc, char **argv)
     int r = s->items ? 0 : no_memory(s);
     for (size_t i = 0; i < s->size && !r; i++)
         if (!(s->items[i].jobs = calloc((size_t)o.n, sizeof *s->items[i].jobs))) r = no_memory(s);
-    if (!r) r = open_resume(s);
+    if (!r) r = mm_resume_open(&o.resume, c, (uint64_t)(o.best ? o.best : o.n));
     if (!r) r = o.stream ? mm_io_open_in(&o.io, c, argc, argv) : mm_io_open(&o.io, c, argc, argv);
     return r ? r : mm_io_close(&o.io, stream(s));
+}
+
+static int paint(mm_ctx *c, int argc, char **argv)
+{
+    const mm_paint_args a = { .c = c, .io = &o.io, .how = &o.paint, .resume = &o.resume, .model = o.model, .prompt = o.prompts.prompt,
+                              .seed = (uint64_t)o.seed, .n = (size_t)o.n, .best = (size_t)o.best, .batch = (size_t)o.batch, .score = o.score };
+    const int r = mm_paint_records(&a, argc, argv);
+    mm_resume_clear(&o.resume);
+    return r;
 }
 
 static int run(mm_ctx *c, int argc, char **argv)
 {
     state s = { .c = c };
     int r = check(c);
+    if (!r && o.paint.on) return paint(c, argc, argv);
     if (!r) r = open_model(&s);
     if (!r && o.chat) {
         const mm_talk talk = { .c = c, .io = &o.io, .prompts = &o.prompts, .gen = s.gen, .base = &s.base, .seed = (uint64_t)o.seed,
@@ -501,14 +518,16 @@ static int run(mm_ctx *c, int argc, char **argv)
         free(s.items[i].jobs);
         free(s.items[i].ids);
         free(s.items[i].embd);
+        free(s.items[i].vec);
     }
     free(s.items);
     free(s.stops);
     mm_buf_clear(&s.stop_text);
     mm_buf_clear(&s.out);
     mm_buf_clear(&s.piece);
-    mm_buf_clear(&s.last);
-    mm_rec_free(s.part);
+    mm_resume_clear(&o.resume);
+    mm_choices_clear(&s.choices);
+    mm_judge_close(&s.judge);
     mm_grammar_close(&s.grammar);
     mm_prompts_close(&o.prompts);
     mm_lm_close(&s.draft);
@@ -518,8 +537,9 @@ static int run(mm_ctx *c, int argc, char **argv)
 }
 
 static const char *const usage[] = { "-m NAME -p TEXT", "-m NAME [-t0b] [option ...] [file ...]", "-m NAME --chat [-o FILE] [file ...]",
-                                    "[-m NAME] --caption [-t0b] [option ...] [file ...]", NULL };
-static const mm_cmd cmd = { "mm-generate", "texts that answer, go on from, or say what is seen", usage, opts, run };
+                                    "[-m NAME] --caption [-t0b] [option ...] [file ...]",
+                                    "[-m NAME] --image [-t0b] [-o FILE.png | --out-dir DIR] [option ...] [file ...]", NULL };
+static const mm_cmd cmd = { "mm-generate", "texts that answer, go on from, or say what is seen; pictures of texts", usage, opts, run };
 
 int main(int argc, char **argv)
 {

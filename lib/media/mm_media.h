@@ -106,6 +106,8 @@ MM_API void mm_image_normalize(float *out, const uint8_t *px, const mm_image_spe
 /* The picture as a JPEG file, appended to out: baseline, chroma as fine as luma. quality 1..100. MM_EEMPTY, MM_ELONG (a side over 65500),
  * MM_EARG, MM_ENOMEM. */
 MM_API MM_MUST_CHECK int mm_image_jpeg(mm_buf *out, const mm_image *im, int quality, mm_err *err);
+/* The same as a PNG file: 8-bit RGB, nothing is lost. MM_EEMPTY, MM_ENOMEM. */
+MM_API MM_MUST_CHECK int mm_image_png(mm_buf *out, const mm_image *im, mm_err *err);
 
 /* ---- video ---- */
 

@@ -454,7 +454,7 @@ int mm_tower_load(mm_model *m, mm_tower *t, mm_err *err)
 
 int mm_weights_load(mm_model *m, mm_err *err)
 {
-    if (m->uni) return mm_uni_load(m->uni, m->store, m->decoder ? 1u << MM_UNI_NEXT : 0, err);
+    if (m->uni) return mm_uni_load(m->uni, m->store, m->opts.heads | (m->decoder ? 1u << MM_UNI_NEXT : 0), err);
     float log_scale = NAN;
     int r = 0, towers = 0;
     for (int i = 0; i < MM_MODALITIES; i++) towers += m->tower[i].cfg.layers > 0;

@@ -101,8 +101,9 @@ typedef struct mm_model_opts {
     int64_t window;  /* 0: the checkpoint's; else smaller or equal to its positions */
     int frames;      /* of a video that a model for pictures sees; 0: 8 */
     int no_clean;    /* texts go to CLIP's vocabulary as they are: what transformers' fast tokenizer does */
+    unsigned heads;  /* of a unified model: bits (1 << MM_UNI_FLOW) of those that are wanted too, where it has them */
 } mm_model_opts;
-#define MM_MODEL_OPTS_INIT { 0, -1, -1, 0, 0, 0 }
+#define MM_MODEL_OPTS_INIT { 0, -1, -1, 0, 0, 0, 0 }
 
 /* Open the checkpoint at path (see mm_store_resolve for names). opts may be NULL. On failure *out is NULL. Where a model has several towers,
  * the weights of each are read when it is first used; mm_model_load() reads all of them, and finds out what is missing or misshapen. */
@@ -118,6 +119,7 @@ MM_API const mm_tower_config *mm_model_get_config(const mm_model *m, mm_modality
 /* How a picture, a sound or a video becomes the model's input; NULL for text and what the model does not take. */
 MM_API const mm_input_spec *mm_model_input_spec(const mm_model *m, mm_modality mod);
 MM_API const mm_tok *mm_model_tokenizer(const mm_model *m);
+MM_API int mm_model_threads(const mm_model *m);
 /* Floats per vector, the same for all modalities. */
 MM_API size_t mm_model_dim(const mm_model *m);
 /* The fewest leading numbers of a vector that are a vector of their own once they are scaled to length 1 again (Matryoshka: the model was trained

@@ -66,6 +66,9 @@ MM_API void mm_uni_spec(mm_input_spec *s, mm_modality mod, int size, int frames)
 
 typedef struct mm_uni mm_uni;
 
+/* That of a model; NULL: it is of another family. */
+MM_API const mm_uni *mm_model_uni(const mm_model *m);
+
 /* A named weight. */
 typedef struct mm_uni_slot {
     char name[56];

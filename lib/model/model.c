@@ -89,6 +89,8 @@ const char *mm_model_family(const mm_model *m) { return m->family; }
 const mm_tower_config *mm_model_get_config(const mm_model *m, mm_modality mod) { return m->via[mod] ? &m->via[mod]->cfg : NULL; }
 const mm_input_spec *mm_model_input_spec(const mm_model *m, mm_modality mod) { return mod != MM_TEXT && m->via[mod] ? &m->spec[mod] : NULL; }
 const mm_tok *mm_model_tokenizer(const mm_model *m) { return m->tok; }
+int mm_model_threads(const mm_model *m) { return m->opts.threads; }
+const mm_uni *mm_model_uni(const mm_model *m) { return m->uni; }
 mm_logits mm_model_logits(const mm_model *m) { return m->logits; }
 const char *mm_model_fingerprint(const mm_model *m) { return m->fingerprint; }
 
