@@ -167,7 +167,7 @@ static int set_answer(state *s, mm_rec *rec, const mm_gen_job *job)
 static int put_one(state *s, mm_rec *rec, const mm_gen_job *job)
 {
     if (job && job->code) mm_rec_fail(rec, job->code, "%s", job->err.msg);
-    else if (job) {
+    else if (job && !o.stream) {
         const int r = set_answer(s, rec, job);
         if (r) return r;
     }

@@ -67,7 +67,9 @@ int32_t mm_lm_eos(const mm_lm *lm) { return lm->n_end ? lm->end[0] : -1; }
 
 const char *mm_lm_fingerprint(const mm_lm *lm)
 {
-    if (!mm_model_fingerprint(lm->m) && mm_fingerprint_make(lm->m, lm->path, NULL)) return "";
+    if (mm_model_fingerprint(lm->m)) return mm_model_fingerprint(lm->m);
+    if (mm_fingerprint_make(lm->m, lm->path, NULL)) return "";
+    mm_store_release(lm->m->store, NULL); /* rows from everywhere were looked at */
     return mm_model_fingerprint(lm->m);
 }
 

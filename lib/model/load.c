@@ -426,7 +426,10 @@ static int tower(const loader *l, mm_tower *t)
     int r = c->vocab ? text_stem(l, t) : patch_stem(l, t);
     if (!r && c->embd_norm) r = norm(l, &t->embd_norm, "token_embd_norm");
     if (!r && c->rms) r = decoder_ends(l, t); /* the largest first: its pages in the file are let go before the rest takes memory */
-    for (int64_t i = 0; !r && i < c->layers; i++) r = (c->rms ? decoder_layer : layer)(l, &t->layers[i], i);
+    for (int64_t i = 0; !r && i < c->layers; i++) {
+        r = (c->rms ? decoder_layer : layer)(l, &t->layers[i], i);
+        if (c->rms) mm_store_release(l->m->store, NULL);
+    }
     if (r || c->rms) return r;
     if (!r && c->post_norm) r = norm(l, &t->post_norm, "post_norm");
     if (!r && c->pool == MM_POOL_MAP) r = map_head(l, &t->map);

@@ -71,7 +71,7 @@ MM_API MM_MUST_CHECK int mm_store_rename(mm_store *st,
                                          void *arg, mm_err *err);
 /* 1 if path is, by device and inode, one of the files that this store is mapped from. */
 MM_API int mm_store_uses(const mm_store *st, const char *path);
-/* The tensor's pages are not needed again soon: resident memory shrinks. */
+/* The tensor's pages are not needed again soon: resident memory shrinks. NULL: those of all files, neighbours that the kernel mapped included. */
 MM_API void mm_store_release(const mm_store *st, const mm_store_tensor *t);
 
 /* ---- a folder's own files ---- */

@@ -88,7 +88,9 @@ int mm_store_uses(const mm_store *st, const char *path)
 
 void mm_store_release(const mm_store *st, const mm_store_tensor *t)
 {
-    if (t->part < st->n_parts) mm_map_release(&st->parts[t->part].map, t->data, t->bytes);
+    for (size_t i = 0; !t && i < st->n_parts; i++)
+        if (st->parts[i].owned) mm_map_release(&st->parts[i].map, st->parts[i].map.p, st->parts[i].map.len);
+    if (t && t->part < st->n_parts) mm_map_release(&st->parts[t->part].map, t->data, t->bytes);
 }
 
 void mm_store_close(mm_store **sp)
