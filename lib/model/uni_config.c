@@ -222,7 +222,7 @@ int mm_uni_config_parse(mm_uni_config *c, const json_t *j, mm_err *err)
     if (!some) return mm_fail(err, MM_EDATA, "configuration: no modality");
     for (int m = MM_UNI_NEXT; m < MM_UNI_STREAMS; m++) {
         const json_t *o = json_object_get(j, head_names[m - MM_MODALITIES]);
-        if (o && (r = parse_head(c, m, o, err))) return r;
+        if (o && !json_is_false(o) && (r = parse_head(c, m, o, err))) return r; /* files made before heads were say false */
     }
     return c->mod[MM_TEXT].width && !c->vocab ? mm_fail(err, MM_EDATA, "configuration: text needs a vocabulary") : 0;
 }
