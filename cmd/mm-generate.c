@@ -147,8 +147,9 @@ static int set_answer(state *s, mm_rec *rec, const mm_gen_job *job)
 {
     const char *text = job->said.text.p ? job->said.text.p : "", *finish = mm_finish_name(job->finish), *model = mm_lm_fingerprint(s->lm);
     mm_buf *b = &s->out;
+    const size_t blank = o.prompts.caption && *text == ' '; /* what the tokenizer has before a word */
     int r = mm_rec_set_str(rec, "model", model, strlen(model));
-    if (!r) r = mm_rec_set_str(rec, "generated", text, job->said.text.len);
+    if (!r) r = mm_rec_set_str(rec, "generated", text + blank, job->said.text.len - blank);
     if (!r && o.schema && job->finish == MM_FINISH_STOP && !job->said.stopped) r = mm_rec_set(rec, "value", text, job->said.text.len);
     if (!r) r = mm_rec_set_str(rec, "finish", finish, strlen(finish));
     mm_buf_reset(b);
