@@ -32,7 +32,7 @@ static const mm_opt opts[] = {
     MM_OPT_STR(0, "cache", &t.cache, "FILE", "decoded media are kept here (default: the output's name + .cache)"),
     MM_OPT_GROUP("What is learned"),
     MM_OPT_ENUM(0, "stage", &o.stage, "1|2|3|all", "each modality alone, pairs, everything; all: one after the other"),
-    MM_OPT_STR(0, "loss", &t.loss, "LIST", "infonce, sigmoid, distil, bank, fused, next-token, flow, align, joint, with weights: bank=1,fused=0.5"),
+    MM_OPT_STR(0, "loss", &t.loss, "LIST", "infonce, sigmoid, distil, bank, fused, gates, next-token, flow, align, joint, with weights: bank=1,fused=0.5"),
     MM_OPT_STR(0, "distil", &t.distil, "MODEL", "teacher whose vectors of the texts are learned"),
     MM_OPT_STR(0, "freeze", &t.freeze, "PATTERNS", "weights that stay as they are: 'blk.*.ffn*,tok*'"),
     MM_OPT_INT(0, "lora", &t.lora, "RANK", 1, 1024, "train additions of this rank to the matrices in their place"),

@@ -181,6 +181,9 @@ typedef struct mm_image_quality {
     float entropy;   /* of the luma histogram, bits, 0..8 */
 } mm_image_quality;
 MM_API void mm_image_measure(mm_image_quality *q, const mm_image *im);
+/* Standard deviation of the luma's noise in grey levels, were it white (Immerkaer 1996; the median in place of the mean, which edges do not
+ * move): drawings have about 0, photos a few, 49 is luma of noise alone. */
+MM_API float mm_image_noise(const mm_image *im);
 /* Share of frames that differ from the one before by less than one grey level on average. */
 MM_API float mm_video_duplicates(const mm_image *frames, size_t n);
 
@@ -193,6 +196,15 @@ typedef struct mm_sound_quality {
                         * over 0.5 at a lag of 70..400 Hz). Music and tones may pass: "no" is certain, "yes" is not */
 } mm_sound_quality;
 MM_API void mm_sound_measure(mm_sound_quality *q, const float *x, size_t n, int rate);
+
+/* The same of a spectrum that a model sees, when samples are gone. */
+typedef struct mm_mel_quality {
+    float snr;      /* dB: as above, of the frames' power */
+    float silence;  /* share of frames that are 50 dB below the loudest, or below what hearing starts with */
+    float flatness; /* 0 a tone .. 1 white noise: geometric over arithmetic mean of the bins' power, mean over the frames that are not silent */
+} mm_mel_quality;
+/* x [n, bins]: natural logarithm of power is scale * x + shift. */
+MM_API void mm_mel_measure(mm_mel_quality *q, const float *x, size_t n, size_t bins, float scale, float shift);
 
 typedef struct mm_text_quality {
     int valid;          /* UTF-8 */

@@ -58,6 +58,27 @@ void mm_image_measure(mm_image_quality *q, const mm_image *im)
     free(y);
 }
 
+float mm_image_noise(const mm_image *im)
+{
+    enum { MOST = 8 * 255 };
+    const size_t w = im->width > 0 ? (size_t)im->width : 0, h = im->height > 0 ? (size_t)im->height : 0;
+    size_t seen[MOST + 1] = { 0 }, n = 0, below = 0;
+    uint8_t *y = w > 2 && h > 2 ? malloc(w * h) : NULL;
+    if (!y) return 0;
+    for (size_t i = 0; i < w * h; i++) y[i] = (uint8_t)luma(im->px + i * 3);
+    for (size_t r = 1; r + 1 < h; r++)
+        for (size_t c = 1; c + 1 < w; c++, n++) {
+            const uint8_t *p = y + r * w + c;
+            int around = p[-1] + p[1] + *(p - w) + p[w], corners = *(p - w - 1) + *(p - w + 1) + p[w - 1] + p[w + 1];
+            seen[abs(4 * p[0] - 2 * around + corners)]++;
+        }
+    free(y);
+    int median = 0;
+    while (median < MOST && (below += seen[median]) * 2 <= n) median++;
+    /* the mask's response to white noise is 6 times as wide, and half of a normal distribution lies within 0.6745 of it */
+    return (float)median / (6 * 0.6745f);
+}
+
 float mm_video_duplicates(const mm_image *frames, size_t n)
 {
     size_t same = 0;

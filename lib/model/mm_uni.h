@@ -12,8 +12,9 @@
  * one step on all three.
  * Pooling: softmax(x q_m) of each head's channels; q_m is zero to begin with, which is the mean.
  * Dynamic attention allocation: where a record has several modalities, a small net gives each a weight g from its pooled entry, its
- * identifier and the measured quality of the input; every head adds lambda log g of a key's modality to its logits, and the record's
- * vector is the g-weighted sum of its modalities' vectors, scaled to length 1.
+ * identifier and the measured quality of the input (mm_uni_measure()); every head adds lambda log g of a key's modality to its logits, and the record's
+ * vector is the g-weighted sum of its modalities' vectors, scaled to length 1. A model may leave the former out (config.apart): attention between
+ * parts takes records to learn, and with few of them does less well than the parts' vectors as they are alone.
  *
  * The same code trains (mm_graph with a tape, parameters in float32) and embeds (packed weights). */
 #ifndef MM_UNI_H
@@ -36,6 +37,7 @@ enum { MM_UNI_QUALITY = 4 }; /* numbers that measure an input, each about 0..1; 
 typedef struct mm_uni_config {
     int64_t layers, width, heads, ff_width, out, ident, vocab, window;
     int64_t alloc;  /* hidden units of the allocation net */
+    int64_t apart;  /* 1: parts of a record do not attend to each other: their vectors alone are weighed */
     struct {
         int64_t width;    /* d_m; 0: the model does not take this modality */
         int64_t merge[2]; /* widths inside the stem */
@@ -144,7 +146,13 @@ typedef struct mm_uni_records {
     const mm_uni_in *in[MM_MODALITIES];   /* NULL: no record has it */
     const size_t *of[MM_MODALITIES];      /* [in->n] ascending: the record that input k belongs to; at most one input of a modality each */
     const float *quality[MM_MODALITIES];  /* [in->n, MM_UNI_QUALITY]; NULL: all 1 */
+    const float *alone[MM_MODALITIES];    /* [in->n, out] the inputs' own vectors, used with config.apart; NULL: they are made, and recorded */
 } mm_uni_records;
+/* Sets `alone`, and `quality`, measured in the inputs as the model sees them, in memory of the graph's arena; nothing is recorded. Pictures and
+ * clips: 1 - blur, 1 - noise, variety of grey (means over frames); sounds: loud over quiet frames, 1 - silence, 1 - flatness of the spectrum; texts:
+ * length, share of different tokens, whether tokens point the same way; each part's last number: 1.5 cos of its own vector with those of the
+ * record's other parts, in the mean, within 0 .. 1. Where every record has one part only, nothing is set. g->failed where memory is short. */
+MM_API void mm_uni_measure(mm_graph *g, const mm_uni *u, mm_uni_records *rec);
 /* Tokens of a record attend to each other, keys by their modality's weight. Result [n, out], rows of length 1. log_gates (NULL: not wanted):
  * [parts, 1], the records' modalities in order, runs of them in `parts` (memory of the graph's arena): log of the weights. */
 MM_API mm_tensor mm_uni_fuse(mm_graph *g, const mm_uni *u, const mm_uni_records *rec, mm_tensor *log_gates, mm_ragged *parts);

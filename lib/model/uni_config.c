@@ -129,6 +129,7 @@ json_t *mm_uni_config_json(const mm_uni_config *c)
     json_t *j = json_pack("{s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:f}", "layers", (json_int_t)c->layers, "width", (json_int_t)c->width, "heads",
                           (json_int_t)c->heads, "ff_width", (json_int_t)c->ff_width, "out", (json_int_t)c->out, "ident", (json_int_t)c->ident,
                           "vocab", (json_int_t)c->vocab, "window", (json_int_t)c->window, "alloc", (json_int_t)c->alloc, "eps", (double)c->eps);
+    if (c->apart) json_object_set_new(j, "apart", json_integer(c->apart));
     for (int m = 0; m < MM_MODALITIES; m++) {
         if (!c->mod[m].width) continue;
         json_t *o = json_pack("{s:I,s:[I,I],s:I,s:I}", "width", (json_int_t)c->mod[m].width, "merge", (json_int_t)c->mod[m].merge[0],
@@ -207,7 +208,7 @@ int mm_uni_config_parse(mm_uni_config *c, const json_t *j, mm_err *err)
         (r = number(j, "heads", 1, 1024, &c->heads, err)) || (r = number(j, "ff_width", 8, 65536, &c->ff_width, err)) ||
         (r = number(j, "out", 1, 16384, &c->out, err)) || (r = number(j, "ident", 4, 1024, &c->ident, err)) ||
         (r = number(j, "vocab", 0, 1 << 20, &c->vocab, err)) || (r = number(j, "window", 3, 1 << 20, &c->window, err)) ||
-        (r = number(j, "alloc", 1, 4096, &c->alloc, err)))
+        (r = number(j, "alloc", 1, 4096, &c->alloc, err)) || (json_object_get(j, "apart") && (r = number(j, "apart", 0, 1, &c->apart, err))))
         return r;
     if (c->width % c->heads || c->width / c->heads % 2)
         return mm_fail(err, MM_EDATA, "configuration: a width of %lld is not an even number of channels for each of %lld heads", (long long)c->width,

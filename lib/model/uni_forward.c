@@ -269,6 +269,12 @@ static int make_plan(mm_graph *g, const mm_uni_records *rec, const mm_uni_tokens
     return 0;
 }
 
+static mm_tensor alone(mm_graph *g, const mm_uni *u, const mm_uni_records *rec, const mm_uni_tokens *t)
+{
+    if (rec->alone[t->mod]) return mm_tensor_of(rec->alone[t->mod], t->r.n, (size_t)u->c.out);
+    return mm_uni_pool(g, u, t, mm_uni_trunk(g, u, t));
+}
+
 mm_tensor mm_uni_fuse(mm_graph *g, const mm_uni *u, const mm_uni_records *rec, mm_tensor *log_gates, mm_ragged *parts)
 {
     mm_uni_tokens t[MM_MODALITIES] = { { .mod = MM_TEXT } };
@@ -306,9 +312,13 @@ mm_tensor mm_uni_fuse(mm_graph *g, const mm_uni *u, const mm_uni_records *rec, m
     mm_tensor gates = mm_op_log_softmax_runs(g, mm_op_rows(g, mm_op_concat(g, score, y.n), p.input, p.parts), &of_record);
     mm_tensor key = mm_op_reshape(g, mm_op_rows(g, gates, p.part_of, p.rows), 1, p.rows);
     y.log_gate = &key;
-    mm_tensor h = mm_op_concat(g, x, y.n);
+    mm_tensor h = u->c.apart ? none : mm_op_concat(g, x, y.n);
     for (int64_t l = 0; l < u->c.layers && h.p; l++) h = mm_uni_block(g, u, (size_t)l, &y, h);
     for (size_t i = 0; i < y.n; i++) {
+        if (u->c.apart) {
+            z[i] = alone(g, u, rec, &t[y.mod[i]]);
+            continue;
+        }
         size_t rows = y.off[i + 1] - y.off[i], *pick = mm_arena_alloc(g->arena, rows, sizeof *pick);
         if (!pick) {
             g->failed = 1;

@@ -144,6 +144,8 @@ static mm_tensor fused(mm_graph *g, const mm_model *m, const mm_record_job *j, c
         if (g->failed) return log_gates;
         if (k) rec.in[mod] = &in[mod], rec.of[mod] = of;
     }
+    mm_uni_measure(g, m->uni, &rec);
+    if (g->failed) return log_gates;
     mm_tensor y = mm_uni_fuse(g, m->uni, &rec, &log_gates, &parts);
     for (size_t i = 0; !g->failed && i < n; i++)
         for (size_t p = parts.off[i]; p < parts.off[i + 1]; p++) j->gates[j->first[order[i]] + p - parts.off[i]] = expf(log_gates.p[p]);

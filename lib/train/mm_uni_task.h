@@ -25,7 +25,8 @@ typedef struct mm_uni_weights {
     float bank;    /* soft cross entropy over the teacher's bank */
     float infonce; /* softmax both ways against the captions of the batch, through the model's own text side */
     float sigmoid; /* the same pairs, each on its own */
-    float fused;   /* pictures, sounds and clips together with a caption, as one record: 1 - cos to the caption's vector */
+    float fused;   /* pictures, sounds and clips together with a caption, as one record: 1 - cos to another caption's vector; parts are blurred,
+                    * noisy, another's (mm_corrupt.h) or missing, and are measured as they are where the model is used */
 } mm_uni_weights;
 
 typedef struct mm_uni_task_opts { /* everything is borrowed, for the life of the task */

@@ -7,7 +7,7 @@
 #include "train/mm_ckpt.h"
 #include "train/mm_run.h"
 
-static const char *const losses[MM_LOSSES + 1] = { "infonce", "sigmoid", "distil", "bank", "fused", "next-token", "flow", "align", "joint", NULL };
+static const char *const losses[MM_LOSSES + 1] = { "infonce", "sigmoid", "distil", "bank", "fused", "gates", "next-token", "flow", "align", "joint", NULL };
 static const char *const precisions[] = { [MM_KEEP_F32] = "f32", [MM_KEEP_BF16] = "bf16", [MM_KEEP_F16] = "f16" };
 
 const char *mm_train_loss_name(int loss) { return loss >= 0 && loss < MM_LOSSES ? losses[loss] : NULL; }

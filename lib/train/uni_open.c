@@ -137,6 +137,9 @@ static int open_teacher(uni_run *x, mm_err *err)
 
 /* ---- the model ---- */
 
+/* Whether the parts of records are to be weighed as they are alone. */
+static int weighs(const uni_run *x) { return x->lists.loss[MM_LOSS_GATES] > 0; } /* NAN is not */
+
 /* Memory and starting values for all slots. */
 static int give_memory(uni_run *x, mm_err *err)
 {
@@ -202,6 +205,7 @@ static int from_file(uni_run *x, mm_err *err)
     if (!r) r = mm_store_kv_str(x->source, "tokenizer.huggingface.json", "", &json, err);
     if (!r && mm_buf_adds(&x->tokenizer, json)) r = no_memory(err);
     if (!r && c.mod[MM_TEXT].width) r = mm_tok_from_json(&x->tok, x->tokenizer.p, x->tokenizer.len, err);
+    if (!r && weighs(x)) c.apart = 1;
     if (!r) r = mm_uni_new(&x->u, &c, err);
     if (!r) r = give_memory(x, err);
     if (!r) r = mm_uni_read(x->u, x->source, err);
@@ -227,6 +231,7 @@ static int from_config(uni_run *x, mm_err *err)
         if (!r) r = mm_tok_from_json(&x->tok, x->tokenizer.p, x->tokenizer.len, err);
         if (!r) c.vocab = (int64_t)mm_tok_vocab(x->tok);
     }
+    if (!r && weighs(x)) c.apart = 1;
     if (!r) r = mm_uni_new(&x->u, &c, err);
     if (!r) r = give_memory(x, err);
     if (r || !x->start.table) return r;
@@ -315,7 +320,7 @@ static int open_task(uni_run *x, mm_err *err)
     for (int i = 0; i < MM_TRAIN_STAGES; i++)
         x->weigh[i] = (mm_uni_weights){ .distil = named_or(x, MM_LOSS_DISTIL, 1), .bank = named_or(x, MM_LOSS_BANK, 1),
                                         .infonce = named_or(x, MM_LOSS_INFONCE, i ? 0.3f : 0), .sigmoid = named_or(x, MM_LOSS_SIGMOID, 0),
-                                        .fused = named_or(x, MM_LOSS_FUSED, i == 2 ? 0.5f : 0) };
+                                        .fused = named_or(x, MM_LOSS_FUSED, i == 2 ? 0.5f : 0) + named_or(x, MM_LOSS_GATES, 0) };
     for (int m = 0; m < MM_MODALITIES; m++) count[m] = x->lists.batch[m] >= 0 ? (int)x->lists.batch[m] : batches[m];
     mm_batch_defaults(&x->batch);
     for (int m = 0; m < MM_MODALITIES; m++) {

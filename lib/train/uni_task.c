@@ -3,33 +3,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include "train/captions.h"
-#include "train/mm_uni_task.h"
+#include "train/uni_task_int.h"
 
 enum { BUCKET = 12 };        /* steps whose texts are sorted by length together */
-enum { STREAM_TEXT = 0x7478, STREAM_CAPTION = 0x6361, STREAM_FUSED = 0x6675 };
-
-typedef struct {
-    mm_captions c;
-    float *vec; /* [c.n, out] the teacher's; NULL: there is none */
-} bank;
-
-struct mm_uni_task {
-    mm_uni_task_opts o;
-    size_t out;
-    mm_batch_opts bo;
-    mm_batches *batches;
-    bank banks[MM_MODALITIES];
-    mm_id_lists pair_ids, caption_ids[MM_MODALITIES];
-    uint32_t *pair_target; /* row of `targets` */
-    float *targets;        /* [n_targets, out] of the pairs */
-    double *sum;           /* [n_pairs + 1] weights so far; those kept out weigh nothing */
-    mm_param scale[MM_MODALITIES], bias[MM_MODALITIES];
-    float scale_w[MM_MODALITIES], bias_w[MM_MODALITIES];
-    char names[2 * MM_MODALITIES][32];
-    mm_arena arena, batch;
-    mm_tape *tape;
-};
+enum { STREAM_TEXT = 0x7478, STREAM_CAPTION = 0x6361 };
 
 void mm_uni_task_weigh(mm_uni_task *t, const mm_uni_weights *w) { t->o.weight = *w; }
 
@@ -104,6 +81,7 @@ static int open_data(mm_uni_task *t, mm_err *err)
         if (t->bo.count[m]) r = make_bank(t, &f, (mm_modality)m, err);
         if (!r && !t->banks[m].c.n) t->bo.count[m] = 0;
     }
+    if (t->o.weight.fused > 0) t->bo.joint = (t->bo.count[MM_IMAGE] < t->bo.count[MM_AUDIO] ? t->bo.count[MM_IMAGE] : t->bo.count[MM_AUDIO]) / 2;
     t->bo.want = want;
     t->bo.arg = t;
     t->bo.bare = 1;
@@ -207,21 +185,14 @@ size_t mm_uni_task_peak(const mm_uni_task *t) { return mm_tape_peak(t->tape); }
 
 /* ---- a step ---- */
 
-typedef struct {
-    mm_tensor t[8];
-    float w[8];
-    size_t n;
-} losses;
-
-static void also(losses *l, mm_tensor t, float w)
+void task_also(losses *l, mm_tensor t, float w)
 {
     if (w == 0) return;
     l->t[l->n] = t;
     l->w[l->n++] = w;
 }
 
-/* Sum, backward, and the arena is free again. */
-static int finish(mm_uni_task *t, mm_graph *g, const losses *l, float factor, float *value, mm_err *err)
+int task_finish(mm_uni_task *t, mm_graph *g, const losses *l, float factor, float *value, mm_err *err)
 {
     int r = 0;
     if (l->n) {
@@ -238,7 +209,7 @@ static int finish(mm_uni_task *t, mm_graph *g, const losses *l, float factor, fl
     return r;
 }
 
-static mm_graph graph(mm_uni_task *t, mm_tape *tape)
+mm_graph task_graph(mm_uni_task *t, mm_tape *tape)
 {
     return (mm_graph){ .kern = mm_kern_get(), .arena = &t->arena, .threads = t->o.threads, .tape = tape };
 }
@@ -296,16 +267,16 @@ static int step_text(mm_uni_task *t, uint64_t step, float scale, float *value, m
     size_t *off;
     if (!pick || !target || draw_pairs(t, step, pick) || mm_gather_ids(&t->batch, &t->pair_ids, pick, n, &ids, &off)) return no_memory(err);
     for (size_t i = 0; i < n; i++) memcpy(target + i * out, t->targets + (size_t)t->pair_target[pick[i]] * out, out * sizeof *target);
-    mm_graph g = graph(t, t->tape);
+    mm_graph g = task_graph(t, t->tape);
     losses l = { .n = 0 };
     mm_tensor z = mm_uni_embed(&g, t->o.model, &(mm_uni_in){ .mod = MM_TEXT, .n = n, .ids = ids, .off = off });
     const float *like = likeness(&g, target, n, target, n, out, 20);
     float w = t->o.weight.distil;
-    also(&l, mm_op_cos_loss(&g, z, target, out, out), 2 * w);
-    if (out > 128) also(&l, mm_op_cos_loss(&g, z, target, out, 128), 0.5f * w);
-    if (out > 64) also(&l, mm_op_cos_loss(&g, z, target, out, 64), 0.5f * w);
-    if (like) also(&l, mm_op_softmax_ce(&g, mm_op_similarity(&g, z, mm_tensor_of(target, n, out), mm_tensor_of(&sharp, 1, 1), NULL), like), 0.5f * w);
-    return finish(t, &g, &l, scale * t->o.part[MM_TEXT], value, err);
+    task_also(&l, mm_op_cos_loss(&g, z, target, out, out), 2 * w);
+    if (out > 128) task_also(&l, mm_op_cos_loss(&g, z, target, out, 128), 0.5f * w);
+    if (out > 64) task_also(&l, mm_op_cos_loss(&g, z, target, out, 64), 0.5f * w);
+    if (like) task_also(&l, mm_op_softmax_ce(&g, mm_op_similarity(&g, z, mm_tensor_of(target, n, out), mm_tensor_of(&sharp, 1, 1), NULL), like), 0.5f * w);
+    return task_finish(t, &g, &l, scale * t->o.part[MM_TEXT], value, err);
 }
 
 /* The captions' rows of a batch: one each, by the step and the place. */
@@ -360,11 +331,11 @@ static void contrast(mm_uni_task *t, mm_graph *g, mm_modality m, mm_tensor z, co
     mm_tensor scale = mm_op_param(g, &t->scale[m]), bias = mm_op_param(g, &t->bias[m]);
     if (t->o.weight.infonce > 0) {
         mm_tensor s = mm_op_similarity(g, z, text, scale, NULL);
-        also(l, mm_op_softmax_ce(g, s, part), 0.5f * t->o.weight.infonce);
-        also(l, mm_op_softmax_ce(g, mm_op_transpose(g, s), part), 0.5f * t->o.weight.infonce);
+        task_also(l, mm_op_softmax_ce(g, s, part), 0.5f * t->o.weight.infonce);
+        task_also(l, mm_op_softmax_ce(g, mm_op_transpose(g, s), part), 0.5f * t->o.weight.infonce);
     }
     if (t->o.weight.sigmoid > 0)
-        also(l, mm_op_sigmoid_ce(g, mm_op_similarity(g, z, text, scale, &bias), same), t->o.weight.sigmoid);
+        task_also(l, mm_op_sigmoid_ce(g, mm_op_similarity(g, z, text, scale, &bias), same), t->o.weight.sigmoid);
 }
 
 static int step_media(mm_uni_task *t, mm_modality m, const mm_batch *b, float scale, float *value, mm_err *err)
@@ -375,74 +346,33 @@ static int step_media(mm_uni_task *t, mm_modality m, const mm_batch *b, float sc
     float *target = mm_arena_alloc(&t->batch, n * out, sizeof *target);
     if (!row || !target) return no_memory(err);
     choose_captions(t, m, b, row);
-    mm_graph g = graph(t, t->tape);
+    mm_graph g = task_graph(t, t->tape);
     losses l = { .n = 0 };
     mm_tensor z = embed_media(t, &g, m, b);
     if (k->vec) {
         for (size_t i = 0; i < n; i++) memcpy(target + i * out, k->vec + (size_t)row[i] * out, out * sizeof *target);
-        also(&l, mm_op_cos_loss(&g, z, target, out, out), 0.5f * t->o.weight.distil);
+        task_also(&l, mm_op_cos_loss(&g, z, target, out, out), 0.5f * t->o.weight.distil);
         if (t->o.weight.bank > 0) {
             mm_tensor s = mm_op_similarity(&g, z, mm_tensor_of(k->vec, k->c.n, out), mm_op_param(&g, &t->scale[m]), NULL);
             const float *soft = t->o.soft > 0 ? likeness(&g, target, n, k->vec, k->c.n, out, 1 / t->o.soft) : NULL;
             int32_t *cls = mm_arena_alloc(&t->batch, n, sizeof *cls);
             if (!cls) return no_memory(err);
             for (size_t i = 0; i < n; i++) cls[i] = (int32_t)row[i];
-            also(&l, soft ? mm_op_softmax_ce(&g, s, soft) : mm_op_class_ce(&g, s, cls), t->o.weight.bank);
+            task_also(&l, soft ? mm_op_softmax_ce(&g, s, soft) : mm_op_class_ce(&g, s, cls), t->o.weight.bank);
         }
     }
     if (t->o.weight.infonce > 0 || t->o.weight.sigmoid > 0) contrast(t, &g, m, z, row, &l);
-    return finish(t, &g, &l, scale * t->o.part[m], value, err);
+    return task_finish(t, &g, &l, scale * t->o.part[m], value, err);
 }
 
-/* A quarter of the batch as records with a caption, any of the example's. In one of four the caption is another example's, which its gate
- * should find out by what the rest says, in one of four the medium is missing: the target is the example's own caption either way, so that a
- * wrong caption costs. */
-static int step_fused(mm_uni_task *t, mm_modality m, const mm_batch *whole, float scale, mm_err *err)
-{
-    const bank *k = &t->banks[m];
-    size_t n = (size_t)whole->n[m] / 4, out = t->out, kept = 0;
-    mm_batch b = *whole;
-    if (!n || !k->vec || !t->caption_ids[m].off) return 0;
-    b.n[m] = (int)n;
-    uint32_t *row = mm_arena_alloc(&t->batch, n, sizeof *row), *said = mm_arena_alloc(&t->batch, n, sizeof *said);
-    float *target = mm_arena_alloc(&t->batch, n * out, sizeof *target);
-    size_t *all = mm_arena_alloc(&t->batch, n, sizeof *all), *with = mm_arena_alloc(&t->batch, n, sizeof *with);
-    const float **x = mm_arena_alloc(&t->batch, n, sizeof *x);
-    size_t *frames = mm_arena_alloc(&t->batch, n, sizeof *frames), *off;
-    int32_t *ids;
-    if (!row || !said || !target || !all || !with || !x || !frames) return no_memory(err);
-    choose_captions(t, m, &b, row);
-    size_t side = (size_t)(m == MM_IMAGE ? t->bo.px : t->bo.video_px), clip = m == MM_VIDEO ? (size_t)mm_uni_get_config(t->o.model)->mod[m].frames : 1;
-    for (size_t i = 0; i < n; i++) {
-        mm_rng r = mm_rng_at(t->o.seed, STREAM_FUSED + (uint64_t)m, b.step, i);
-        uint32_t e = b.pick[m][i].example, many = mm_captions_count(&k->c, e);
-        float u = mm_rng_unit(&r);
-        said[i] = u < 0.25f ? mm_rng_below(&r, (uint32_t)k->c.n) : k->c.rows[k->c.first[e] + mm_rng_below(&r, many)];
-        memcpy(target + i * out, k->vec + (size_t)row[i] * out, out * sizeof *target);
-        all[i] = i;
-        if (u >= 0.75f) continue;
-        with[kept] = i;
-        frames[kept] = m == MM_AUDIO ? b.mel_at[i + 1] - b.mel_at[i] : clip;
-        x[kept++] = m == MM_AUDIO ? b.mel + b.mel_at[i] * 64 : (m == MM_IMAGE ? b.image : b.video) + i * clip * 3 * side * side;
-    }
-    if (mm_gather_ids(&t->batch, &t->caption_ids[m], said, n, &ids, &off)) return no_memory(err);
-    const mm_uni_in text = { .mod = MM_TEXT, .n = n, .ids = ids, .off = off };
-    const mm_uni_in medium = { .mod = m, .n = kept, .x = x, .frames = frames, .height = side, .width = side };
-    mm_uni_records rec = { .n = n, .in = { [MM_TEXT] = &text }, .of = { [MM_TEXT] = all } };
-    if (kept) rec.in[m] = &medium, rec.of[m] = with;
-    mm_graph g = graph(t, t->tape);
-    losses l = { .n = 0 };
-    float value;
-    also(&l, mm_op_cos_loss(&g, mm_uni_fuse(&g, t->o.model, &rec, NULL, NULL), target, out, out), t->o.weight.fused);
-    return finish(t, &g, &l, scale * t->o.part[m], &value, err);
-}
+static int media_losses(const mm_uni_weights *w) { return w->distil > 0 || w->bank > 0 || w->infonce > 0 || w->sigmoid > 0; }
 
 int mm_uni_task_step(mm_uni_task *t, uint64_t step, float scale, float loss[MM_MODALITIES], mm_err *err)
 {
     int r = 0;
     for (int m = 0; m < MM_MODALITIES; m++) loss[m] = NAN;
     mm_arena_reset(&t->batch);
-    if (t->o.n_pairs && t->o.texts) r = step_text(t, step, scale, &loss[MM_TEXT], err);
+    if (t->o.n_pairs && t->o.texts && t->o.weight.distil > 0) r = step_text(t, step, scale, &loss[MM_TEXT], err);
     if (r || !t->batches) return r;
     mm_batch_state s;
     const mm_batch *b;
@@ -452,12 +382,12 @@ int mm_uni_task_step(mm_uni_task *t, uint64_t step, float scale, float loss[MM_M
         if ((r = mm_batches_seek(t->batches, &s, err))) return r;
     }
     if ((r = mm_batches_next(t->batches, &b, err))) return r;
+    mm_batch own = *b; /* the pictures and sounds of one thing are for records alone */
+    own.n[MM_IMAGE] -= b->joint;
+    own.n[MM_AUDIO] -= b->joint;
     for (int m = MM_IMAGE; m < MM_MODALITIES && !r; m++)
-        if (b->n[m]) {
-            r = step_media(t, (mm_modality)m, b, scale, &loss[m], err);
-            if (!r && t->o.weight.fused > 0) r = step_fused(t, (mm_modality)m, b, scale, err);
-        }
-    return r;
+        if (own.n[m] > 0 && media_losses(&t->o.weight)) r = step_media(t, (mm_modality)m, &own, scale, &loss[m], err);
+    return !r && t->o.weight.fused > 0 ? task_step_fused(t, b, scale, media_losses(&t->o.weight) ? NULL : loss, err) : r;
 }
 
 /* ---- scores ---- */
@@ -471,7 +401,7 @@ static int embed_texts(mm_uni_task *t, const mm_id_lists *k, const uint32_t *pic
         size_t *off;
         mm_arena_reset(&t->batch);
         if (mm_gather_ids(&t->batch, k, pick + at, m, &ids, &off)) return no_memory(err);
-        mm_graph g = graph(t, NULL);
+        mm_graph g = task_graph(t, NULL);
         mm_tensor z = mm_uni_embed(&g, t->o.model, &(mm_uni_in){ .mod = MM_TEXT, .n = m, .ids = ids, .off = off });
         if (g.failed) return no_memory(err);
         memcpy(vec + at * t->out, z.p, m * t->out * sizeof *vec);
@@ -566,7 +496,7 @@ static int score_set(mm_uni_task *t, const mm_caption_finder *f, mm_modality m, 
         mm_batch b = { .n = { 0 } };
         mm_arena_reset(&t->batch);
         r = plain(t, m, x->e + at, n, &b, err);
-        mm_graph g = graph(t, NULL);
+        mm_graph g = task_graph(t, NULL);
         mm_tensor z = r ? (mm_tensor){ 0 } : embed_media(t, &g, m, &b);
         if (!r && g.failed) r = no_memory(err);
         if (!r) memcpy(q + at * d, z.p, n * d * sizeof *q);

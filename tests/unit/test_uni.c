@@ -78,6 +78,8 @@ static void plans(void)
     json_t *j = mm_uni_config_json(&c);
     mm_uni_config d;
     ok(!mm_uni_config_parse(&d, j, &err) && !memcmp(&c, &d, sizeof c), "a configuration through JSON");
+    ok(!json_object_get(j, "apart") && !json_object_set_new(j, "apart", json_integer(1)) && !mm_uni_config_parse(&d, j, &err) && d.apart == 1,
+       "parts that do not attend to each other");
     json_object_set_new(j, "heads", json_integer(3));
     ok(mm_uni_config_parse(&d, j, &err) == MM_EDATA, "heads that do not fit: %s", err.msg);
     json_decref(j);
