@@ -140,6 +140,14 @@ static int open_teacher(uni_run *x, mm_err *err)
 /* Whether the parts of records are to be weighed as they are alone. */
 static int weighs(const uni_run *x) { return x->lists.loss[MM_LOSS_GATES] > 0; } /* NAN is not */
 
+/* Records that others are validated with are no data of theirs. */
+static int gates_alone(const uni_run *x, mm_err *err)
+{
+    int others = 0;
+    for (int i = 0; i < MM_LOSSES; i++) others += i != MM_LOSS_GATES && x->lists.loss[i] > 0;
+    return weighs(x) && others ? mm_fail(err, MM_EARG, "loss 'gates' goes alone: it learns from the records of split val") : 0;
+}
+
 /* Memory and starting values for all slots. */
 static int give_memory(uni_run *x, mm_err *err)
 {
@@ -330,6 +338,8 @@ static int open_task(uni_run *x, mm_err *err)
     if (c->mod[MM_IMAGE].width) x->batch.px = (int)c->mod[MM_IMAGE].size;
     if (c->mod[MM_VIDEO].width) x->batch.video_px = (int)c->mod[MM_VIDEO].size;
     x->batch.max_frames = 240;
+    /* what the trunk was trained on it knows better than anything that will come: a part's worth shows in what is kept back */
+    if (weighs(x)) x->batch.split = MM_VAL;
     t.model = x->u;
     t.tok = x->tok;
     t.data = x->data;
@@ -586,6 +596,7 @@ int mm_trainable_open(mm_trainable *out, const mm_train_opts *o, const mm_train_
     out->close = close_run;
     out->family = "uni";
     int r = mm_train_lists_parse(&x->lists, o, err);
+    if (!r) r = gates_alone(x, err);
     if (!r && o->pairs && !o->dry_run) r = read_pairs(x, err);
     if (!r && o->distil && !o->dry_run) r = open_teacher(x, err);
     if (!r) r = o->config ? from_config(x, err) : from_file(x, err);
