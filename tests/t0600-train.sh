@@ -25,7 +25,7 @@ test_ok 'options that exclude or need each other' '
     usage "--config" -d m.jsonl -o x.gguf --plan x && usage "--validate" -d m.jsonl -o x.gguf --patience 3 &&
     usage "--metrics" -d m.jsonl -o x.gguf --plot x.png && usage "--metrics" --plot x.png'
 test_ok 'words of lists are named' '
-    usage "nce" -d m.jsonl -o x.gguf --loss nce && usage "smell" -d m.jsonl -o x.gguf --batch smell=3 &&
+    usage "nce" -d m.jsonl -o x.gguf --loss nce && usage "no loss has a weight" -d m.jsonl -o x.gguf --loss bank=0,flow=0 && usage "smell" -d m.jsonl -o x.gguf --batch smell=3 &&
     usage "10h" -d m.jsonl -o x.gguf --validate 10h'
 test_ok 'nothing is left of what was refused' 'for f in x.gguf*; do [ ! -e "$f" ] || exit 1; done'
 test_ok 'a picture of metrics: other names than .png and .svg, no losses, no file' '
@@ -89,7 +89,7 @@ test_ok 'heads alone: words and pictures are learned, and the vectors stay as th
     tune -o h.gguf --loss joint -n 200 --accumulate 1 --lr 5e-3 --metrics h.jsonl --validate 200 >out &&
     test_json h.jsonl "[.[] | select(.loss)] | (.[0].loss | keys == [\"align\", \"flow\", \"next-token\"]) and
         (map(.loss[\"next-token\"]) | (.[-20:] | add) < 0.5 * (.[:20] | add)) and (map(.loss.flow) | (.[-20:] | add) < 0.8 * (.[:20] | add))" &&
-    test_json h.jsonl "[.[] | select(.validation)][-1].validation | keys == [\"align\", \"flow\", \"next-token\"] and .flow > 20 and .[\"next-token\"] > 0" &&
+    test_json out ".[0].activations > 10000" && test_json h.jsonl "[.[] | select(.validation)][-1].validation | keys == [\"align\", \"flow\", \"next-token\"] and .flow > 20 and .[\"next-token\"] > 0" &&
     for m in h s; do mm-embed -m $m.gguf p1.png w1.wav | jq -c "(.model | sub(\".*@\"; \"\")), .embedding" >$m.vec; done && test_cmp h.vec s.vec'
 test_ok 'the same with two threads; from there on; one head at a time; with pairs of texts' '
     tune -o h1.gguf --loss joint >out && tune -o h2.gguf --loss joint -j 2 >out && cmp h1.gguf h2.gguf &&

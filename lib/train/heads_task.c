@@ -173,6 +173,8 @@ void mm_heads_task_close(mm_heads_task **tp)
     *tp = NULL;
 }
 
+size_t mm_heads_task_peak(const mm_heads_task *t) { return mm_tape_peak(t->tape); }
+
 /* ---- losses ---- */
 
 static mm_graph graph(mm_heads_task *t, mm_tape *tape)

@@ -40,6 +40,7 @@ MM_API MM_MUST_CHECK int mm_heads_task_open(mm_heads_task **out, const mm_heads_
 MM_API void mm_heads_task_close(mm_heads_task **t);
 /* Gradients of step `step` are added. loss: without their weights, NAN where there was nothing; samples: inputs that it saw. */
 MM_API MM_MUST_CHECK int mm_heads_task_step(mm_heads_task *t, uint64_t step, float scale, float loss[MM_HEADS_LOSSES], size_t *samples, mm_err *err);
+MM_API size_t mm_heads_task_peak(const mm_heads_task *t); /* bytes of tensors and gradients */
 /* On split `val`, always the same examples, times and noise: 100 exp(-cross entropy of a token); share of the velocity that is explained, percent;
  * 100 cosine. NAN: no weight, or nothing there. */
 MM_API MM_MUST_CHECK int mm_heads_task_validate(mm_heads_task *t, double score[MM_HEADS_LOSSES], mm_err *err);

@@ -82,6 +82,10 @@ int mm_train_lists_parse(mm_train_lists *l, const mm_train_opts *o, mm_err *err)
     for (int i = 0; i < MM_LOSSES; i++) l->loss[i] = NAN;
     for (int m = 0; m < MM_MODALITIES; m++) l->batch[m] = -1;
     if (o->loss) r = named_list("loss", o->loss, losses, 1, 0, l->loss, err);
+    double most = 0;
+    for (int i = 0; i < MM_LOSSES; i++)
+        if (l->loss[i] > most) most = l->loss[i];
+    if (!r && o->loss && !(most > 0)) r = mm_fail(err, MM_EARG, "option '--loss': no loss has a weight in '%s'", o->loss);
     if (!r && o->batch) r = batch_list(l, o->batch, err);
     if (!r && o->validate) r = validate_list(l, o->validate, err);
     return r;

@@ -386,9 +386,10 @@ static int step(void *arg, mm_micro *m, mm_err *err)
     float loss[MM_MODALITIES];
     size_t n[MM_MODALITIES], seen;
     int r = x->heads ? step_heads(x, m, &seen, err) : 0;
+    x->told->activations = x->heads ? mm_heads_task_peak(x->heads) : 0;
     if (r || !x->task) return r;
     r = mm_uni_task_step(x->task, m->step * m->n_micro + m->micro, m->scale, loss, err);
-    x->told->activations = mm_uni_task_peak(x->task);
+    if (x->told->activations < mm_uni_task_peak(x->task)) x->told->activations = mm_uni_task_peak(x->task);
     mm_uni_task_counts(x->task, n);
     for (int i = 0; i < MM_MODALITIES; i++) {
         m->loss[i] = (double)loss[i];
