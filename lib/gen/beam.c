@@ -351,7 +351,7 @@ static void over(mm_gen *g, struct search *s, int code)
         if (r == MM_ENOMEM) gen_no_memory(&j->err);
         j->code = r;
         g->busy += i > 0; /* which gen_finish() takes back: only the first was added */
-        gen_finish(g, j, r ? MM_FINISH_ERROR : s->best[i].finish);
+        (code ? gen_finish : gen_finish_one)(g, j, r ? MM_FINISH_ERROR : s->best[i].finish);
     }
     for (size_t i = 0; i < s->beams; i++) gen_leave(s->place[i]);
     search_free(s);

@@ -57,6 +57,8 @@ struct mm_gen {
 static inline int gen_no_memory(mm_err *err) { return mm_fail(err, MM_ENOMEM, "out of memory"); }
 
 /* generate.c */
+/* One answer is done; or the job is, and what ends it with an error ends all its answers. */
+void gen_finish_one(mm_gen *g, mm_gen_job *job, mm_finish how);
 void gen_finish(mm_gen *g, mm_gen_job *job, mm_finish how);
 void gen_leave(slot *s); /* the place is free; what the cache holds stays */
 /* How many tokens an answer of so many, which the prompt makes n, may still have. */

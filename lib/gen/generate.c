@@ -94,7 +94,7 @@ void mm_gen_add(mm_gen *g, mm_gen_job *job)
 
 /* ---- the end of a job ---- */
 
-void gen_finish(mm_gen *g, mm_gen_job *job, mm_finish how)
+void gen_finish_one(mm_gen *g, mm_gen_job *job, mm_finish how)
 {
     const char *text;
     if (mm_said_end(&job->said)) {
@@ -106,7 +106,12 @@ void gen_finish(mm_gen *g, mm_gen_job *job, mm_finish how)
     job->finish = how;
     job->done = 1;
     g->busy--;
-    for (size_t i = 1; how == MM_FINISH_ERROR && job->beams && i < job->answers; i++) {
+}
+
+void gen_finish(mm_gen *g, mm_gen_job *job, mm_finish how)
+{
+    gen_finish_one(g, job, how);
+    for (size_t i = 1; job->finish == MM_FINISH_ERROR && job->beams && i < job->answers; i++) {
         job[i].code = job->code;
         job[i].err = job->err;
         job[i].finish = how;
