@@ -512,6 +512,14 @@ static float pace(const char *name)
     return 1;
 }
 
+/* Encoders where heads alone are trained, and a head that no loss is of: it would only decay. */
+static int rests(const uni_run *x, const mm_uni_slot *s)
+{
+    const float *w = x->head_weight;
+    if (s->mods & ((1u << MM_MODALITIES) - 1)) return heads_alone(x);
+    return s->mods >> MM_UNI_NEXT & 1 ? !(w[MM_HEADS_NEXT] > 0) : !(w[MM_HEADS_FLOW] > 0 || w[MM_HEADS_ALIGN] > 0);
+}
+
 static int make_set(uni_run *x, mm_pset *ps, mm_err *err)
 {
     int r = 0;
@@ -524,9 +532,9 @@ static int make_set(uni_run *x, mm_pset *ps, mm_err *err)
         mm_param *p = mm_uni_task_param(x->task, i, &name);
         r = mm_pset_add(ps, name, p, 0, 1, err);
     }
-    for (size_t i = 0; heads_alone(x) && i < mm_uni_count(x->u) && !r; i++) {
+    for (size_t i = 0; i < mm_uni_count(x->u) && !r; i++) {
         const mm_uni_slot *s = mm_uni_slot_at(x->u, i);
-        if (s->mods & ((1u << MM_MODALITIES) - 1)) r = mm_pset_freeze(ps, s->name, err);
+        if (rests(x, s)) r = mm_pset_freeze(ps, s->name, err);
     }
     if (!r && x->o->freeze) r = mm_pset_freeze(ps, x->o->freeze, err);
     if (!r && x->o->lora) {
