@@ -5,13 +5,14 @@
 #include "cmd/cmd.h"
 #include "model/mm_uni.h"
 #include "quant/mm_quant.h"
+#include "stream/mm_stream.h"
 #include "token/mm_token.h"
 
 #define CHECK_LIMIT ((uint64_t)1 << 30) /* without --check values are looked at up to this many bytes */
 
 static const int types[] = { MM_F32, MM_F16, MM_BF16, MM_Q8_0 };
 static struct {
-    const char *out;
+    const char *out, *tensor;
     int type, info, json, check;
 } o = { .type = -1, .check = -1 };
 
@@ -22,6 +23,7 @@ static const mm_opt opts[] = {
     MM_OPT_GROUP("Looking"),
     MM_OPT_BOOL('i', "info", &o.info, "list architecture, keys, tokenizer and tensors instead"),
     MM_OPT_BOOL(0, "json", &o.json, "as one JSON object"),
+    MM_OPT_STR(0, "tensor", &o.tensor, "NAME", "the numbers of one tensor instead, a record for each row"),
     MM_OPT_BOOL(0, "check", &o.check,
                 "look for NaN and infinite values; any: exit 1 (default: warn, up to 1 GiB)"),
     MM_OPT_END
@@ -310,6 +312,46 @@ static void as_text(mm_buf *b, const mm_store *st, const char *name, const facts
     }
 }
 
+/* Records {"id":"NAME[ROW]","embedding":[..]} */
+static int rows_of(mm_ctx *c, const mm_store_tensor *t)
+{
+    const size_t cols = t->ndim ? (size_t)t->shape[t->ndim - 1] : 1, rows = cols ? (size_t)elements(t) / cols : 0;
+    const mm_kern *k = mm_kern_get();
+    mm_writer *w = NULL;
+    mm_rec *rec = mm_rec_new();
+    float *x = mm_aligned(cols, sizeof *x);
+    mm_buf id = { 0 };
+    int r = rec && x ? 0 : mm_fail(&c->err, MM_ENOMEM, "out of memory");
+    if (!r && mmk_fmt(t->type) < 0)
+        r = mm_fail(&c->err, MM_EUNSUP, "tensor '%s' has type %s, whose numbers cannot be written", t->name, type_name(t->type));
+    if (!r) r = mm_writer_open(&w, &(mm_writer_opts){ 0 }, &c->err);
+    for (size_t i = 0; i < rows && !r; i++) {
+        mmk_row_to_f32(k, x, (const char *)t->data + t->bytes / rows * i, t->type, cols);
+        id.len = 0;
+        mm_rec_reset(rec);
+        if (mm_buf_addf(&id, "%s[%zu]", t->name, i) || mm_rec_set_str(rec, "id", id.p, id.len) || mm_rec_set_vec(rec, MM_F32, x, cols))
+            r = mm_fail(&c->err, MM_ENOMEM, "out of memory");
+        else r = mm_writer_put(w, rec, &c->err);
+    }
+    if (!r) r = mm_writer_finish(w, &c->err);
+    mm_writer_close(&w);
+    mm_rec_free(rec);
+    mm_buf_clear(&id);
+    free(x);
+    return r;
+}
+
+static int one_tensor(mm_ctx *c, const char *path)
+{
+    mm_store *st;
+    int r = mm_store_open(&st, path, &c->err);
+    if (r) return r;
+    const mm_store_tensor *t = mm_store_find(st, o.tensor);
+    r = t ? rows_of(c, t) : mm_fail(&c->err, MM_EARG, "'%s' has no tensor '%s' (--info lists them)", path, o.tensor);
+    mm_store_close(&st);
+    return r;
+}
+
 static int info(mm_ctx *c, const char *path)
 {
     mm_store *st;
@@ -334,19 +376,20 @@ static int run(mm_ctx *c, int argc, char **argv)
     if (argc > 1 || (!argc && !o.info)) return mm_fail(&c->err, MM_EARG, argc ? "one model at a time" : "no model given");
     if ((r = mm_opt_exclusive(c, "info", "type", NULL)) || (r = mm_opt_exclusive(c, "info", "output", NULL)))
         return r;
-    if (!o.info && (o.json || o.check >= 0))
-        return mm_fail(&c->err, MM_EARG, "options '--json' and '--check' go with '--info'");
+    if (!o.info && (o.json || o.check >= 0 || o.tensor))
+        return mm_fail(&c->err, MM_EARG, "options '--json', '--check' and '--tensor' go with '--info'");
+    if ((r = mm_opt_exclusive(c, "tensor", "json", NULL)) || (r = mm_opt_exclusive(c, "tensor", "check", NULL))) return r;
     if (!o.info && o.type < 0) return mm_fail(&c->err, MM_EARG, "option '--type' or '--info' is needed");
     if (!o.info && !o.out) return mm_fail(&c->err, MM_EARG, "option '--output' is needed");
     if (!o.info && !strcmp(o.out, "-"))
         return mm_fail(&c->err, MM_EARG, "GGUF is written to a file, not to standard output");
     if ((r = mm_store_resolve(&path, argc ? argv[0] : NULL, &c->err))) return r;
-    r = o.info ? info(c, path) : convert(c, path);
+    r = o.tensor ? one_tensor(c, path) : o.info ? info(c, path) : convert(c, path);
     free(path);
     return r;
 }
 
-static const char *const usage[] = { "-t TYPE -o FILE [-v] MODEL", "--info [--json] [--check] [MODEL]", NULL };
+static const char *const usage[] = { "-t TYPE -o FILE [-v] MODEL", "--info [--json] [--check] [MODEL]", "--info --tensor NAME [MODEL]", NULL };
 static const mm_cmd cmd = { "mm-quantize", "look into model files, and store them smaller", usage,
                             opts, run };
 

@@ -105,6 +105,12 @@ test_ok 'NaN cannot become q8_0, and is told of in other types' '
     expect_code 0 mm-quantize -t f16 -o nan.gguf st/good-nan.safetensors && has err "1 values that are NaN" &&
     has err "'"'x'"'"'
 
+test_ok 'the numbers of one tensor, a record for each row' '
+    expect_code 0 mm-quantize --info --tensor w block.safetensors && mv out rows && jq -e -s "length == 64" rows &&
+    mm-cat --check rows && jq -e -s ".[1].id == \"w[1]\"" rows &&
+    expect_code 2 mm-quantize --info --tensor none block.safetensors && has err "no tensor '"'none'"'" &&
+    expect_code 2 mm-quantize --info --json --tensor w block.safetensors && expect_code 2 mm-quantize -t f32 -o x --tensor w block.safetensors'
+
 # ---- safety ----
 test_ok 'the output is never the input, however it is spelt' '
     cp block.safetensors in && ln in hard && ln -s in soft && ln -s . here && cp in copy &&
