@@ -4,11 +4,7 @@
 
 int mm_resume_open(mm_resume *r, mm_ctx *c, uint64_t per)
 {
-    uint64_t lines = 0;
-    if (!r->path) return 0;
-    const int code = mm_append_open(c, r->path, per, &lines, &r->last);
-    r->skip = lines / per;
-    return code;
+    return r->path ? mm_append_open(c, r->path, per, &r->skip, &r->last) : 0;
 }
 
 static int is_among(const char *name, const char *const *set)

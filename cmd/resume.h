@@ -10,7 +10,7 @@ typedef struct mm_resume {
     mm_buf last;      /* the last of the output */
 } mm_resume;
 
-/* Standard output becomes the file, `per` of whose records are one of the input. */
+/* Standard output becomes the file, in which `per` lines answer one record of the input (mm_append_open()). */
 MM_MUST_CHECK int mm_resume_open(mm_resume *r, mm_ctx *c, uint64_t per);
 /* rec is number r->skip of the input: the last record of the file must be its: each member as it was read, but for those that an answer sets,
  * `set` (NULL-terminated, may be NULL) among them. MM_EDATA: it is not. */

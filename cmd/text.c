@@ -1,5 +1,8 @@
 #include "cmd/text.h"
+#include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 #include "base/mm_file.h"
@@ -19,43 +22,52 @@ int mm_text_file(mm_rec *rec, const char *path, mm_buf *file, mm_slice *text)
     return 1;
 }
 
-/* Where the last whole group of lines ends, how many lines there are up to there, and where the last of them begins. */
-static int whole_lines(int fd, uint64_t per, off_t *end, uint64_t *lines, off_t *last)
+/* Where the last whole record ends, how many there are up to there, and where the last line of them begins. */
+static int whole_records(FILE *f, uint64_t per, off_t *end, uint64_t *records, off_t *last)
 {
-    char buf[65536];
-    uint64_t n = 0;
-    off_t at = 0, start = 0;
+    char *line = NULL;
+    size_t room = 0;
+    uint64_t part = 0;
+    off_t at = 0;
     *end = *last = 0;
-    *lines = 0;
-    for (ssize_t got; (got = pread(fd, buf, sizeof buf, at)); at += got) {
-        if (got < 0) return -1;
-        for (const char *p = buf, *lf; (lf = memchr(p, '\n', (size_t)(buf + got - p))); p = lf + 1) {
-            const off_t next = at + (lf - buf) + 1;
-            if (++n % per == 0) *end = next, *lines = n, *last = start;
-            start = next;
-        }
+    *records = 0;
+    for (ssize_t n; (n = getline(&line, &room, f)) > 0 && line[n - 1] == '\n'; at += n) {
+        /* within a string it would be ,\"choice\": */
+        part = per > 1 && memmem(line, (size_t)n, ",\"choice\":", 10) ? part + 1 : per;
+        if (part < per) continue;
+        part = 0;
+        *end = at + n;
+        *last = at;
+        ++*records;
     }
-    return 0;
+    free(line);
+    return ferror(f) ? -1 : 0;
 }
 
-int mm_append_open(mm_ctx *c, const char *path, uint64_t per, uint64_t *lines, mm_buf *last)
+int mm_append_open(mm_ctx *c, const char *path, uint64_t per, uint64_t *records, mm_buf *last)
 {
     off_t end, from;
     uint64_t n;
     int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0666);
-    if (fd < 0) return mm_fail_errno(&c->err, "cannot open '%s'", path);
-    int bad = whole_lines(fd, per, &end, &n, &from);
+    FILE *f = fd < 0 ? NULL : fdopen(fd, "r+");
+    if (!f) {
+        const int e = errno;
+        if (fd >= 0) close(fd);
+        errno = e;
+        return mm_fail_errno(&c->err, "cannot open '%s'", path);
+    }
+    int bad = whole_records(f, per, &end, &n, &from);
     if (!bad && last && end > from) {
         const size_t len = (size_t)(end - from - 1);
         if (mm_buf_reserve(last, len)) bad = -1;
         else if (!(bad = pread(fd, last->p, len, from) != (ssize_t)len)) last->p[last->len = len] = 0;
     }
-    if (bad || ftruncate(fd, end) || lseek(fd, end, SEEK_SET) < 0 || dup2(fd, 1) < 0) {
-        close(fd);
-        return mm_fail_errno(&c->err, "cannot append to '%s'", path);
-    }
-    close(fd);
-    if (lines) *lines = n;
+    bad = bad || ftruncate(fd, end) || dup2(fd, 1) < 0;
+    const int e = errno;
+    fclose(f); /* may move the offset, which both share */
+    if (bad) errno = e;
+    if (bad || lseek(1, end, SEEK_SET) < 0) return mm_fail_errno(&c->err, "cannot append to '%s'", path);
+    if (records) *records = n;
     c->tty[1] = 0;
     return 0;
 }
