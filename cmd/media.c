@@ -1,6 +1,8 @@
 #include "cmd/media.h"
+#include <fcntl.h>
 #include <math.h>
 #include <string.h>
+#include <unistd.h>
 #include "base/mm_base.h"
 
 static const char *const keys[] = { NULL, "image", "audio", "video" };
@@ -113,7 +115,27 @@ mm_input_opts mm_media_input_opts(const mm_media_cli *m)
     return (mm_input_opts){ !m->rotate, (mm_alpha)m->alpha, m->max_pixels, m->max_seconds, m->cut, m->quality };
 }
 
-int mm_media_workers(mm_workers **p, const mm_media_cli *m, mm_ctx *c)
+static int open_workers(mm_workers **p, const mm_media_cli *m, mm_ctx *c, int64_t n)
 {
-    return mm_workers_open(p, &(mm_workers_opts){ .workers = (int)(m->workers ? m->workers : c->threads), .seconds = m->timeout }, &c->err);
+    return mm_workers_open(p, &(mm_workers_opts){ .workers = (int)(m->workers ? m->workers : n), .seconds = m->timeout }, &c->err);
+}
+
+int mm_media_workers(mm_workers **p, const mm_media_cli *m, mm_ctx *c) { return open_workers(p, m, c, c->threads); }
+
+/* By the bytes that texts and lists do not have, and streams of tensors have elsewhere; a wrong guess costs a process. */
+static int looks_like_media(const char *path)
+{
+    char head[64];
+    const int fd = open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
+    const ssize_t n = fd < 0 ? 0 : pread(fd, head, sizeof head, 0); /* of a pipe nothing is taken */
+    if (fd >= 0) close(fd);
+    return n >= 16 && memchr(head, 0, (size_t)n) && head[8] != '{' && memcmp(head, "\x93NUMPY", 6) != 0;
+}
+
+int mm_media_begin(mm_workers **p, mm_job *look, const mm_media_cli *m, mm_ctx *c, int argc, char **argv)
+{
+    if (!argc || !looks_like_media(argv[0])) return 0;
+    int r = open_workers(p, m, c, argc < c->threads ? argc : c->threads); /* the next job finds the process that is there */
+    *look = (mm_job){ .src = { .path = argv[0] } };
+    return r ? r : mm_workers_submit(*p, look, &c->err);
 }

@@ -42,5 +42,8 @@ int mm_media_report(mm_rec *rec, unsigned source, const mm_input_facts *f, int q
 /* The common options as the library takes them. */
 mm_input_opts mm_media_input_opts(const mm_media_cli *m);
 int mm_media_workers(mm_workers **p, const mm_media_cli *m, mm_ctx *c);
+/* The same where the first operand looks like a medium, which `look`, kept until mm_workers_close(), then probes: loading the decoders takes as
+ * long as loading a model, and goes on meanwhile. Else *p stays NULL. */
+int mm_media_begin(mm_workers **p, mm_job *look, const mm_media_cli *m, mm_ctx *c, int argc, char **argv);
 
 #endif

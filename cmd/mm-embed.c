@@ -93,6 +93,7 @@ typedef struct state {
     mm_ctx *c;
     mm_model *m;
     mm_workers *pool;
+    mm_job look; /* at the first operand, while the model is loaded */
     mm_known *known;
     mm_labels *labels;
     const char *prefix;
@@ -704,6 +705,7 @@ static int run(mm_ctx *c, int argc, char **argv)
     state s = { .c = c, .errors = -1 };
     size_t n = (size_t)o.window;
     int r = check(c);
+    if (!r && !o.io.text && !o.io.nul) r = mm_media_begin(&s.pool, &s.look, &o.media, c, argc, argv);
     if (!r) r = open_model(&s);
     if (!r) r = open_files(&s);
     if (!r) {
