@@ -8,6 +8,9 @@ typedef struct talk {
     const mm_talk *t;
     mm_rec *rec, *next;
     json_t *turns;
+    mm_vlm_picture *pics; /* [n_pics] that the turns show, in their order */
+    float *embd;          /* [rows] of them, one after the other */
+    size_t n_pics, rows;
     uint64_t answers;
     int open;    /* the last turn is the user's, and has no answer yet */
     int show;    /* to a person: text as it comes */
@@ -16,27 +19,77 @@ typedef struct talk {
 
 static int no_memory(talk *k) { return mm_fail(&k->t->c->err, MM_ENOMEM, "out of memory"); }
 
-static int add(talk *k, const char *role, const char *text, size_t len)
+/* A turn, behind `pictures` pictures. */
+static int add(talk *k, const char *role, const char *text, size_t len, size_t pictures)
 {
-    json_t *j = json_pack("{s:s,s:s%}", "role", role, "content", text, len);
+    json_t *content = pictures ? json_array() : json_stringn(text, len), *j;
+    for (size_t i = 0; i < pictures; i++) json_array_append_new(content, json_pack("{s:s}", "type", "image"));
+    if (pictures) json_array_append_new(content, json_pack("{s:s,s:s%}", "type", "text", "text", text, len));
+    j = content ? json_pack("{s:s,s:o}", "role", role, "content", content) : NULL;
     return !j || json_array_append_new(k->turns, j) ? no_memory(k) : 0;
+}
+
+/* How many pictures a turn shows: its content is a list of them and its text. */
+static size_t shown(const json_t *turn)
+{
+    const json_t *content = json_object_get(turn, "content");
+    return json_is_array(content) ? json_array_size(content) - 1 : 0;
+}
+
+static size_t rows_of(const talk *k, size_t first, size_t n)
+{
+    size_t squares = 0;
+    for (size_t i = first; i < first + n; i++) squares += mm_vlm_squares(&k->pics[i]);
+    return squares * mm_vlm_tokens(k->t->prompts->lm);
+}
+
+/* The record's pictures behind those of the turns before: *n of them, 0 when it has failed. */
+static int look(talk *k, mm_rec *rec, size_t *n)
+{
+    mm_pictures *p = &k->t->prompts->pictures;
+    mm_slice v;
+    *n = 0;
+    if (!p->lm || !(mm_rec_get(rec, "image", &v) || mm_rec_get(rec, "video", &v))) return 0;
+    int r = mm_pictures_of(p, rec, &k->t->c->err);
+    if (r) return mm_rec_failed(rec) ? 0 : r;
+    const size_t width = mm_lm_width(p->lm);
+    mm_vlm_picture *pics = mm_realloc(k->pics, k->n_pics + p->n + 1, sizeof *pics);
+    if (pics) k->pics = pics;
+    float *embd = pics ? mm_realloc(k->embd, (k->rows + p->rows) * width + 1, sizeof *embd) : NULL;
+    if (!embd) return no_memory(k);
+    k->embd = embd;
+    if (p->n) memcpy(pics + k->n_pics, p->pics, p->n * sizeof *pics);
+    if (p->rows) memcpy(embd + k->rows * width, p->embd, p->rows * width * sizeof *embd);
+    k->n_pics += *n = p->n;
+    k->rows += p->rows;
+    return 0;
+}
+
+/* What was not answered was not said. */
+static void take_back(talk *k)
+{
+    const size_t last = json_array_size(k->turns) - 1, n = shown(json_array_get(k->turns, last));
+    k->rows -= rows_of(k, k->n_pics - n, n);
+    k->n_pics -= n;
+    json_array_remove(k->turns, last);
 }
 
 /* A record as a turn: 1, or 0 when it has failed. */
 static int take(talk *k, mm_rec *rec)
 {
     mm_err err = { 0 };
-    mm_slice role = { 0 }, content = { 0 }, image;
+    mm_slice role = { 0 }, content = { 0 };
+    size_t pictures = 0;
     int r = mm_rec_str(rec, "role", &role, &err);
     if (r == 0) role = (mm_slice){ "user", 4 };
     const int named = r > 0;
     if (r >= 0 && (r = mm_rec_str(rec, "content", &content, &err)) == 0 && !named) r = mm_rec_str(rec, "text", &content, &err);
     if (r == 0) r = mm_fail(&err, MM_EDATA, "no key \"content\": this is no turn");
-    if (r >= 0 && k->t->prompts->pictures.lm && mm_rec_get(rec, "image", &image)) r = mm_fail(&err, MM_EUNSUP, "pictures in a conversation are not supported");
     if (r < 0) return mm_rec_fail(rec, r, "%s", err.msg), 0;
+    if ((r = look(k, rec, &pictures)) || mm_rec_failed(rec)) return r;
     char name[64];
     snprintf(name, sizeof name, "%.*s", (int)role.len, role.p);
-    if ((r = add(k, name, content.p, content.len))) return r;
+    if ((r = add(k, name, content.p, content.len, pictures))) return r;
     k->open = !strcmp(name, "user");
     if (named) return 1;
     mm_rec_del(rec, "text"); /* it becomes a turn like the others */
@@ -51,20 +104,37 @@ static void on_text(void *arg, const char *text, size_t len)
     if (!k->write_err.code && mm_write_all(1, text, len, &k->write_err)) mm_err_prefix(&k->write_err, "standard output: ");
 }
 
-/* The prompt of the turns so far. --overflow cut-left: without the oldest ones, until it fits; how many are left out. */
-static int prompt(talk *k, size_t *dropped, mm_err *err)
+/* The pictures of the turns, but for the first ones, as those of the prompt. */
+static int show(talk *k, size_t first, mm_err *err)
+{
+    mm_pictures *p = &k->t->prompts->pictures;
+    const size_t n = k->n_pics - first;
+    mm_vlm_picture *pics = n ? mm_realloc(p->pics, n, sizeof *pics) : p->pics;
+    if (n && !pics) return mm_fail(err, MM_ENOMEM, "out of memory");
+    if (n) memcpy(pics, k->pics + first, n * sizeof *pics);
+    p->pics = pics;
+    p->n = n;
+    return 0;
+}
+
+/* The prompt of the turns so far. --overflow cut-left: without the oldest ones, until it fits; how many are left out, and the first of the
+ * pictures that are not. */
+static int prompt(talk *k, size_t *dropped, size_t *first_pic, mm_err *err)
 {
     const size_t room = mm_gen_context(k->t->gen) > k->t->base->max_tokens ? mm_gen_context(k->t->gen) - k->t->base->max_tokens : 1;
     json_t *some = json_copy(k->turns);
     int r = 0;
-    *dropped = 0;
+    *dropped = *first_pic = 0;
     for (;;) {
-        r = mm_prompts_talk(k->t->prompts, some, err);
+        r = show(k, *first_pic, err);
+        if (!r) r = mm_prompts_talk(k->t->prompts, some, err);
         if (r || k->t->base->overflow != MM_OVERFLOW_CUT_LEFT || k->t->prompts->n_ids <= room) break;
         const size_t first = json_array_size(some) && !strcmp(json_string_value(json_object_get(json_array_get(some, 0), "role")), "system");
         if (json_array_size(some) < first + 3) break;
-        json_array_remove(some, first); /* a question and its answer */
-        json_array_remove(some, first);
+        for (int i = 0; i < 2; i++) { /* a question and its answer */
+            *first_pic += shown(json_array_get(some, first));
+            json_array_remove(some, first);
+        }
         *dropped += 2;
     }
     json_decref(some);
@@ -75,7 +145,7 @@ static int answer(talk *k)
 {
     const mm_talk *t = k->t;
     mm_err err = { 0 };
-    size_t dropped;
+    size_t dropped, first_pic;
     mm_buf tokens = { 0 };
     mm_gen_job job = *t->base;
     job.seed = mm_gen_seed(t->seed, ++k->answers, 0);
@@ -83,13 +153,17 @@ static int answer(talk *k)
     job.arg = k;
     mm_rec_reset(k->rec);
     k->open = 0;
-    int r = prompt(k, &dropped, &err);
+    int r = prompt(k, &dropped, &first_pic, &err);
     if (r) {
         job.code = r;
         job.err = err;
     } else {
         job.ids = t->prompts->ids;
         job.n_ids = t->prompts->n_ids;
+        if (k->n_pics) {
+            job.embd = k->embd + rows_of(k, 0, first_pic) * mm_lm_width(t->prompts->lm);
+            job.mark = mm_vlm_mark(t->prompts->lm);
+        }
         mm_gen_add(t->gen, &job);
         while ((r = mm_gen_step(t->gen, &t->c->err)) > 0);
     }
@@ -97,7 +171,7 @@ static int answer(talk *k)
     const char *text = job.said.text.p ? job.said.text.p : "", *finish = mm_finish_name(job.finish);
     r = mm_rec_set_str(k->rec, "role", "assistant", 9);
     if (!r && !job.code) r = mm_rec_set_str(k->rec, "content", text, job.said.text.len);
-    if (!r && !job.code) r = add(k, "assistant", text, job.said.text.len);
+    if (!r && !job.code) r = add(k, "assistant", text, job.said.text.len, 0);
     if (!r) r = mm_rec_set_str(k->rec, "model", t->model, strlen(t->model));
     if (!r && !job.code) r = mm_rec_set_str(k->rec, "finish", finish, strlen(finish));
     mm_buf_addf(&tokens, "{\"prompt\":%zu,\"generated\":%zu}", job.used, job.tokens);
@@ -106,7 +180,7 @@ static int answer(talk *k)
     if (!r && t->base->sample.temperature > 0) r = mm_rec_set_int(k->rec, "seed", (int64_t)job.seed);
     if (!r && job.code) {
         mm_rec_fail(k->rec, job.code, "%s", job.err.msg);
-        json_array_remove(k->turns, json_array_size(k->turns) - 1); /* what was not answered was not said */
+        take_back(k);
     }
     mm_buf_clear(&tokens);
     mm_gen_job_clear(&job);
@@ -161,7 +235,7 @@ static int typed(talk *k)
             mm_error(k->t->c, "the line is not valid UTF-8");
             continue;
         }
-        r = add(k, "user", line, (size_t)n);
+        r = add(k, "user", line, (size_t)n, 0);
         mm_rec_reset(k->next);
         if (!r && (mm_rec_set_str(k->next, "role", "user", 4) || mm_rec_set_str(k->next, "content", line, (size_t)n))) r = no_memory(k);
         if (!r && io->wr) r = mm_io_put(io, k->next);
@@ -183,7 +257,7 @@ int mm_talk_run(const mm_talk *t, int argc, char **argv)
     const char *system = t->prompts->system;
     int r = !k.rec || !k.next || !k.turns ? no_memory(&k) : 0;
     if (!r && !t->prompts->chat) r = mm_fail(&t->c->err, MM_EUNSUP, "the model has no chat template: there is no conversation with it");
-    if (!r && system) r = add(&k, "system", system, strlen(system));
+    if (!r && system) r = add(&k, "system", system, strlen(system), 0);
     if (!r && person && !argc) argc = 1, argv = (char **)(uintptr_t)nothing;
     if (!r) r = person && !t->io->out ? mm_io_open_in(t->io, t->c, argc, argv) : mm_io_open(t->io, t->c, argc, argv);
     if (!r) {
@@ -194,5 +268,7 @@ int mm_talk_run(const mm_talk *t, int argc, char **argv)
     mm_rec_free(k.rec);
     mm_rec_free(k.next);
     json_decref(k.turns);
+    free(k.pics);
+    free(k.embd);
     return r;
 }

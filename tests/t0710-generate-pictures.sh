@@ -20,5 +20,21 @@ test_ok 'messages, and plain text with marks of its own' 'echo "{\"messages\":[{
 test_ok 'bad pictures cost one record' 'printf nonsense > bad.png; printf "%s\n" "{\"text\":\"x\",\"image\":\"bad.png\"}" "{\"text\":\"x\",\"image\":\"gone.png\"}" "{\"text\":\"x\",\"image\":[\"p1.ppm\",5]}" "{\"image\":\"p1.ppm\"}" "{\"text\":\"x\",\"video\":\"v.mp4\"}" "{\"text\":\"a <image> b <image>\",\"image\":\"p1.ppm\"}" "{\"text\":\"x\",\"image\":\"p1.ppm\"}" > x; expect_code 1 mm-generate -q --max-tokens 3 x > out
     test_json out "map(.error.code // \"ok\") == [\"MM_EDATA\",\"MM_EIO\",\"MM_EDATA\",\"MM_EDATA\",\"MM_EUNSUP\",\"MM_EDATA\",\"ok\"]"'
 test_ok 'too long with its pictures: an error, and never half a picture' 'printf "{\"text\":\"x\",\"image\":[\"p1.ppm\",\"p1.ppm\",\"p1.ppm\",\"p1.ppm\",\"p1.ppm\",\"p1.ppm\",\"p1.ppm\"]}" > long; for o in error cut-left; do expect_code 1 mm-generate -q --overflow $o --max-tokens 20 long > out; test_json out ".[0].error.code == \"MM_ELONG\""; done'
-test_ok 'no pictures in a conversation' 'echo "{\"role\":\"user\",\"content\":\"x\",\"image\":\"p1.ppm\"}" | expect_code 1 mm-generate -q --chat --max-tokens 2 > out; test_json out ".[0].error.code == \"MM_EUNSUP\""; echo "{\"role\":\"user\",\"content\":\"x\"}" | mm-generate --chat --max-tokens 2 > out; test_json out "length == 2"'
+cat > talk.jsonl <<'EOF'
+{"role":"user","content":"what is it?","image":"p1.ppm"}
+{"role":"user","content":"and these?","image":["p2.ppm","q1.ppm"]}
+{"role":"user","content":"which is larger?"}
+EOF
+# as_record N: the first N turns and their answers as one record of messages with all pictures
+cat > as_record.jq <<'JQ'
+def parts: if .role == "user" and .image then [(.image | if type == "array" then .[] else . end | {type: "image"}), {type: "text", text: .content}] else [{type: "text", text: .content}] end;
+.[:$n] | {messages: map({role, content: parts}), image: (map(.image // empty | if type == "array" then .[] else . end))}
+JQ
+test_ok 'pictures in the turns of a conversation: each answer is that to all turns before it' 'mm-generate --chat --max-tokens 8 talk.jsonl > out && test_lines out 6 && test_json out "map(.role) == [\"user\",\"assistant\",\"user\",\"assistant\",\"user\",\"assistant\"] and .[2].image == [\"p2.ppm\",\"q1.ppm\"]" &&
+    for n in 1 3 5; do jq -s -c --argjson n $n -f as_record.jq out | mm-generate --max-tokens 8 | jq -c "[.generated, .tokens.prompt]" > a && sed -n "$((n + 1))p" out | jq -c "[.content, .tokens.prompt]" > b && test_cmp a b || exit 1; done'
+test_ok 'a conversation in a file goes on with its pictures' 'head -4 out > begun && sed -n 5p out > next && mm-generate --chat --max-tokens 8 begun next > again && test_cmp out again'
+test_ok 'a turn whose picture is bad was not said' '{ echo "{\"role\":\"user\",\"content\":\"x\",\"image\":[\"p3.ppm\",\"bad.png\"]}"; head -1 talk.jsonl; echo "{\"role\":\"user\",\"content\":\"x\",\"video\":\"v.mp4\"}"; } | expect_code 1 mm-generate -q --chat --max-tokens 8 > bad &&
+    test_json bad "map(.error.code // \"ok\") == [\"MM_EDATA\",\"ok\",\"ok\",\"MM_EUNSUP\"]" && sed -n 2p out > a && sed -n 3p bad > b && test_cmp a b'
+test_ok 'the oldest turns go with their pictures where there is no room' 'for i in 1 2 3 4 5 6 7 8; do echo "{\"role\":\"user\",\"content\":\"x\",\"image\":\"p$((i % 3 + 1)).ppm\"}"; done > long && mm-generate --chat --overflow cut-left --max-tokens 8 long > cut && test_lines cut 16 && test_json cut "any(.[]; .truncated) and all(.[]; .error == null)" &&
+    expect_code 1 mm-generate -q --chat --overflow error --max-tokens 8 long > no && test_json no "any(.[]; .error)"'
 finish
