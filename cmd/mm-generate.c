@@ -66,6 +66,7 @@ static const mm_opt opts[] = {
     MM_OPT_ENUM(0, "kv", &o.kv, "f16|q8_0|f32", "how keys and values are kept (default f16)"),
     MM_OPT_STR(0, "draft", &o.draft, "NAME", "a smaller model of the same vocabulary, which guesses tokens ahead"),
     MM_OPT_INT(0, "draft-tokens", &o.guesses, "N", 1, MM_GEN_GUESSES, "most tokens guessed at a time (default 8)"),
+    MM_OPT_INT(0, "frames", &o.prompts.pictures.frames, "N", 1, 64, "frames of a clip to look at, at most (default: as the model says)"),
     MM_OPT_STR(0, "resume", &o.resume.path, "FILE", "add to FILE, the output of a run that was stopped, what is missing"),
     MM_OPTS_IN(o.io),
     MM_OPTS_OUT(o.io),
@@ -400,6 +401,7 @@ static int open_model(state *s)
     r = open_gen(s, &lo, context);
     if (!r) r = mm_prompts_open(&o.prompts, s->lm, &c->err);
     if (!r) r = o.prompts.caption ? mm_seen_open(&o.prompts.seen, s->lm, c) : mm_pictures_open(&o.prompts.pictures, s->lm, c);
+    if (!r && mm_opt_given(c, "frames") && !o.prompts.pictures.lm) r = mm_fail(&c->err, MM_EARG, "option '--frames' is for decoders that look at pictures");
     if (!r) r = mm_judge_open(&s->judge, o.prompts.seen.embed ? mm_say_model(s->lm) : NULL, (size_t)o.n, (size_t)o.best, &c->err);
     if (!r && (o.schema || o.grammar)) r = open_grammar(s);
     if (!r) r = open_stops(s);

@@ -8,7 +8,7 @@
 typedef struct one {
     mm_media_ref ref;
     mm_job job;
-    int sent;
+    int sent, clip;
 } one;
 
 static int no_memory(mm_err *err) { return mm_fail(err, MM_ENOMEM, "out of memory"); }
@@ -26,6 +26,7 @@ void mm_pictures_close(mm_pictures *p)
     if (p->pool) mm_workers_close(&p->pool);
     free(p->pics);
     free(p->embd);
+    mm_buf_clear(&p->text);
     *p = (mm_pictures){ 0 };
 }
 
@@ -68,45 +69,68 @@ static int take(mm_rec *rec, one **out, size_t *n)
     mm_slice raw;
     *out = NULL;
     *n = 0;
-    if (has(rec, "video")) return mm_rec_fail(rec, MM_EUNSUP, "video is not supported: give its frames as pictures");
-    const int named = has(rec, "image");
+    const int named = has(rec, "image"), clip = has(rec, "video");
+    if (named && clip) return mm_rec_fail(rec, MM_EUNSUP, "'image' and 'video' in one record are not supported");
     if (named && mm_rec_get(rec, "image", &raw) && raw.len && raw.p[0] == '[') return take_list(rec, raw, out, n);
-    if (!named && (has(rec, "text") || has(rec, "messages"))) return 0;
+    if (!named && !clip && (has(rec, "text") || has(rec, "messages"))) return 0;
     if (!(*out = calloc(1, sizeof **out))) return mm_rec_fail(rec, MM_ENOMEM, "out of memory");
-    const int r = mm_media_find(rec, MM_REF_IMAGE, &(*out)->ref);
+    const int r = mm_media_find(rec, clip ? MM_REF_VIDEO : MM_REF_IMAGE, &(*out)->ref);
+    (*out)->clip = clip ? 1 : named ? 0 : -1; /* -1: it will be seen */
     *n = r > 0;
     return r < 0 ? r : 0;
 }
 
-/* What the workers made of one picture: its rows at the end of p->embd. */
-static int add(mm_pictures *p, const mm_job *j, mm_err *err)
+/* What the workers made of one picture, or of all frames of a clip: its rows at the end of p->embd. */
+static int add(mm_pictures *p, const mm_job *j, int clip, mm_err *err)
 {
     const mm_vlm_picture pic = { j->facts.rows, j->facts.cols };
-    const size_t squares = mm_vlm_squares(&pic), rows = squares * mm_vlm_tokens(p->lm), width = mm_lm_width(p->lm);
+    const size_t squares = clip ? (size_t)j->spec[0].views : mm_vlm_squares(&pic), rows = squares * mm_vlm_tokens(p->lm), width = mm_lm_width(p->lm);
     float *embd = mm_realloc(p->embd, (p->rows + rows) * width, sizeof *embd);
     if (!embd) return no_memory(err);
     p->embd = embd;
     int r = mm_vlm_embed(p->lm, j->x, squares, embd + p->rows * width, err);
-    p->pics[p->n++] = pic;
+    if (!r && clip) r = mm_vlm_clip_text(j->facts.info.seconds, j->facts.times, squares, &p->text);
+    for (size_t i = 0; i < (clip ? squares : 1); i++) p->pics[p->n++] = pic;
     p->rows += rows;
     return r;
+}
+
+/* How a clip, or what may be one, is prepared: by how long it is. */
+static int prepare(mm_pictures *p, mm_rec *rec, one *x, mm_err *err)
+{
+    x->job.n = 0;
+    x->job.src = x->ref.src;
+    int r = mm_workers_submit(p->pool, &x->job, err);
+    if (r) return r;
+    mm_workers_wait(p->pool, &x->job);
+    const mm_media_info info = x->job.facts.info;
+    if (x->job.code) r = mm_rec_fail(rec, x->job.code, "%s", x->job.message);
+    mm_workers_release(p->pool, &x->job);
+    if (x->clip < 0) x->clip = (info.has & MM_MEDIA_VIDEO) && !(info.has & MM_MEDIA_IMAGE);
+    return r || !x->clip ? r : mm_vlm_clip_spec(p->lm, info.seconds, (int)p->frames, &x->job.spec[0], err);
 }
 
 static int look(mm_pictures *p, mm_rec *rec, one *x, size_t n, mm_err *err)
 {
     int r = 0;
     for (size_t i = 0; i < n && !r; i++) {
-        x[i].job.spec[0] = *mm_vlm_spec(p->lm);
+        if (x[i].clip && (r = prepare(p, rec, &x[i], err))) break;
+        if (!x[i].clip) x[i].job.spec[0] = *mm_vlm_spec(p->lm);
         x[i].job.n = 1;
         x[i].job.src = x[i].ref.src;
         r = mm_workers_submit(p->pool, &x[i].job, err);
         x[i].sent = !r;
     }
+    size_t all = 0;
+    for (size_t i = 0; i < n; i++) all += x[i].clip ? (size_t)x[i].job.spec[0].views : 1;
+    mm_vlm_picture *pics = mm_realloc(p->pics, all + 1, sizeof *pics);
+    if (pics) p->pics = pics;
+    else r = no_memory(err);
     for (size_t i = 0; i < n; i++) {
         if (!x[i].sent) continue;
         mm_workers_wait(p->pool, &x[i].job);
         if (!r && x[i].job.code) r = mm_rec_fail(rec, x[i].job.code, "%s", x[i].job.message);
-        if (!r) r = add(p, &x[i].job, err);
+        if (!r) r = add(p, &x[i].job, x[i].clip, err);
         mm_workers_release(p->pool, &x[i].job);
     }
     return r;
@@ -117,13 +141,10 @@ int mm_pictures_of(mm_pictures *p, mm_rec *rec, mm_err *err)
     one *x;
     size_t n;
     p->n = p->rows = 0;
+    mm_buf_reset(&p->text);
     if (!p->lm) return 0;
     int r = take(rec, &x, &n);
-    if (!r && n) {
-        mm_vlm_picture *pics = mm_realloc(p->pics, n, sizeof *pics);
-        if (pics) p->pics = pics;
-        r = pics ? look(p, rec, x, n, err) : no_memory(err);
-    }
+    if (!r && n) r = look(p, rec, x, n, err);
     for (size_t i = 0; i < n; i++) mm_buf_clear(&x[i].ref.bytes);
     free(x);
     return r;

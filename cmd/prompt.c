@@ -152,14 +152,22 @@ static int caption(mm_prompts *p, mm_rec *rec, mm_err *err)
     return 0;
 }
 
-static int is_picture(const json_t *part)
+static size_t marks(const char *text)
+{
+    size_t n = 0;
+    for (; text && (text = strstr(text, MM_VLM_IMAGE)); text += strlen(MM_VLM_IMAGE)) n++;
+    return n;
+}
+
+/* Pictures that a part stands for. */
+static size_t pictures_of(const json_t *part)
 {
     const char *type = json_string_value(json_object_get(part, "type"));
-    return type && !strcmp(type, "image");
+    return type && !strcmp(type, "image") ? 1 : marks(json_string_value(json_object_get(part, "text")));
 }
 
 /* Messages as templates of decoders that look at pictures want them: contents are lists of parts. Pictures that no part stands for come in front
- * of the last turn's. NULL: no memory. */
+ * of the last turn's, those of a clip with what there is to say of it. NULL: no memory. */
 static json_t *in_parts(const mm_prompts *p, const json_t *messages)
 {
     json_t *all = json_deep_copy(messages), *m, *part;
@@ -168,9 +176,13 @@ static json_t *in_parts(const mm_prompts *p, const json_t *messages)
     {
         json_t *content = json_object_get(m, "content");
         if (json_is_string(content)) json_object_set_new(m, "content", json_pack("[{s:s,s:O}]", "type", "text", "text", content));
-        json_array_foreach(json_object_get(m, "content"), k, part) met += is_picture(part);
+        json_array_foreach(json_object_get(m, "content"), k, part) met += pictures_of(part);
     }
     json_t *last = json_object_get(json_array_get(all, json_array_size(all) - 1), "content");
+    if (json_is_array(last) && !met && p->pictures.text.len) {
+        json_array_insert_new(last, 0, json_pack("{s:s,s:s%}", "type", "text", "text", p->pictures.text.p, p->pictures.text.len));
+        met = p->pictures.n;
+    }
     for (; json_is_array(last) && met < p->pictures.n; met++) json_array_insert_new(last, 0, json_pack("{s:s}", "type", "image"));
     return all;
 }
@@ -220,7 +232,8 @@ static int put_marks(mm_prompts *p)
 {
     if (!p->pictures.n) return 0;
     mm_buf_reset(&p->whole);
-    for (size_t i = 0; i < p->pictures.n; i++) mm_buf_adds(&p->whole, MM_VLM_IMAGE);
+    for (size_t i = 0; i < p->pictures.n && !p->pictures.text.len; i++) mm_buf_adds(&p->whole, MM_VLM_IMAGE);
+    mm_buf_add(&p->whole, p->pictures.text.p, p->pictures.text.len);
     mm_buf_add(&p->whole, p->text.p, p->text.len);
     mm_buf_reset(&p->text);
     mm_buf_add(&p->text, p->whole.p, p->whole.len);

@@ -4,6 +4,8 @@
 #include <string.h>
 #include "base/mm_base.h"
 
+#define PICTURES "pictures" /* of a turn: how many it shows */
+
 typedef struct talk {
     const mm_talk *t;
     mm_rec *rec, *next;
@@ -19,22 +21,19 @@ typedef struct talk {
 
 static int no_memory(talk *k) { return mm_fail(&k->t->c->err, MM_ENOMEM, "out of memory"); }
 
-/* A turn, behind `pictures` pictures. */
+/* A turn with the pictures that were looked at last, of which there are so many, in front. */
 static int add(talk *k, const char *role, const char *text, size_t len, size_t pictures)
 {
+    const mm_buf *clip = &k->t->prompts->pictures.text;
     json_t *content = pictures ? json_array() : json_stringn(text, len), *j;
-    for (size_t i = 0; i < pictures; i++) json_array_append_new(content, json_pack("{s:s}", "type", "image"));
+    for (size_t i = 0; i < pictures && !clip->len; i++) json_array_append_new(content, json_pack("{s:s}", "type", "image"));
+    if (pictures && clip->len) json_array_append_new(content, json_pack("{s:s,s:s%}", "type", "text", "text", clip->p, clip->len));
     if (pictures) json_array_append_new(content, json_pack("{s:s,s:s%}", "type", "text", "text", text, len));
-    j = content ? json_pack("{s:s,s:o}", "role", role, "content", content) : NULL;
+    j = content ? json_pack("{s:s,s:o,s:I}", "role", role, "content", content, PICTURES, (json_int_t)pictures) : NULL;
     return !j || json_array_append_new(k->turns, j) ? no_memory(k) : 0;
 }
 
-/* How many pictures a turn shows: its content is a list of them and its text. */
-static size_t shown(const json_t *turn)
-{
-    const json_t *content = json_object_get(turn, "content");
-    return json_is_array(content) ? json_array_size(content) - 1 : 0;
-}
+static size_t shown(const json_t *turn) { return (size_t)json_integer_value(json_object_get(turn, PICTURES)); }
 
 static size_t rows_of(const talk *k, size_t first, size_t n)
 {

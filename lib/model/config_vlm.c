@@ -75,6 +75,26 @@ static int prepare(mm_model *m, const json_t *j, mm_err *err)
     return 0;
 }
 
+/* Frames of clips: as pictures that are not cut, spread from the first to the last one (SmolVLM's video processor, whose defaults for what
+ * video_sampling does not say are those of the published models). */
+static int clips(mm_model *m, const json_t *j, mm_err *err)
+{
+    const json_t *v = json_object_get(j, "video_sampling");
+    mm_input_spec *sp = &m->spec[MM_VIDEO];
+    int64_t most, size;
+    *sp = m->spec[MM_IMAGE];
+    int r = mm_json_get_int(v, "max_frames", 1, 1 << 20, MM_INPUT_TIMES, &most, err);
+    if (!r) r = mm_config_num(v, "fps", 1e-6, 1e6, 1, &m->fps, err);
+    if (!r) r = longest(v, "video_size", sp->height, &size, err);
+    if (r) return mm_err_prefix(err, "video_sampling: "), r;
+    sp->source = MM_MEDIA_VIDEO;
+    sp->views = most > MM_INPUT_TIMES ? MM_INPUT_TIMES : (int)most;
+    sp->tiles.split = 0;
+    sp->tiles.longest = (int)size;
+    sp->video = (mm_video_spec){ .how = MM_FRAMES_ENDS, .frames = sp->views, .clips = 1 };
+    return 0;
+}
+
 static int read_preparation(mm_model *m, mm_err *err)
 {
     const char *name = "preprocessor_config.json";
@@ -85,7 +105,7 @@ static int read_preparation(mm_model *m, mm_err *err)
         j = json_object_get(whole, "image_processor");
         json_incref(j);
     }
-    if (!r && (r = prepare(m, j, err))) mm_err_prefix(err, "%s: ", name);
+    if (!r && ((r = prepare(m, j, err)) || (r = clips(m, j, err)))) mm_err_prefix(err, "%s: ", name);
     json_decref(j);
     json_decref(whole);
     return r;

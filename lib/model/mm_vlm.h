@@ -1,4 +1,4 @@
-/* mm_vlm.h - decoders that look at pictures (Idefics3, SmolVLM): what pictures become, and where they stand in a prompt.
+/* mm_vlm.h - decoders that look at pictures and clips (Idefics3, SmolVLM): what they become, and where they stand in a prompt.
  *
  *   mm_lm_open(&lm, "SmolVLM-256M-Instruct", NULL, &err);
  *   const mm_input_spec *spec = mm_vlm_spec(lm);
@@ -31,6 +31,11 @@ MM_API const mm_input_spec *mm_vlm_spec(const mm_lm *lm);
 MM_API size_t mm_vlm_tokens(const mm_lm *lm); /* of one square; 0: as above */
 MM_API int32_t mm_vlm_mark(const mm_lm *lm);  /* the id that a picture's tokens have in a prompt */
 
+/* A clip of so many seconds is seen as pictures: *spec says of which moments, as many as the model wants and at most `most` (0: no limit), and
+ * mm_input_make() gives spec->views squares and their times. MM_EUNSUP: the decoder looks at no pictures. */
+MM_API MM_MUST_CHECK int mm_vlm_clip_spec(const mm_lm *lm, double seconds, int most, mm_input_spec *spec, mm_err *err);
+/* What a prompt says of those pictures, one "<image>" each, appended to out. MM_ENOMEM. */
+MM_API MM_MUST_CHECK int mm_vlm_clip_text(double seconds, const float *times, size_t n, mm_buf *out);
 /* The text with the tokens of its pictures, appended to out: the i-th "<image>" is pics[i]. MM_EDATA: there are not n of them; MM_EUNSUP: the
  * decoder looks at no pictures; MM_ENOMEM. */
 MM_API MM_MUST_CHECK int mm_vlm_prompt(const mm_lm *lm, const char *text, size_t len, const mm_vlm_picture *pics, size_t n, mm_buf *out,

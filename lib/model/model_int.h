@@ -52,6 +52,7 @@ struct mm_model {
     mm_uni *uni; /* the unified model; NULL: towers */
     mm_logits logits;
     int32_t mark; /* a decoder's token that stands for a piece of a picture */
+    double fps;   /* frames of a clip that such a decoder sees: so many of a second */
     mm_model_opts opts;
     mm_store *store; /* the token table stays mapped */
     mm_tok *tok;

@@ -1,4 +1,5 @@
 /* Pictures of a decoder: through the picture tower, and into the text of a prompt. */
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 #include "model/lm_int.h"
@@ -30,6 +31,17 @@ int mm_vlm_embed(mm_lm *lm, const float *x, size_t squares, float *embd, mm_err 
     return r;
 }
 
+int mm_vlm_clip_spec(const mm_lm *lm, double seconds, int most, mm_input_spec *spec, mm_err *err)
+{
+    if (!tower_of(lm)) return blind(err);
+    *spec = lm->m->spec[MM_VIDEO];
+    if (most <= 0 || most > spec->views) most = spec->views;
+    const double wanted = rint(seconds * lm->m->fps); /* halves to even, as Python rounds */
+    spec->views = wanted >= most ? most : wanted > 1 ? (int)wanted : 1;
+    spec->video.frames = spec->views;
+    return 0;
+}
+
 /* ---- prompts: the texts around a picture's tokens, as the published processors have them ---- */
 
 #define AROUND "<fake_token_around_image>"
@@ -54,6 +66,28 @@ static void picture(mm_buf *out, size_t tokens, const mm_vlm_picture *p)
     if (p->rows) mm_buf_addc(out, '\n');
     square(out, tokens, "<global-img>");
     mm_buf_adds(out, AROUND);
+}
+
+/* 1..99 in words */
+static void in_words(mm_buf *out, size_t n)
+{
+    static const char *const small[] = { "zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve",
+                                         "thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen", "nineteen" };
+    static const char *const tens[] = { "twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety" };
+    if (n >= 20) mm_buf_adds(out, tens[n / 10 - 2]);
+    if (n >= 20 && n % 10) mm_buf_addc(out, '-');
+    if (n < 20 || n % 10) mm_buf_adds(out, small[n < 20 ? n : n % 10]);
+}
+
+int mm_vlm_clip_text(double seconds, const float *times, size_t n, mm_buf *out)
+{
+    const long s = (long)seconds;
+    mm_buf_adds(out, "You are provided the following series of ");
+    in_words(out, n);
+    mm_buf_addf(out, " frames from a %ld:%02ld:%02ld [H:MM:SS] video.\n", s / 3600, s / 60 % 60, s % 60);
+    for (size_t i = 0; i < n; i++) mm_buf_addf(out, "\nFrame from %02ld:%02ld:" MM_VLM_IMAGE, (long)times[i] / 60, (long)times[i] % 60);
+    mm_buf_adds(out, "\n\n");
+    return out->failed ? MM_ENOMEM : 0;
 }
 
 int mm_vlm_prompt(const mm_lm *lm, const char *text, size_t len, const mm_vlm_picture *pics, size_t n, mm_buf *out, mm_err *err)

@@ -166,6 +166,32 @@ static void changed(const json_t *g, const char *dir, const char *in, const char
     json_decref(other);
 }
 
+/* The texts are those of SmolVLM's processor for the same moments. */
+static void clips(const mm_lm *lm)
+{
+    static const float times[] = { 0, 11.8f, 61.2f };
+    const char *want = "You are provided the following series of three frames from a 1:02:05 [H:MM:SS] video.\n"
+                       "\nFrame from 00:00:<image>\nFrame from 00:11:<image>\nFrame from 01:01:<image>\n\n";
+    mm_buf out = { 0 };
+    mm_input_spec s;
+    check(mm_vlm_clip_text(3725.9, times, 3, &out));
+    ok(out.len == strlen(want) && !memcmp(out.p, want, out.len), "what a prompt says of a clip");
+    mm_buf_reset(&out);
+    check(mm_vlm_clip_text(1, (float[64]){ 0 }, 64, &out));
+    ok(out.p && strstr(out.p, " sixty-four frames from a 0:00:01 "), "numbers in words");
+    const double seconds[] = { 0, 0.4, 7.6, 100, 1e9 };
+    const int frames[] = { 1, 1, 8, 64, 64 };
+    int good = 1;
+    for (int i = 0; i < 5; i++) {
+        check(mm_vlm_clip_spec(lm, seconds[i], 0, &s, &err));
+        good &= s.views == frames[i] && s.video.frames == frames[i] && s.source == MM_MEDIA_VIDEO && !s.tiles.split;
+    }
+    ok(good, "one frame each second, 64 at most");
+    check(mm_vlm_clip_spec(lm, 30, 5, &s, &err));
+    is_int(s.views, 5, "... and no more than asked for");
+    mm_buf_clear(&out);
+}
+
 static void family(const char *name)
 {
     json_t *g = golden("vlm", name);
@@ -179,6 +205,7 @@ static void family(const char *name)
     squares(name, g, lm);
     prompts(name, g, lm);
     refusals(lm);
+    clips(lm);
     mm_lm_close(&lm);
     changed(g, dir, "config", "vision_config/image_size", json_integer(200), MM_EUNSUP, "a grid whose places the reference's rounding moves");
     changed(g, dir, "config", "scale_factor", json_integer(5), MM_EDATA, "a factor that does not divide the grid");
