@@ -6,6 +6,7 @@
 #include <string.h>
 #include <unistd.h>
 #include "base/mm_base.h"
+#include "cmd/given.h"
 #include "cmd/io.h"
 #include "cmd/known.h"
 #include "cmd/labels.h"
@@ -23,8 +24,8 @@ enum { GATES = MM_FUSE_GATES, MEAN = MM_FUSE_MEAN, FIRST };
 
 static struct {
     const char *model, *prompt, *prefix, *append, *errors_to, *labels;
-    int pooling, normalize, overflow, modality, fuse, track, emit, clean;
-    int64_t max_tokens, key, window, frames, top, dim;
+    int pooling, normalize, overflow, modality, fuse, track, emit, inputs, clean;
+    int64_t max_tokens, key, window, frames, size, top, dim;
     mm_strv known, templates, require;
     mm_media_cli media;
     mm_io io;
@@ -42,6 +43,7 @@ static const mm_opt opts[] = {
     MM_OPT_LIST(0, "require", &o.require, "MODALITY", "fail records of which this part is missing or broken, in place of embedding the rest"),
     MM_OPT_BOOL(0, "sound-track", &o.track, "the sound of a video is a part of its own"),
     MM_OPT_ENUM(0, "emit", &o.emit, "vectors|inputs", "write vectors (default), or what the model would see"),
+    MM_OPT_BOOL(0, "inputs", &o.inputs, "embed the \"input\" of records that '--emit inputs' wrote"),
     MM_OPT_STR(0, "prompt", &o.prompt, "NAME", "put the checkpoint's prompt of this name before each text"),
     MM_OPT_STR(0, "prefix", &o.prefix, "TEXT", "put TEXT before each text, in place of any prompt"),
     MM_OPT_ENUM(0, "pooling", &o.pooling, "mean|cls|last|max",
@@ -52,7 +54,8 @@ static const mm_opt opts[] = {
     MM_OPT_ENUM(0, "overflow", &o.overflow, "cut|split|document|error",
                 "what to do with longer texts (default: cut and say so; document: one vector of all of it)"),
     MM_OPT_INT(0, "key", &o.key, "N", 1, 1000, "write the N sentences that say most of a text as \"key\"; texts of any length"),
-    MM_OPT_INT(0, "frames", &o.frames, "N", 1, 64, "frames of a video that a model for pictures sees (default 8)"),
+    MM_OPT_INT(0, "frames", &o.frames, "N", 1, 64, "frames of a video that a model for pictures (default 8), or the unified one, sees"),
+    MM_OPT_INT(0, "size", &o.size, "N", 16, 4096, "pixels a side that the unified model sees of pictures and video, a multiple of 16"),
     MM_OPT_INT(0, "window", &o.window, "N", 1, 1 << 20, "records considered together (default 256)"),
     MM_OPT_GROUP("Labels"),
     MM_OPT_STR(0, "labels", &o.labels, "FILE", "score the labels of FILE, one a line, for each input: zero-shot classification"),
@@ -71,11 +74,12 @@ static const mm_opt opts[] = {
 /* One record of a window. */
 typedef struct item {
     mm_rec *rec;
-    enum { PASS, TEXT, LONG, MEDIA, RECORD } kind; /* PASS: it failed, and is only written; LONG: a document; RECORD: of several parts */
+    enum { PASS, TEXT, LONG, MEDIA, GIVEN, RECORD } kind; /* PASS: it failed, and is only written; LONG: a document; RECORD: of several parts */
     size_t at, len, skip;            /* its text in the window's `texts`, prefix included; skip: bytes of prefix */
     mm_media_ref ref;
     mm_job job;
     mm_modality mod;
+    float *given;     /* of a GIVEN */
     const float *vec; /* after computing */
     mm_text_out res;
     mm_parts *parts;  /* of a RECORD, or NULL so far */
@@ -211,8 +215,14 @@ static int take(state *s, window *w, item *it)
         if (r < 0) return mm_fail(&s->c->err, MM_ENOMEM, "out of memory");
         if (r) return s->skipped++, 1;
     }
-    int r = 0;
     unsigned parts;
+    int r = o.inputs ? mm_given_take(it->rec, s->m, &it->mod, &it->given) : 0;
+    if (r < 0) return 0;
+    if (r) {
+        it->kind = GIVEN;
+        w->media++;
+        return 0;
+    }
     if (has_parts(s, it->rec, &parts)) return take_parts(s, w, it, parts);
     if (s->multi && o.modality != MM_TEXT) {
         mm_slice v;
@@ -338,6 +348,16 @@ static int put_media(state *s, item *it)
     return write_record(s, rec);
 }
 
+static int put_given(state *s, item *it)
+{
+    int r = add_model(s, it->rec);
+    if (!r && s->labels) r = mm_labels_report(s->labels, it->rec, it->vec, (size_t)o.top);
+    if (!r) r = set_vector(s, it->rec, it->vec);
+    free(it->given);
+    it->given = NULL;
+    return r ? mm_fail(&s->c->err, MM_ENOMEM, "out of memory") : write_record(s, it->rec);
+}
+
 static int text_quality(state *s, mm_rec *rec, const char *text, size_t len)
 {
     mm_text_quality q;
@@ -461,6 +481,7 @@ static int put(state *s, const window *w, item *it)
     const mm_text_out *res = &it->res;
     int r = 0;
     if (it->kind == MEDIA) return put_media(s, it);
+    if (it->kind == GIVEN) return put_given(s, it);
     if (it->kind == RECORD) return put_record(s, w, it);
     if (it->kind == LONG || (it->kind == TEXT && o.emit == EMIT_VECTORS && res->used < res->tokens && o.overflow == DOCUMENT)) return put_document(s, w, it);
     if (it->kind == TEXT && o.emit == EMIT_INPUTS) {
@@ -519,8 +540,8 @@ static int compute_media(state *s, window *w, mm_modality mod, float *vec, size_
     size_t n = 0;
     for (size_t i = 0; i < w->n; i++) {
         item *it = &w->items[i];
-        if (it->kind != MEDIA || mm_rec_failed(it->rec) || it->mod != mod) continue;
-        s->x[n] = it->job.x;
+        if ((it->kind != MEDIA && it->kind != GIVEN) || mm_rec_failed(it->rec) || it->mod != mod) continue;
+        s->x[n] = it->kind == GIVEN ? it->given : it->job.x;
         it->vec = vec + n++ * s->dim;
     }
     *used = n;
@@ -634,7 +655,7 @@ static int open_model(state *s)
     char *path;
     int r = mm_store_resolve(&path, name, &c->err);
     if (r) return r;
-    mm_model_opts mo = { (int)c->threads, o.pooling, o.normalize, o.max_tokens, (int)o.frames, !o.clean, 0 };
+    mm_model_opts mo = { (int)c->threads, o.pooling, o.normalize, o.max_tokens, (int)o.frames, !o.clean, 0, (int)o.size };
     r = mm_model_open(&s->m, path, &mo, &c->err);
     free(path);
     if (r) return r;
@@ -693,8 +714,8 @@ static int check(mm_ctx *c)
     if (!r && o.key && o.overflow == CUT) o.overflow = DOCUMENT;
     if (!r && o.key && o.overflow != DOCUMENT) r = mm_fail(&c->err, MM_EARG, "option '--key' is for '--overflow document'");
     if (!r && o.emit == EMIT_INPUTS) {
-        static const char *const with[] = { "labels", "overflow", "key", "normalize", "pooling" };
-        for (size_t i = 0; i < 5 && !r; i++) r = mm_opt_exclusive(c, "emit", with[i], NULL);
+        static const char *const with[] = { "labels", "overflow", "key", "normalize", "pooling", "inputs" };
+        for (size_t i = 0; i < 6 && !r; i++) r = mm_opt_exclusive(c, "emit", with[i], NULL);
     }
     if (!r && o.templates.n && !o.labels) r = mm_fail(&c->err, MM_EARG, "option '--template' needs '--labels FILE'");
     return r;
@@ -731,6 +752,7 @@ static int run(mm_ctx *c, int argc, char **argv)
             mm_buf_clear(&s.w[i].items[k].ref.bytes);
             if (s.w[i].items[k].parts) mm_parts_clear(s.w[i].items[k].parts);
             free(s.w[i].items[k].parts);
+            free(s.w[i].items[k].given);
         }
         free(s.w[i].items);
         free(s.w[i].vec);

@@ -101,6 +101,7 @@ typedef struct {
     uint64_t params, bytes;
     size_t tok_count, bad; /* tensors with NaN or infinite values */
     size_t total[MM_MODALITIES], shared[MM_MODALITIES]; /* of the unified model's encoders, the token table apart */
+    const char *positions; /* of the unified model */
 } facts;
 
 static int shares(mm_ctx *c, mm_store *st, facts *f)
@@ -111,6 +112,7 @@ static int shares(mm_ctx *c, mm_store *st, facts *f)
     if (!r) r = mm_uni_new(&u, &conf, &c->err);
     if (r) return r;
     for (int m = 0; m < MM_MODALITIES; m++) mm_uni_share(u, (mm_modality)m, &f->total[m], &f->shared[m]);
+    f->positions = mm_uni_positions_name(&conf);
     mm_uni_free(&u);
     return 0;
 }
@@ -203,7 +205,7 @@ static void as_json(mm_buf *b, const mm_store *st, const char *name, const facts
         if (f->total[m])
             mm_buf_addf(b, "%s\"%s\":{\"parameters\":%zu,\"shared\":%.4f}", n++ ? "," : ",\"encoders\":{", mm_modality_name((mm_modality)m), f->total[m],
                         (double)f->shared[m] / (double)f->total[m]);
-    if (!strcmp(f->arch, "mm-uni")) mm_buf_addc(b, '}');
+    if (f->positions) mm_buf_addf(b, "},\"positions\":\"%s\"", f->positions);
     if (mm_store_config(st)) {
         char *s = json_dumps(mm_store_config(st), JSON_COMPACT);
         mm_buf_adds(b, ",\"config\":");
@@ -262,6 +264,7 @@ static void as_text(mm_buf *b, const mm_store *st, const char *name, const facts
         if (f->total[m])
             mm_buf_addf(b, "%s  %-5s %zu parameters, %.1f %% of them shared\n", some++ ? "" : "\nencoders, the token table apart:\n",
                         mm_modality_name((mm_modality)m), f->total[m], 100.0 * (double)f->shared[m] / (double)f->total[m]);
+    if (f->positions) mm_buf_addf(b, "  positions: %s\n", f->positions);
     if (mm_store_config(st)) {
         json_t *v;
         mm_buf_adds(b, "\nconfig.json:\n");

@@ -19,6 +19,16 @@ printf '%s\n' '{"id":"t","text":"a b"}' '{"id":"i","image":"a.png"}' '{"id":"s",
 printf '%s\n' '{"id":1,"text":"a b","image":"a.png"}' '{"id":2,"text":"a b","image":"a.png","audio":"a.wav","video":"mute.mp4"}' \
     '{"id":3,"audio":"a.wav","k":[1],"image":"a.png"}' '{"id":4,"video":"mute.mp4","text":"c"}' > several
 
+test_ok 'what the model would see is embedded as what it was made of; another shape, another modality is not' '
+    mm-embed single > want; mm-embed --emit inputs single > in; mm-embed --inputs in > out; jq -c .embedding want > a; jq -c .embedding out > b; test_cmp a b; test_json out "all(.[]; has(\"input\") | not)"
+    jq -c "select(.input) | .input.shape[0] += 1" in > bad; jq -c "select(.input) | .modality = \"smell\"" in >> bad; jq -c "select(.input) | .input.b64 = .input.b64[4:]" in >> bad
+    expect_code 1 mm-embed --inputs bad > out 2> err; test_json out "length == 9 and ([.[].error.code] == [\"MM_ESHAPE\",\"MM_ESHAPE\",\"MM_ESHAPE\",\"MM_EDATA\",\"MM_EDATA\",\"MM_EDATA\",\"MM_ESHAPE\",\"MM_ESHAPE\",\"MM_ESHAPE\"])"
+    mm-embed in > out; test_json out ".[1:] | all(.[]; has(\"input\"))"; expect_code 2 mm-embed --inputs --emit inputs in 2> err'
+test_ok 'pictures of more pixels, clips of more frames' '
+    mm-embed --size 64 --frames 6 --emit inputs single > in; test_json in "[.[1:][].input.shape] == [[3,64,64],[1,64,1000],[6,3,64,64]]"; mm-embed --size 64 --frames 6 --inputs in > a; mm-embed --size 64 --frames 6 single > b
+    jq -c "[.model,.embedding]" a > c; jq -c "[.model,.embedding]" b > d; test_cmp c d; mm-embed single > own; test_json own "map(.model) | unique | length == 1"; [ "$(jq -r .model own | head -1)" != "$(jq -r .model b | head -1)" ]
+    jq -c .embedding own > c; jq -c .embedding b > d; sed -n "1p;3p" c > e; sed -n "1p;3p" d > f; test_cmp e f; [ "$(sed -n 2p c)" != "$(sed -n 2p d)" ]
+    expect_code 2 mm-embed --size 40 single 2> err; grep -q "16, 32" err; expect_code 2 mm-embed --frames 3 single 2> err; expect_code 3 mm-embed -m tiny --size 64 single 2> err; grep -q "one size" err'
 test_ok 'several parts are one vector of length 1, with weights that sum to 1' 'mm-embed several > out; test_lines out 4; test_json out "map(.modality) == [\"text+image\",\"text+image+audio+video\",\"image+audio\",\"text+video\"] and
     all(.[]; (.gates | [.[]] | all(. > 0) and (add - 1 | fabs) < 1e-6) and ((.modality | split(\"+\")) == (.gates | keys_unsorted)) and (.embedding | map(. * .) | add - 1 | fabs) < 1e-5 and (has(\"dropped\") | not))"
     test_json out ".[2] | keys_unsorted == [\"id\",\"audio\",\"k\",\"image\",\"model\",\"modality\",\"gates\",\"media\",\"embedding\"] and .media.audio.seconds == 0.7"; test_json out ".[1].tokens > 0"'

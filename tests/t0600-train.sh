@@ -22,7 +22,7 @@ test_ok 'usage errors name the option' '
     usage "from 1 to 1024" -d m.jsonl -o x.gguf --lora 0 && usage "at least 1" -d m.jsonl -o x.gguf -n 0'
 test_ok 'options that exclude or need each other' '
     usage "--resume" -d m.jsonl -o x.gguf --resume --fresh && usage "--config" -d m.jsonl -o x.gguf --from a --config tiny &&
-    usage "--config" -d m.jsonl -o x.gguf --plan x && usage "--validate" -d m.jsonl -o x.gguf --patience 3 &&
+    usage "--config" -d m.jsonl -o x.gguf --plan x && usage "--config" -d m.jsonl -o x.gguf --positions aligned && usage "--validate" -d m.jsonl -o x.gguf --patience 3 &&
     usage "--metrics" -d m.jsonl -o x.gguf --plot x.png && usage "--metrics" --plot x.png'
 test_ok 'words of lists are named' '
     usage "nce" -d m.jsonl -o x.gguf --loss nce && usage "no loss has a weight" -d m.jsonl -o x.gguf --loss bank=0,flow=0 && usage "smell" -d m.jsonl -o x.gguf --batch smell=3 &&
@@ -57,6 +57,13 @@ test_ok 'what a run would take: the plan, and nothing is written' '
     tune -o x.gguf --dry-run --lora 2 >out && test_json out ".[0].trained < 0.3 * .[0].parameters" &&
     tune -o x.gguf --dry-run --freeze "token_embd*,blk.0.*" >out && test_json out ".[0].trained < .[0].parameters" &&
     usage "no.such" -d d.jsonl --from s.gguf -o x.gguf -n 6 --freeze "no.such*"'
+test_ok 'positions of a model from nothing' '
+    for p in aligned unaligned absolute; do
+        mm-train -d d.jsonl --config tiny --positions $p -n 6 -o x.gguf --dry-run >$p || exit 1
+    done
+    test_json aligned ".[0].config.model.uni | has(\"positions\") | not" && test_json unaligned ".[0].config.model.uni.positions == \"unaligned\"" &&
+    test_json absolute ".[0].config.model.uni.positions == \"absolute\"" && [ "$(jq .parameters aligned)" -eq "$(jq .parameters unaligned)" ] &&
+    [ "$(jq .parameters aligned)" -lt "$(jq .parameters absolute)" ] && usage "aligned, unaligned or absolute" -d d.jsonl --config tiny --positions near -n 6 -o x.gguf --dry-run'
 test_ok 'fine-tuned: the model embeds, and says how it was made; a file that is not there is told of' '
     tune -o a.gguf --metrics a.jsonl >out 2>err && has err "none.png" &&
     test_json out ".[0].finished and .[0].steps == 6 and .[0].score >= 0" &&

@@ -9,7 +9,7 @@
  * Blocks: pre-norm, rotary positions, GELU; x += gamma_m * part(norm(x)) with a gamma of each modality. Which of {norm, attention,
  * feed-forward} of which layer a modality has of its own is the plan, a bit per layer.
  * Positions: channels alternate between time, y and x. Time in units of 80 ms; a picture spans 0..6 at any resolution; a token of text is
- * one step on all three.
+ * one step on all three. For comparison there are other kinds, mm_uni_positions.
  * Pooling: softmax(x q_m) of each head's channels; q_m is zero to begin with, which is the mean.
  * Dynamic attention allocation: where a record has several modalities, a small net gives each a weight g from its pooled entry, its
  * identifier and the measured quality of the input (mm_uni_measure()); every head adds lambda log g of a key's modality to its logits, and the record's
@@ -34,10 +34,19 @@ enum { MM_UNI_NEXT = MM_MODALITIES, MM_UNI_FLOW, MM_UNI_STREAMS };
 enum { MM_UNI_MEL = 64 }; /* bins of a sound's spectrum */
 enum { MM_UNI_QUALITY = 4 }; /* numbers that measure an input, each about 0..1; 1 is good */
 
+/* How a token knows its place. */
+typedef enum mm_uni_positions {
+    MM_UNI_ALIGNED,   /* as above */
+    MM_UNI_UNALIGNED, /* rotary too, of plain numbers: of the token, the pair of frames, the patch's row and column */
+    MM_UNI_ABSOLUTE   /* a learned vector for each of these numbers is added to the entry, and nothing is rotated. Pictures that have another grid of
+                       * patches than the configuration's size gives take what lies between the vectors, as do clips and sounds that are longer */
+} mm_uni_positions;
+
 typedef struct mm_uni_config {
     int64_t layers, width, heads, ff_width, out, ident, vocab, window;
     int64_t alloc;  /* hidden units of the allocation net */
     int64_t apart;  /* 1: parts of a record do not attend to each other: their vectors alone are weighed */
+    int64_t positions; /* mm_uni_positions; MM_UNI_ABSOLUTE goes without heads */
     struct {
         int64_t width;    /* d_m; 0: the model does not take this modality */
         int64_t merge[2]; /* widths inside the stem */
@@ -57,6 +66,9 @@ MM_API MM_MUST_CHECK int mm_uni_config_named(mm_uni_config *c, const char *name,
 MM_API MM_MUST_CHECK int mm_uni_plan(mm_uni_config *c, const char *plan, mm_err *err);
 /* All parts of a head (MM_UNI_NEXT, MM_UNI_FLOW) are its own. */
 MM_API void mm_uni_plan_head(mm_uni_config *c, int head);
+/* "aligned", "unaligned", "absolute". MM_EARG. */
+MM_API MM_MUST_CHECK int mm_uni_positions_set(mm_uni_config *c, const char *name, mm_err *err);
+MM_API const char *mm_uni_positions_name(const mm_uni_config *c);
 /* To and from the JSON that a model file carries. Every number is checked. */
 MM_API json_t *mm_uni_config_json(const mm_uni_config *c);
 MM_API MM_MUST_CHECK int mm_uni_config_parse(mm_uni_config *c, const json_t *j, mm_err *err);
@@ -81,7 +93,7 @@ typedef struct mm_uni_slot {
     const mmk_mat *packed;
 } mm_uni_slot;
 
-/* All slots, without memory for weights. */
+/* All slots, without memory for weights. MM_ENOMEM, or MM_EUNSUP for heads with absolute positions. */
 MM_API MM_MUST_CHECK int mm_uni_new(mm_uni **out, const mm_uni_config *c, mm_err *err);
 MM_API void mm_uni_free(mm_uni **u);
 MM_API const mm_uni_config *mm_uni_get_config(const mm_uni *u);

@@ -68,6 +68,7 @@ int mm_model_open_as(mm_model **out, const char *path, const mm_model_opts *opts
     int r = m->scratch ? mm_store_open(&m->store, path, err) : mm_fail(err, MM_ENOMEM, "out of memory");
     if (!r) {
         r = mm_config_read(m, err);
+        if (!r && m->opts.size && !m->uni) r = mm_fail(err, MM_EUNSUP, "it sees pictures of one size only");
         if (!r) r = canonical_names(m, err);
         if (!r) r = same_width(m, err);
         if (!r && m->tower[MM_TEXT].cfg.layers) r = mm_tokenizer_load(m, err);

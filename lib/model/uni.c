@@ -143,6 +143,12 @@ void mm_uni_walk(mm_uni *u)
         }
         snprintf(b, sizeof b, "%s.entry", mod);
         e->in = linear(u, bit, c->width, c->mod[m].width, 0, b);
+        if (c->positions == MM_UNI_ABSOLUTE) {
+            size_t n[3];
+            mm_uni_axes(c, m, n);
+            snprintf(b, sizeof b, "%s.position", mod);
+            e->position = linear(u, bit, c->width, (int64_t)(n[0] + n[1] + n[2]), 0, b);
+        }
         e->ident = &slot(u, bit, 0, c->ident, "%s.ident", mod)->p;
         e->query = &slot(u, bit, 0, c->width, "%s.pool_query", mod)->p;
         u->gate = linear(u, bit, c->width, c->ident, 1, "gate");
@@ -158,6 +164,8 @@ void mm_uni_walk(mm_uni *u)
 
 int mm_uni_new(mm_uni **out, const mm_uni_config *c, mm_err *err)
 {
+    *out = NULL;
+    if (c->positions == MM_UNI_ABSOLUTE && (c->next || c->patch)) return mm_fail(err, MM_EUNSUP, "heads have no absolute positions");
     mm_uni *u = *out = calloc(1, sizeof *u);
     if (!u) return mm_fail(err, MM_ENOMEM, "out of memory");
     u->c = *c;
@@ -249,7 +257,7 @@ void mm_uni_init(mm_uni *u, uint64_t seed)
         mm_rng r = mm_rng_at(seed, STREAM_INIT, i, 0);
         const char *n = s->name;
         int text = !strncmp(n, "text.", 5);
-        s->decay = s->matrix && strcmp(n, "gate.weight") != 0 && strcmp(n, "token_embd.weight") != 0 && strcmp(n, "next.rows.weight") != 0;
+        s->decay = s->matrix && !ends(n, ".position.weight") && strcmp(n, "gate.weight") != 0 && strcmp(n, "token_embd.weight") != 0 && strcmp(n, "next.rows.weight") != 0;
         if (ends(n, "norm.weight")) fill(&s->p, 1);
         else if (ends(n, "_scale")) fill(&s->p, text ? 0.001f : 0.5f);
         else if (!strcmp(n, "gate.weight")) init_gate(u, &s->p);
@@ -260,7 +268,7 @@ void mm_uni_init(mm_uni *u, uint64_t seed)
         } else if (!strcmp(n, "text.entry.weight") || !strcmp(n, "next.entry.weight") || !strcmp(n, "proj.weight")) diagonal(&s->p, 1);
         else if (!strcmp(n, "token_embd.weight") || !strcmp(n, "next.rows.weight")) {
             for (size_t k = 0; k < s->p.rows * s->p.cols; k++) s->p.w[k] = mm_rng_range(&r, -0.1f, 0.1f);
-        } else if (!s->matrix || !strcmp(n, "shift.weight") || !strcmp(n, "alloc.1.weight") || !strcmp(n, "flow.out.weight")) fill(&s->p, 0);
+        } else if (!s->matrix || ends(n, ".position.weight") || !strcmp(n, "shift.weight") || !strcmp(n, "alloc.1.weight") || !strcmp(n, "flow.out.weight")) fill(&s->p, 0);
         else glorot(&s->p, r, ends(n, "attn_qkv.weight") ? s->p.rows / 3 : s->p.rows);
     }
 }

@@ -24,6 +24,7 @@ static const struct {
 
 static const char *const parts[MM_UNI_PARTS] = { "norm", "attn", "ffn" };
 static const char *const head_names[] = { "next", "flow" };
+static const char *const positions[] = { [MM_UNI_ALIGNED] = "aligned", [MM_UNI_UNALIGNED] = "unaligned", [MM_UNI_ABSOLUTE] = "absolute" };
 
 /* "0-2,5" or "all" */
 static int layers_of(const char *s, size_t len, int64_t layers, uint64_t *bits)
@@ -82,6 +83,15 @@ void mm_uni_plan_head(mm_uni_config *c, int head)
     for (int p = 0; p < MM_UNI_PARTS; p++) layers_of("all", 3, c->layers, &c->own[p][head]);
 }
 
+int mm_uni_positions_set(mm_uni_config *c, const char *name, mm_err *err)
+{
+    for (size_t i = 0; i < sizeof positions / sizeof *positions; i++)
+        if (!strcmp(positions[i], name)) return c->positions = (int64_t)i, 0;
+    return mm_fail(err, MM_EARG, "positions '%s' should be aligned, unaligned or absolute", name);
+}
+
+const char *mm_uni_positions_name(const mm_uni_config *c) { return positions[c->positions]; }
+
 int mm_uni_config_named(mm_uni_config *c, const char *name, mm_err *err)
 {
     for (size_t i = 0; i < sizeof named / sizeof *named; i++) {
@@ -130,6 +140,7 @@ json_t *mm_uni_config_json(const mm_uni_config *c)
                           (json_int_t)c->heads, "ff_width", (json_int_t)c->ff_width, "out", (json_int_t)c->out, "ident", (json_int_t)c->ident,
                           "vocab", (json_int_t)c->vocab, "window", (json_int_t)c->window, "alloc", (json_int_t)c->alloc, "eps", (double)c->eps);
     if (c->apart) json_object_set_new(j, "apart", json_integer(c->apart));
+    if (c->positions) json_object_set_new(j, "positions", json_string(positions[c->positions]));
     for (int m = 0; m < MM_MODALITIES; m++) {
         if (!c->mod[m].width) continue;
         json_t *o = json_pack("{s:I,s:[I,I],s:I,s:I}", "width", (json_int_t)c->mod[m].width, "merge", (json_int_t)c->mod[m].merge[0],
@@ -213,6 +224,8 @@ int mm_uni_config_parse(mm_uni_config *c, const json_t *j, mm_err *err)
     if (c->width % c->heads || c->width / c->heads % 2)
         return mm_fail(err, MM_EDATA, "configuration: a width of %lld is not an even number of channels for each of %lld heads", (long long)c->width,
                        (long long)c->heads);
+    const json_t *how = json_object_get(j, "positions"); /* files made before there were others say nothing */
+    if (how && mm_uni_positions_set(c, json_is_string(how) ? json_string_value(how) : "", err)) return mm_err_prefix(err, "configuration: "), MM_EDATA;
     int some = 0;
     for (int m = 0; m < MM_MODALITIES; m++) {
         const json_t *o = json_object_get(j, mm_modality_name((mm_modality)m));

@@ -81,22 +81,73 @@ void mm_uni_place(float *cos, float *sin, size_t half, const float at[3])
     }
 }
 
+/* Where token k of an input is. */
+static void place(const mm_uni_config *c, const mm_uni_in *in, size_t k, float at[3])
+{
+    const size_t gh = in->height / PATCH, gw = in->width / PATCH, grid = gh * gw;
+    at[0] = at[1] = at[2] = (float)k;
+    if (in->mod == MM_AUDIO) at[1] = at[2] = 0;
+    if (in->mod != MM_IMAGE && in->mod != MM_VIDEO) return;
+    const size_t pair = k / grid, cell = k % grid;
+    at[0] = (float)pair;
+    at[1] = (float)(cell / gw);
+    at[2] = (float)(cell % gw);
+    if (c->positions != MM_UNI_ALIGNED) return;
+    const float seconds = 0.5f * (float)(pair * 2);
+    at[0] = seconds / 0.08f;
+    at[1] = 6 * (at[1] + 0.5f) / (float)gh;
+    at[2] = 6 * (at[2] + 0.5f) / (float)gw;
+}
+
 static void places(const mm_uni *u, const mm_uni_in *in, mm_uni_tokens *t)
 {
-    size_t half = (size_t)(u->c.width / u->c.heads / 2), gw = in->width / PATCH, grid = in->height / PATCH * gw;
+    size_t half = (size_t)(u->c.width / u->c.heads / 2);
     for (size_t i = 0; i < in->n; i++)
         for (size_t k = 0, row = t->r.off[i]; row < t->r.off[i + 1]; k++, row++) {
-            float n = (float)k, at[3] = { n, n, n };
-            if (in->mod == MM_AUDIO) at[1] = at[2] = 0;
-            if (in->mod == MM_IMAGE || in->mod == MM_VIDEO) {
-                size_t f = k / grid * 2, cell = k % grid;
-                float seconds = 0.5f * (float)f;
-                at[0] = in->mod == MM_VIDEO ? seconds / 0.08f : 0;
-                at[1] = 6 * ((float)(cell / gw) + 0.5f) / (float)(in->height / PATCH);
-                at[2] = 6 * ((float)(cell % gw) + 0.5f) / (float)gw;
-            }
+            float at[3] = { 0 };
+            if (u->c.positions != MM_UNI_ABSOLUTE) place(&u->c, in, k, at);
             mm_uni_place(t->cos + row * half, t->sin + row * half, half, at);
         }
+}
+
+void mm_uni_axes(const mm_uni_config *c, int m, size_t n[3])
+{
+    const size_t frames = (size_t)c->mod[m].frames;
+    n[0] = m == MM_TEXT ? (size_t)c->window : m == MM_AUDIO ? (frames + TOKEN_FRAMES - 1) / TOKEN_FRAMES : m == MM_VIDEO ? frames / 2 : 0;
+    n[1] = n[2] = m == MM_IMAGE || m == MM_VIDEO ? (size_t)c->mod[m].size / PATCH : 0;
+}
+
+/* Shares of an axis' n vectors for a place on it. */
+static void shares(float *to, size_t n, float at)
+{
+    const float last = (float)(n - 1);
+    const size_t low = at <= 0 ? 0 : at >= last ? n - 1 : (size_t)at;
+    const float rest = at <= 0 || at >= last ? 0 : at - (float)low;
+    to[low] += 1 - rest;
+    if (rest > 0) to[low + 1] += rest;
+}
+
+/* Absolute positions, added to x. Grids of another size are laid over the configuration's, and longer inputs drawn together to its length. */
+static mm_tensor with_positions(mm_graph *g, const mm_uni *u, const mm_uni_in *in, const mm_ragged *r, mm_tensor x)
+{
+    const size_t grid[2] = { in->height / PATCH, in->width / PATCH };
+    size_t n[3];
+    mm_uni_axes(&u->c, in->mod, n);
+    mm_tensor f = mm_op_new(g, x.rows, n[0] + n[1] + n[2]);
+    if (!f.p || !x.p) return x;
+    memset(f.p, 0, f.rows * f.cols * sizeof *f.p);
+    for (size_t i = 0; i < in->n; i++) {
+        const size_t rows = r->off[i + 1] - r->off[i], times = in->mod == MM_VIDEO ? rows / (grid[0] * grid[1]) : rows;
+        for (size_t k = 0; k < rows; k++) {
+            float at[3], *to = f.p + (r->off[i] + k) * f.cols;
+            place(&u->c, in, k, at);
+            if (n[0]) shares(to, n[0], times > n[0] ? at[0] * (float)(n[0] - 1) / (float)(times - 1) : at[0]);
+            to += n[0];
+            for (int a = 0; a < 2; to += n[1], a++)
+                if (n[1]) shares(to, n[1], (at[1 + a] + 0.5f) * (float)n[1] / (float)grid[a] - 0.5f);
+        }
+    }
+    return mm_op_linear(g, f, &u->entry[in->mod].position, MMK_ACT_NONE, &x, NULL);
 }
 
 mm_uni_tokens mm_uni_stem(mm_graph *g, const mm_uni *u, const mm_uni_in *in)
@@ -132,6 +183,7 @@ mm_uni_tokens mm_uni_stem(mm_graph *g, const mm_uni *u, const mm_uni_in *in)
     mm_tensor gate = mm_op_sigmoid(g, mm_op_linear(g, id, &u->gate, MMK_ACT_NONE, NULL, NULL));
     mm_tensor shift = mm_op_linear(g, id, &u->shift, MMK_ACT_NONE, NULL, NULL);
     t.x = mm_op_affine(g, x, gate, &shift);
+    if (u->c.positions == MM_UNI_ABSOLUTE) t.x = with_positions(g, u, in, &t.r, t.x);
     return t;
 }
 

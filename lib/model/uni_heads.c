@@ -163,7 +163,9 @@ mm_tensor mm_uni_flow(mm_graph *g, const mm_uni *u, const mm_uni_canvas *c)
     for (size_t r = 0; r < rows; r++) {
         size_t at[2], squares = (size_t)(u->c.patch * u->c.patch / 16);
         square_at(r % patches * squares, side, &at[0], &at[1]);
-        const float where[3] = { 0, middle * ((float)at[0] + 0.5f * (float)u->c.patch), middle * ((float)at[1] + 0.5f * (float)u->c.patch) };
+        float where[3] = { 0, middle * ((float)at[0] + 0.5f * (float)u->c.patch), middle * ((float)at[1] + 0.5f * (float)u->c.patch) };
+        if (u->c.positions == MM_UNI_UNALIGNED) /* in patches of the encoder */
+            for (int k = 0; k < 2; k++) where[1 + k] = ((float)at[k] + 0.5f * (float)u->c.patch) / 16 - 0.5f;
         mm_uni_place(cos + r * half, cos + (rows + r) * half, half, where);
         pick[r] = r / patches;
     }

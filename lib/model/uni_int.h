@@ -15,6 +15,7 @@ typedef struct uni_entry {
     mm_linear stem[3]; /* text: none */
     mm_norm norm;      /* text: none */
     mm_linear in;
+    mm_linear position; /* absolute: a column for each number of each axis, mm_uni_axes() */
     mm_param *ident, *query;
     mm_norm last;      /* text: none */
 } uni_entry;
@@ -65,6 +66,8 @@ mm_tensor mm_uni_block(mm_graph *g, const mm_uni *u, size_t layer, const uni_lay
 mm_tensor mm_uni_trunk_kept(mm_graph *g, const mm_uni *u, const mm_uni_tokens *t, mm_tensor *keep);
 /* Angles of a place (time, y, x): cos, sin [half]. */
 void mm_uni_place(float *cos, float *sin, size_t half, const float at[3]);
+/* Absolute positions: how many numbers of time, rows and columns of patches a modality's tokens have. */
+void mm_uni_axes(const mm_uni_config *c, int m, size_t n[3]);
 /* A picture, or a pair of frames, as rows of 4 x 4 pixels. Returns where the next row goes. */
 float *mm_uni_squares(float *to, const float *x, size_t pair, size_t height, size_t width);
 

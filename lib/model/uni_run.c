@@ -25,11 +25,23 @@ void mm_uni_spec(mm_input_spec *s, mm_modality mod, int size, int frames)
     s->video = (mm_video_spec){ .how = MM_FRAMES_SPREAD, .frames = frames };
 }
 
+/* Positions are made for what comes: another grid of patches, another number of frames. */
+static int sizes(const mm_model *m, mm_uni_config *c, mm_err *err)
+{
+    const int size = m->opts.size, frames = m->opts.frames;
+    if (size < 0 || size > 4096 || size % 16) return mm_fail(err, MM_EARG, "a size of %d pixels is not one of 16, 32 .. 4096", size);
+    if (frames < 0 || frames % 2) return mm_fail(err, MM_EARG, "%d frames are not an even number", frames);
+    if (size) c->mod[MM_IMAGE].size = c->mod[MM_VIDEO].size = size;
+    if (frames) c->mod[MM_VIDEO].frames = frames;
+    return 0;
+}
+
 int mm_config_uni(mm_model *m, mm_err *err)
 {
     mm_uni_config c;
     int r = mm_uni_config_read(&c, m->store, err);
     if (!r) r = mm_uni_new(&m->uni, &c, err);
+    if (!r) r = sizes(m, &c, err);
     if (r) return r;
     for (int i = 0; i < MM_MODALITIES; i++) {
         mm_tower_config *t = &m->tower[i].cfg;
@@ -48,10 +60,17 @@ int mm_config_uni(mm_model *m, mm_err *err)
     return 0;
 }
 
+/* Frames that an input has room for. */
+static size_t room(const mm_model *m, mm_modality mod)
+{
+    const mm_input_spec *s = &m->spec[mod];
+    return (size_t)(mod == MM_AUDIO ? s->width : s->frames);
+}
+
 /* Frames of an input: of a clip all; of a sound its spectrum [64, all] without what it was filled up with, at least one. */
 static size_t frames_of(const mm_model *m, const mm_tower_job *j, mm_modality mod, size_t i)
 {
-    size_t all = (size_t)mm_uni_get_config(m->uni)->mod[mod].frames, n = all;
+    size_t all = room(m, mod), n = all;
     while (mod == MM_AUDIO && n > 1) {
         size_t b = 0;
         while (b < MEL && j->x[i][b * all + n - 1] == PADDING) b++;
@@ -77,7 +96,7 @@ size_t mm_uni_tokens_of(const mm_model *m, const mm_tower_job *j, size_t i)
 {
     if (j->records) return tokens_of_record(m, j->records, i);
     mm_modality mod = modality_of(m, j);
-    size_t side = (size_t)mm_uni_get_config(m->uni)->mod[mod].size, frames = frames_of(m, j, mod, i);
+    size_t side = (size_t)m->spec[mod].height, frames = frames_of(m, j, mod, i);
     const mm_uni_in in = { .mod = mod, .n = 1, .frames = &frames, .height = side, .width = side };
     return mm_uni_in_tokens(&in, 0);
 }
@@ -98,7 +117,7 @@ static int gather_text(mm_uni_in *in, const mm_tower_job *j, const uint32_t *ord
 
 static int gather_media(const mm_model *m, mm_uni_in *in, const mm_tower_job *j, const uint32_t *order, mm_arena *arena)
 {
-    size_t all = (size_t)mm_uni_get_config(m->uni)->mod[in->mod].frames;
+    size_t all = room(m, in->mod);
     size_t *frames = mm_arena_alloc(arena, in->n, sizeof *frames);
     const float **x = mm_arena_alloc(arena, in->n, sizeof *x);
     if (!frames || !x) return MM_ENOMEM;
@@ -120,7 +139,7 @@ static int gather_media(const mm_model *m, mm_uni_in *in, const mm_tower_job *j,
 int mm_uni_gather(const mm_model *m, mm_uni_in *in, const mm_tower_job *j, const uint32_t *order, size_t n, mm_arena *arena)
 {
     mm_modality mod = modality_of(m, j);
-    size_t side = (size_t)mm_uni_get_config(m->uni)->mod[mod].size;
+    size_t side = (size_t)m->spec[mod].height;
     *in = (mm_uni_in){ .mod = mod, .n = n, .height = side, .width = side };
     return mod == MM_TEXT ? gather_text(in, j, order, arena) : gather_media(m, in, j, order, arena);
 }

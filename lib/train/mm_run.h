@@ -51,6 +51,7 @@ typedef struct mm_train_opts {
     const char *from;        /* model to begin with; NULL with config NULL: the default one */
     const char *config;      /* "tiny", "small", "base": from nothing; NULL: as in `from` */
     const char *plan;        /* what modalities share, with `config`; NULL: the configuration's */
+    const char *positions;   /* "aligned", "unaligned", "absolute" (mm_uni_positions), with `config`; NULL: aligned */
     int type;                /* mm_dtype of matrices in the output: MM_F32, MM_F16, MM_Q8_0 */
 
     /* what is learned */

@@ -193,7 +193,7 @@ static json_t *configuration(const mm_train_opts *o, const mm_trainable *t, cons
               set(j, "stages", stage_list(s)) || set(j, "accumulate", json_integer(o->accumulate)) || set(j, "wd", json_real(o->wd)) ||
               set(j, "clip", json_real(o->clip)) || set(j, "ema", json_real(o->ema)) || set(j, "blend", json_real(o->blend)) ||
               set(j, "precision", text(precisions[o->precision])) || set(j, "validate", text(o->validate)) || set(j, "patience", json_integer(o->patience)) ||
-              (t->config && json_object_set(j, "model", t->config));
+              (o->positions && set(j, "positions", text(o->positions))) || (t->config && json_object_set(j, "model", t->config));
     if (!bad) return j;
     json_decref(j);
     return NULL;
@@ -224,6 +224,8 @@ static int check(const mm_train_opts *o, mm_err *err)
     if (o->from && o->config) return mm_fail(err, MM_EARG, "options '--from' and '--config' cannot be used together");
     if (o->plan && !o->config) return mm_fail(err, MM_EARG,
                                               "option '--plan' goes with '--config': another model's weights have their plan");
+    if (o->positions && !o->config) return mm_fail(err, MM_EARG,
+                                                   "option '--positions' goes with '--config': another model's weights know their places");
     if (o->patience && !o->validate) return mm_fail(err, MM_EARG, "option '--patience' goes with '--validate'");
     if (o->plot && !o->metrics) return mm_fail(err, MM_EARG, "option '--plot' goes with '--metrics'");
     if (o->precision < MM_KEEP_F32 || o->precision > MM_KEEP_F16 || !o->accumulate || o->threads < 1 || o->lora < 0 ||

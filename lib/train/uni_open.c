@@ -230,6 +230,7 @@ static int from_config(uni_run *x, mm_err *err)
     mm_uni_config c;
     int r = mm_uni_config_named(&c, x->o->config, err);
     if (!r && x->o->plan) r = mm_uni_plan(&c, x->o->plan, err);
+    if (!r && x->o->positions) r = mm_uni_positions_set(&c, x->o->positions, err);
     if (!r) with_heads(x, &c);
     if (!r && !x->o->dry_run && !(x->o->pairs && x->o->distil))
         r = mm_fail(err, MM_EARG, "a model from nothing needs '--pairs' and '--distil': its text side begins with a teacher's vectors");
