@@ -257,7 +257,8 @@ void mm_uni_init(mm_uni *u, uint64_t seed)
         mm_rng r = mm_rng_at(seed, STREAM_INIT, i, 0);
         const char *n = s->name;
         int text = !strncmp(n, "text.", 5);
-        s->decay = s->matrix && !ends(n, ".position.weight") && strcmp(n, "gate.weight") != 0 && strcmp(n, "token_embd.weight") != 0 && strcmp(n, "next.rows.weight") != 0;
+        const int place = ends(n, ".position.weight");
+        s->decay = s->matrix && !place && strcmp(n, "gate.weight") != 0 && strcmp(n, "token_embd.weight") != 0 && strcmp(n, "next.rows.weight") != 0;
         if (ends(n, "norm.weight")) fill(&s->p, 1);
         else if (ends(n, "_scale")) fill(&s->p, text ? 0.001f : 0.5f);
         else if (!strcmp(n, "gate.weight")) init_gate(u, &s->p);
@@ -268,7 +269,7 @@ void mm_uni_init(mm_uni *u, uint64_t seed)
         } else if (!strcmp(n, "text.entry.weight") || !strcmp(n, "next.entry.weight") || !strcmp(n, "proj.weight")) diagonal(&s->p, 1);
         else if (!strcmp(n, "token_embd.weight") || !strcmp(n, "next.rows.weight")) {
             for (size_t k = 0; k < s->p.rows * s->p.cols; k++) s->p.w[k] = mm_rng_range(&r, -0.1f, 0.1f);
-        } else if (!s->matrix || ends(n, ".position.weight") || !strcmp(n, "shift.weight") || !strcmp(n, "alloc.1.weight") || !strcmp(n, "flow.out.weight")) fill(&s->p, 0);
+        } else if (!s->matrix || place || !strcmp(n, "shift.weight") || !strcmp(n, "alloc.1.weight") || !strcmp(n, "flow.out.weight")) fill(&s->p, 0);
         else glorot(&s->p, r, ends(n, "attn_qkv.weight") ? s->p.rows / 3 : s->p.rows);
     }
 }

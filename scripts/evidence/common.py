@@ -176,11 +176,14 @@ def run(command):
     return said, used.ru_maxrss * 1024, used.ru_utime + used.ru_stime
 
 
-def recalls(args, model, split):
-    """Of each query between two modalities, by scripts/evaluate, whether the first answer is right: {task: {query: 0 or 1}}."""
-    kept = model.removesuffix(".gguf") + "." + split
+def recalls(args, model, split, only=None, label="", embed=()):
+    """Of each query between two modalities, by scripts/evaluate, whether the first answer is right: {task: {query: 0 or 1}}. only: sets, in place of
+    those of args; label: of what is embedded otherwise, and embed: by what command in place of mm-embed."""
+    kept = model.removesuffix(".gguf") + "." + split + label
     if not os.path.exists(kept + "/done"):
-        command = [os.path.join(HERE, "..", "evaluate"), "-m", model, "--split", split, "--only", ",".join(args.sets), "--keep", kept, "--json", kept + ".json", args.data]
+        command = [os.path.join(HERE, "..", "evaluate"), "-m", model, "--split", split, "--only", ",".join(only or args.sets), "--keep", kept, "--json", kept + ".json", args.data]
+        if embed:
+            command[1:1] = ["--embed", " ".join(embed)]
         r = subprocess.run(command, stderr=subprocess.PIPE)
         if r.returncode:
             sys.stderr.buffer.write(r.stderr)
