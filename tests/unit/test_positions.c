@@ -4,9 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
-#include "base/mm_rng.h"
-#include "model/mm_uni.h"
-#include "tap.h"
+#include "uni_made.h"
 
 enum { N = 3, OUT = 32, MOST = 64 };
 static mm_err err;
@@ -24,35 +22,6 @@ static mm_uni_config little(const char *kind)
     c.mod[MM_AUDIO].frames = 50;
     if (mm_uni_plan(&c, "*.norm=all", &err) || mm_uni_positions_set(&c, kind, &err)) exit(4);
     return c;
-}
-
-/* What begins at zero hides mistakes, and the text side's blocks begin almost so. */
-static mm_uni *made(const mm_uni_config *c)
-{
-    mm_uni *u = NULL;
-    if (mm_uni_new(&u, c, &err)) exit(4);
-    for (size_t i = 0; i < mm_uni_count(u); i++) {
-        mm_param *p = &mm_uni_slot_at(u, i)->p;
-        if (!(p->w = mm_aligned(p->rows * p->cols, sizeof *p->w)) || !(p->grad = mm_aligned(p->rows * p->cols, sizeof *p->grad))) exit(4);
-        memset(p->grad, 0, p->rows * p->cols * sizeof *p->grad);
-    }
-    mm_uni_bind(u);
-    mm_uni_init(u, 7);
-    for (size_t i = 0; i < mm_uni_count(u); i++) {
-        mm_uni_slot *s = mm_uni_slot_at(u, i);
-        mm_rng r = mm_rng_at(3, 5, i, 0);
-        for (size_t k = 0; k < s->p.rows * s->p.cols; k++) s->p.w[k] += mm_rng_range(&r, -0.2f, 0.2f);
-    }
-    return u;
-}
-
-static void freed(mm_uni *u)
-{
-    for (size_t i = 0; i < mm_uni_count(u); i++) {
-        free(mm_uni_slot_at(u, i)->p.w);
-        free(mm_uni_slot_at(u, i)->p.grad);
-    }
-    mm_uni_free(&u);
 }
 
 /* N inputs: texts of 7 tokens, pictures and clips of `side` pixels, clips and sounds of `frames` frames. */
@@ -252,36 +221,32 @@ static double loss(mm_uni *u, mm_modality m, mm_tape *tape)
     return v;
 }
 
-/* Learned positions along their gradient: what the loss changes by is what the gradient says. */
+struct trained {
+    mm_uni *u;
+    mm_modality m;
+};
+
+static double untaped(void *arg)
+{
+    const struct trained *t = arg;
+    return loss(t->u, t->m, NULL);
+}
+
 static void gradients(void)
 {
     mm_uni_config c = little("absolute");
-    mm_uni *u = made(&c);
+    struct trained t = { made(&c), MM_TEXT };
     mm_tape *tape = mm_tape_new(MM_KEEP_F32);
     for (int m = 0; m < MM_MODALITIES; m++) {
         char name[40];
-        snprintf(name, sizeof name, "%s.position.weight", mm_modality_name((mm_modality)m));
-        mm_uni_slot *s = mm_uni_slot_find(u, name);
-        ok(s && !s->decay && isfinite(loss(u, (mm_modality)m, tape)), "%s", name);
-        if (!s) continue;
-        const size_t n = s->p.rows * s->p.cols;
-        double square = 0, moved[2];
-        float *was = malloc(n * sizeof *was);
-        if (!was) exit(4);
-        memcpy(was, s->p.w, n * sizeof *was);
-        for (size_t k = 0; k < n; k++) square += (double)s->p.grad[k] * (double)s->p.grad[k];
-        const double len = sqrt(square), step = 0.01 / len;
-        for (int side = 0; side < 2; side++) {
-            for (size_t k = 0; k < n; k++) s->p.w[k] = was[k] + (float)((side ? -step : step) * (double)s->p.grad[k]);
-            moved[side] = loss(u, (mm_modality)m, NULL);
-        }
-        memcpy(s->p.w, was, n * sizeof *was);
-        free(was);
-        const double got = (moved[0] - moved[1]) / 0.02;
-        ok(len > 1e-4 && fabs(got - len) < 0.02 * len + 5e-5, "%s: slope %.6f, gradient %.6f", name, got, len);
+        t.m = (mm_modality)m;
+        snprintf(name, sizeof name, "%s.position.weight", mm_modality_name(t.m));
+        mm_uni_slot *s = mm_uni_slot_find(t.u, name);
+        ok(s && !s->decay && isfinite(loss(t.u, t.m, tape)), "%s", name);
+        if (s) slope(s, untaped, &t);
     }
     mm_tape_free(&tape);
-    freed(u);
+    freed(t.u);
 }
 
 int main(void)
