@@ -12,7 +12,7 @@
 
 static const int types[] = { MM_F32, MM_F16, MM_BF16, MM_Q8_0 };
 static struct {
-    const char *out, *tensor;
+    const char *out, *tensor, *prune;
     int type, info, json, check;
 } o = { .type = -1, .check = -1 };
 
@@ -20,6 +20,7 @@ static const mm_opt opts[] = {
     MM_OPT_GROUP("Converting"),
     MM_OPT_ENUM('t', "type", &o.type, "f32|f16|bf16|q8_0", "how matrices are stored"),
     MM_OPT_STR('o', "output", &o.out, "FILE", "GGUF file to write, which appears when all is written"),
+    MM_OPT_STR(0, "prune", &o.prune, "SPEC", "leave out what matters least: layers=2,ffn=768,heads=8,vocab=FILE:6000 (bert)"),
     MM_OPT_GROUP("Looking"),
     MM_OPT_BOOL('i', "info", &o.info, "list architecture, keys, tokenizer and tensors instead"),
     MM_OPT_BOOL(0, "json", &o.json, "as one JSON object"),
@@ -68,7 +69,7 @@ static int flush(mm_ctx *c, mm_buf *b)
 static int convert(mm_ctx *c, const char *in)
 {
     reporter rep = { .c = c, .in = in };
-    mm_quant_opts q = { types[o.type], report, &rep };
+    mm_quant_opts q = { types[o.type], o.prune, report, &rep };
     mm_quant_sum s;
     mm_progress_start(&rep.progress, c, "tensors", 0);
     int r = mm_quant_convert(in, o.out, &q, &s, &c->err);
@@ -377,7 +378,8 @@ static int run(mm_ctx *c, int argc, char **argv)
     char *path;
     int r;
     if (argc > 1 || (!argc && !o.info)) return mm_fail(&c->err, MM_EARG, argc ? "one model at a time" : "no model given");
-    if ((r = mm_opt_exclusive(c, "info", "type", NULL)) || (r = mm_opt_exclusive(c, "info", "output", NULL)))
+    if ((r = mm_opt_exclusive(c, "info", "type", NULL)) || (r = mm_opt_exclusive(c, "info", "output", NULL)) ||
+        (r = mm_opt_exclusive(c, "info", "prune", NULL)))
         return r;
     if (!o.info && (o.json || o.check >= 0 || o.tensor))
         return mm_fail(&c->err, MM_EARG, "options '--json', '--check' and '--tensor' go with '--info'");
@@ -392,7 +394,7 @@ static int run(mm_ctx *c, int argc, char **argv)
     return r;
 }
 
-static const char *const usage[] = { "-t TYPE -o FILE [-v] MODEL", "--info [--json] [--check] [MODEL]", "--info --tensor NAME [MODEL]", NULL };
+static const char *const usage[] = { "-t TYPE -o FILE [--prune SPEC] [-v] MODEL", "--info [--json] [--check] [MODEL]", "--info --tensor NAME [MODEL]", NULL };
 static const mm_cmd cmd = { "mm-quantize", "look into model files, and store them smaller", usage,
                             opts, run };
 

@@ -43,7 +43,7 @@ int mm_config_num(const json_t *j, const char *key, double min, double max, doub
 int mm_tower_check(const mm_tower_config *c, mm_err *err)
 {
     size_t gh = 0, gw = 0;
-    if (c->width % c->heads)
+    if (c->head_dim * c->heads != c->width && !c->heads_apart)
         return mm_fail(err, MM_EDATA, "width %lld is not a multiple of the %lld attention heads", (long long)c->width, (long long)c->heads);
     if (c->vocab && (c->window > c->positions - c->pos_offset || c->window < 3))
         return mm_fail(err, MM_EDATA, "a window of %lld tokens does not fit a position table of %lld rows", (long long)c->window,

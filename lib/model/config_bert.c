@@ -187,6 +187,7 @@ static int read_gguf(mm_model *m, mm_err *err)
         (r = kv_int(st, arch, "embedding_length", 1, MM_MAX_WIDTH, 0, &c->width, err)) ||
         (r = kv_int(st, arch, "feed_forward_length", 1, 4 * MM_MAX_WIDTH, 0, &c->ff_width, err)) ||
         (r = kv_int(st, arch, "attention.head_count", 1, MM_MAX_WIDTH, 0, &c->heads, err)) ||
+        (r = kv_int(st, arch, "attention.key_length", 1, MM_MAX_WIDTH, 0, &c->head_dim, err)) ||
         (r = kv_int(st, arch, "context_length", 3, c->positions, c->positions, &c->window, err)) ||
         (r = kv_int(st, arch, "pooling_type", 0, 4, 0, &pool, err)) ||
         (r = mm_store_kv_num(st, "bert.attention.layer_norm_epsilon", 1e-12, &eps, err)) ||
@@ -207,7 +208,10 @@ static int read_gguf(mm_model *m, mm_err *err)
     c->pool_stated = mode[0] || pool > 0;
     c->eps = (float)eps;
     c->kv_heads = c->heads;
-    c->head_dim = c->heads ? c->width / c->heads : 0;
+    c->heads_apart = c->head_dim > 0;
+    if (!c->heads_apart) c->head_dim = c->width / c->heads;
+    if (c->heads * c->head_dim > MM_MAX_WIDTH)
+        return mm_fail(err, MM_EDATA, "heads are %lld channels wide", (long long)(c->heads * c->head_dim));
     c->normalize = normalize;
     const mm_slice *names, *texts;
     size_t nn = 0, nt = 0;

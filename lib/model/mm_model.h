@@ -51,6 +51,7 @@ typedef struct mm_rope {
 typedef struct mm_tower_config {
     const char *prefix;  /* of its tensors' canonical names: "", "t.", "v.", "a.", "m." */
     int64_t layers, width, ff_width, heads, kv_heads, head_dim;
+    int heads_apart;     /* the checkpoint states head_dim: heads * head_dim need not be width */
     float eps;           /* of the norms */
     float stem_eps;      /* of the norm over patch tokens */
     mmk_act act;

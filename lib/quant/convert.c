@@ -7,10 +7,9 @@
 
 #define CHUNK ((size_t)1 << 16) /* elements converted at a time, at least one row */
 
-/* Values that can be had as float32: the kernels' formats, and float64. */
-static int readable(int type) { return mmk_fmt(type) >= 0 || type == MM_F64; }
+int readable(int type) { return mmk_fmt(type) >= 0 || type == MM_F64; }
 
-static void read_row(const mm_kern *k, float *out, const void *row, int type, size_t n)
+void read_row(const mm_kern *k, float *out, const void *row, int type, size_t n)
 {
     if (type != MM_F64) {
         mmk_row_to_f32(k, out, row, type, n);
@@ -158,7 +157,7 @@ static int write_tensor(job *j, const struct out *o, scratch *s, size_t step, mm
         }
         if ((r = mm_gguf_data(j->w, s->bytes, out_bytes, err))) return r;
     }
-    mm_store_release(j->st, t);
+    if (!o->own) mm_store_release(j->st, t);
     return 0;
 }
 

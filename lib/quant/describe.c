@@ -53,11 +53,14 @@ static void identity(job *j, const mm_model *m, int with_name)
     if (with_name && name[0]) mm_gguf_kv_str(j->w, "general.name", name);
 }
 
+static int pruned_gguf(job *j, const char *in, mm_err *err);
+
 static int from_gguf(job *j, const char *in, mm_err *err)
 {
     const char *arch, *name, *hash;
     mm_model *m;
     int r;
+    if (j->o->prune) return pruned_gguf(j, in, err);
     if ((r = mm_store_kv_str(j->st, "general.architecture", "", &arch, err)) ||
         (r = mm_store_kv_str(j->st, "general.name", "", &name, err)) ||
         (r = mm_store_kv_str(j->st, "mm.fingerprint", "", &hash, err)))
@@ -113,6 +116,10 @@ static void shape_keys(job *j, const mm_tower_config *c)
     arch_u32(j, "embedding_length", c->width);
     arch_u32(j, "feed_forward_length", c->ff_width);
     arch_u32(j, "attention.head_count", c->heads);
+    if (c->heads * c->head_dim != c->width) {
+        arch_u32(j, "attention.key_length", c->head_dim);
+        arch_u32(j, "attention.value_length", c->head_dim);
+    }
     snprintf(name, sizeof name, "%s.attention.layer_norm_epsilon", j->arch);
     mm_gguf_kv_f32(j->w, name, c->eps);
     snprintf(name, sizeof name, "%s.attention.causal", j->arch);
@@ -126,63 +133,59 @@ static void shape_keys(job *j, const mm_tower_config *c)
     mm_gguf_kv_u32(j->w, "mm.window", (uint32_t)c->window);
 }
 
-/* Tokens in the form of llama.cpp: words begin with U+2581, continuations have no mark, special tokens are as
- * they are. */
-static int tokenizer_keys(job *j, const mm_model *m, mm_err *err)
+typedef struct {
+    mm_tok_role role;
+    const char *key[3];
+} token_role;
+static const token_role roles[] = { { MM_TOK_CLS, { "bos", "cls", NULL } },
+                                    { MM_TOK_SEP, { "eos", "seperator", NULL } },
+                                    { MM_TOK_UNK, { "unknown", NULL } },
+                                    { MM_TOK_PAD, { "padding", NULL } },
+                                    { MM_TOK_MASK, { "mask", NULL } } };
+enum { ROLES = sizeof roles / sizeof *roles };
+
+/* Token i in the form of llama.cpp: words begin with U+2581, continuations have no mark, special tokens are as they are. */
+static int token_text(job *j, const mm_tok *tok, size_t i, mm_slice *to, int32_t *type, mm_err *err)
 {
-    static const struct {
-        mm_tok_role role;
-        const char *key[3];
-    } roles[] = { { MM_TOK_CLS, { "bos", "cls", NULL } },
-                  { MM_TOK_SEP, { "eos", "seperator", NULL } },
-                  { MM_TOK_UNK, { "unknown", NULL } },
-                  { MM_TOK_PAD, { "padding", NULL } },
-                  { MM_TOK_MASK, { "mask", NULL } } };
     enum { NORMAL = 1, CONTROL = 3, UNUSED = 5 };
-    const mm_tok *tok = mm_model_tokenizer(m);
-    const mm_tower_config *c = mm_model_get_config(m, MM_TEXT);
-    size_t n = (size_t)c->vocab; /* a row of the table without a token still counts */
+    const char *s = mm_tok_text(tok, (int32_t)i);
+    mm_buf b = { 0 };
+    *type = NORMAL;
+    if (!s) {
+        *type = UNUSED;
+        mm_buf_addf(&b, "[PAD%zu]", i);
+    } else {
+        for (size_t k = 0; k < ROLES; k++)
+            if (mm_tok_role_id(tok, roles[k].role) == (int32_t)i) *type = CONTROL;
+        if (*type == NORMAL && strncmp(s, "##", 2)) mm_buf_adds(&b, "\xE2\x96\x81");
+        mm_buf_adds(&b, *type == NORMAL && !strncmp(s, "##", 2) ? s + 2 : s);
+    }
+    *to = (mm_slice){ b.failed ? NULL : mm_arena_strndup(&j->arena, b.p, b.len), b.len };
+    mm_buf_clear(&b);
+    return to->p ? 0 : mm_fail(err, MM_ENOMEM, "out of memory");
+}
+
+/* The id that a token has in what is written; -1: none. */
+static int32_t new_id(const job *j, int32_t id)
+{
+    if (!j->tokens) return id;
+    for (size_t i = 0; i < j->n_tokens; i++)
+        if (j->tokens[i] == id) return (int32_t)i;
+    return -1;
+}
+
+/* n: rows of the table; one without a token still counts. */
+static int tokenizer_keys(job *j, const mm_tok *tok, size_t n, const mm_tower_config *c, mm_err *err)
+{
     mm_slice *v = mm_arena_alloc(&j->arena, n, sizeof *v);
     int32_t *type = mm_arena_alloc(&j->arena, n, sizeof *type);
-    if (!v || !type) return mm_fail(err, MM_ENOMEM, "out of memory");
-    for (size_t i = 0; i < n; i++) {
-        char buf[40];
-        const char *s = mm_tok_text(tok, (int32_t)i);
-        mm_buf b = { 0 };
-        type[i] = NORMAL;
-        if (!s) {
-            type[i] = UNUSED;
-            snprintf(buf, sizeof buf, "[PAD%zu]", i);
-            mm_buf_adds(&b, buf);
-        } else {
-            for (size_t k = 0; k < sizeof roles / sizeof *roles; k++)
-                if (mm_tok_role_id(tok, roles[k].role) == (int32_t)i) type[i] = CONTROL;
-            if (type[i] == NORMAL && strncmp(s, "##", 2)) mm_buf_adds(&b, "\xE2\x96\x81");
-            mm_buf_adds(&b, type[i] == NORMAL && !strncmp(s, "##", 2) ? s + 2 : s);
-        }
-        v[i] = (mm_slice){ b.failed ? NULL : mm_arena_strndup(&j->arena, b.p, b.len), b.len };
-        mm_buf_clear(&b);
-        if (!v[i].p) return mm_fail(err, MM_ENOMEM, "out of memory");
-    }
-    int flags = mm_tok_bert_flags(tok);
-    mm_gguf_kv_u32(j->w, "tokenizer.ggml.token_type_count", (uint32_t)c->token_types);
-    mm_gguf_kv_str(j->w, "tokenizer.ggml.model", "bert");
-    mm_gguf_kv_str(j->w, "tokenizer.ggml.pre", "default");
-    mm_gguf_kv_strs(j->w, "tokenizer.ggml.tokens", v, n);
-    mm_gguf_kv_ints(j->w, "tokenizer.ggml.token_type", type, n);
-    for (size_t k = 0; k < sizeof roles / sizeof *roles; k++)
-        for (size_t i = 0; roles[k].key[i]; i++) {
-            int32_t id = mm_tok_role_id(tok, roles[k].role);
-            char name[64];
-            snprintf(name, sizeof name, "tokenizer.ggml.%s_token_id", roles[k].key[i]);
-            if (id >= 0) mm_gguf_kv_u32(j->w, name, (uint32_t)id);
-        }
-    mm_gguf_kv_bool(j->w, "tokenizer.ggml.normalizer.lowercase", flags & 1);
-    mm_gguf_kv_bool(j->w, "tokenizer.ggml.normalizer.strip_accents", flags & 2);
-    mm_gguf_kv_bool(j->w, "mm.tokenizer.chinese", flags & 4);
+    int r = v && type ? 0 : mm_fail(err, MM_ENOMEM, "out of memory");
+    for (size_t i = 0; i < n && !r; i++) r = token_text(j, tok, i, &v[i], &type[i], err);
+    if (r) return r;
 
     /* Does what is written make the same tokenizer? If not (added tokens, gaps), the original file comes
      * along. */
+    int flags = mm_tok_bert_flags(tok);
     mm_tok_spec s = { .tokens = v,
                       .n = mm_tok_vocab(tok),
                       .word_marks = 1,
@@ -195,9 +198,32 @@ static int tokenizer_keys(job *j, const mm_model *m, mm_err *err)
                       .pad = mm_tok_role_id(tok, MM_TOK_PAD),
                       .mask = mm_tok_role_id(tok, MM_TOK_MASK) };
     mm_tok *again;
-    int r = mm_tok_from_spec(&again, &s, err), same = !r && mm_tok_hash(again) == mm_tok_hash(tok);
+    r = mm_tok_from_spec(&again, &s, err);
+    const int same = !r && mm_tok_hash(again) == mm_tok_hash(tok);
     mm_tok_free(&again);
-    if (same || r == MM_ENOMEM) return r;
+    if (r == MM_ENOMEM) return r;
+    if (!same && j->tokens) return mm_fail(err, MM_EUNSUP, "the vocabulary of this tokenizer cannot be cut: it has added tokens or gaps");
+    for (size_t i = 0; i < j->n_tokens; i++) { /* ascending, so that nothing is overwritten that is still wanted */
+        v[i] = v[j->tokens[i]];
+        type[i] = type[j->tokens[i]];
+    }
+    if (j->tokens) n = j->n_tokens;
+    mm_gguf_kv_u32(j->w, "tokenizer.ggml.token_type_count", (uint32_t)c->token_types);
+    mm_gguf_kv_str(j->w, "tokenizer.ggml.model", "bert");
+    mm_gguf_kv_str(j->w, "tokenizer.ggml.pre", "default");
+    mm_gguf_kv_strs(j->w, "tokenizer.ggml.tokens", v, n);
+    mm_gguf_kv_ints(j->w, "tokenizer.ggml.token_type", type, n);
+    for (size_t k = 0; k < ROLES; k++)
+        for (size_t i = 0; roles[k].key[i]; i++) {
+            int32_t id = new_id(j, mm_tok_role_id(tok, roles[k].role));
+            char name[64];
+            snprintf(name, sizeof name, "tokenizer.ggml.%s_token_id", roles[k].key[i]);
+            if (id >= 0) mm_gguf_kv_u32(j->w, name, (uint32_t)id);
+        }
+    mm_gguf_kv_bool(j->w, "tokenizer.ggml.normalizer.lowercase", flags & 1);
+    mm_gguf_kv_bool(j->w, "tokenizer.ggml.normalizer.strip_accents", flags & 2);
+    mm_gguf_kv_bool(j->w, "mm.tokenizer.chinese", flags & 4);
+    if (same) return 0;
     const char *p;
     size_t len;
     r = mm_store_file(j->st, "tokenizer.json", &p, &len, err);
@@ -289,6 +315,11 @@ static int file_keys(job *j, mm_err *err)
     return 0;
 }
 
+static int not_pruned(const char *family, mm_err *err)
+{
+    return mm_fail(err, MM_EUNSUP, "only models of family bert are pruned, not '%s'", family);
+}
+
 static int from_folder(job *j, const char *in, mm_err *err)
 {
     mm_model *m;
@@ -303,15 +334,63 @@ static int from_folder(job *j, const char *in, mm_err *err)
     j->family = 1;
     mm_gguf_kv_str(j->w, "general.architecture", j->arch);
     mm_gguf_kv_str(j->w, "general.type", "model");
-    identity(j, m, 1);
+    if (!j->o->prune) identity(j, m, 1);
+    prune *p = NULL;
     if (!strcmp(f->name, "bert")) {
-        shape_keys(j, mm_model_get_config(m, MM_TEXT));
-        r = tokenizer_keys(j, m, err);
+        mm_tower_config c = *mm_model_get_config(m, MM_TEXT);
+        const size_t rows = (size_t)c.vocab;
+        if (j->o->prune) r = prune_plan(&p, j, m, &c, err);
+        if (!r) shape_keys(j, &c);
+        if (!r) r = tokenizer_keys(j, mm_model_tokenizer(m), rows, &c, err);
         if (!r) r = prompt_keys(j, err);
     } else {
-        r = file_keys(j, err);
+        r = j->o->prune ? not_pruned(f->name, err) : file_keys(j, err);
     }
     if (!r) r = folder_tensors(j, f, err);
+    if (!r && p) r = prune_tensors(p, j, err);
+    prune_free(p);
+    mm_model_close(&m);
+    return r;
+}
+
+/* keys that say what pruning changes */
+static int skip_changed(const char *key)
+{
+    static const char *const changed[] = { "bert.block_count", "bert.context_length", "bert.embedding_length", "bert.feed_forward_length",
+                                           "bert.attention.head_count", "bert.attention.head_count_kv", "bert.attention.key_length",
+                                           "bert.attention.value_length", "bert.attention.layer_norm_epsilon", "bert.attention.causal",
+                                           "bert.pooling_type", "mm.pooling", "mm.activation", "mm.normalize", "mm.window", "mm.fingerprint",
+                                           "general.name", "general.size_label" };
+    for (size_t i = 0; i < sizeof changed / sizeof *changed; i++)
+        if (!strcmp(key, changed[i])) return 1;
+    return skip_key(key);
+}
+
+static int skip_changed_and_tokenizer(const char *key)
+{
+    return skip_changed(key) || !strncmp(key, "tokenizer.", 10) || !strncmp(key, "mm.tokenizer.", 13);
+}
+
+static int pruned_gguf(job *j, const char *in, mm_err *err)
+{
+    mm_model *m;
+    prune *p = NULL;
+    int r = mm_model_open(&m, in, NULL, err); /* checks all shapes, of a bert */
+    if (r) return r;
+    snprintf(j->arch, sizeof j->arch, "%s", mm_model_family(m));
+    j->family = 1;
+    if (strcmp(j->arch, "bert")) r = not_pruned(j->arch, err);
+    if (!r) {
+        mm_tower_config c = *mm_model_get_config(m, MM_TEXT);
+        const size_t rows = (size_t)c.vocab;
+        r = prune_plan(&p, j, m, &c, err);
+        mm_gguf_kv_copy(j->w, j->st, j->tokens ? skip_changed_and_tokenizer : skip_changed);
+        if (!r) shape_keys(j, &c);
+        if (!r && j->tokens) r = tokenizer_keys(j, mm_model_tokenizer(m), rows, &c, err);
+    }
+    if (!r) r = all_tensors(j);
+    if (!r) r = prune_tensors(p, j, err);
+    prune_free(p);
     mm_model_close(&m);
     return r;
 }
@@ -323,5 +402,6 @@ int describe(job *j, const char *in, mm_err *err)
     if (mm_store_is_gguf(j->st)) return from_gguf(j, in, err);
     if (mm_store_config(j->st)) return from_folder(j, in, err);
     int r = mm_store_file(j->st, "open_clip_config.json", &p, &len, err);
+    if (r > 0 && j->o->prune) return not_pruned("none", err);
     return r < 0 ? r : r ? from_tensors(j, in) : from_folder(j, in, err);
 }

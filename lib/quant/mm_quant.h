@@ -32,6 +32,7 @@ typedef struct mm_quant_stat { /* one tensor */
 
 typedef struct mm_quant_opts {
     int type; /* MM_F32, MM_F16, MM_BF16 or MM_Q8_0 */
+    const char *prune; /* what is left of a model of family bert, see below; NULL: all of it */
     void (*report)(void *arg, const mm_quant_stat *stat); /* after each tensor; may be NULL */
     void *arg;
 } mm_quant_opts;
@@ -44,6 +45,18 @@ typedef struct mm_quant_sum {
     double worst;   /* largest rel_rms of one tensor, and its name */
     char worst_name[128];
 } mm_quant_sum;
+
+/* Pruning: whole structures are left out, and what remains is an ordinary, smaller model. `prune` is a list "layers=2,ffn=768" of
+ *   layers=N       layers kept, spread evenly from the first to the last; of one the first
+ *   blocks=A+B..   these layers instead, by their numbers from 0 on, ascending
+ *   ffn=N          feed-forward channels kept in every layer: those of the largest |row of up| |column of down|
+ *   heads=N        attention heads kept in every layer: those of the largest |V| |O|; a head keeps its width
+ *   positions=N    rows of the position table, from the first on, and so the longest window
+ *   vocab=FILE:N   tokens kept, at most N: special tokens, single characters (ASCII, and those that FILE has; as a beginning and as a
+ *                  continuation, so that longer words fall into smaller pieces), then those that occur most in FILE's lines
+ * What is not named stays. Vectors are no longer those of the source (mm-train --distil brings them back towards it), so neither its
+ * fingerprint nor its name is carried. MM_EARG: a word that is none of these, a number that the model has not; MM_EUNSUP: a family other than
+ * bert, a tokenizer that GGUF's own keys cannot say. */
 
 /* Convert `in` to the file `out`, which appears, whole, only on success. sum may be NULL. MM_EARG: out is a
  * file that the source is read from (by device and inode), or the type is not one of the four. MM_EUNSUP:

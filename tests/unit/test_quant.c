@@ -66,7 +66,7 @@ static void report(void *arg, const mm_quant_stat *q)
 
 static void convert(const char *in, const char *out, int type)
 {
-    mm_quant_opts o = { type, report, &type };
+    mm_quant_opts o = { .type = type, .report = report, .arg = &type };
     mm_quant_sum s;
     seen = at_f16 = at_q8 = at_f32 = bad_stats = 0;
     worst = 0;
