@@ -180,7 +180,7 @@ static int run(mm_ctx *c, int argc, char **argv)
     int r;
     if (argc) return mm_fail(&c->err, MM_EARG, "'%s': data is named by option '--data'", argv[0]);
     if ((r = mm_opt_exclusive(c, "resume", "fresh", NULL)) || (r = mm_opt_exclusive(c, "from", "config", NULL))) return r;
-    if (t.plot && !o.data.n) {
+    if (t.plot && !o.data.n && !t.pairs) {
         if (!t.metrics) return mm_fail(&c->err, MM_EARG, "option '--plot' goes with '--metrics'");
         return mm_plot(t.plot, t.metrics, &c->err);
     }

@@ -6,6 +6,7 @@
 #include "base/mm_str.h"
 #include "train/mm_ckpt.h"
 #include "train/mm_run.h"
+#include "train/train_int.h"
 
 static const char *const losses[MM_LOSSES + 1] = { "infonce", "sigmoid", "distil", "bank", "fused", "gates", "next-token", "flow", "align", "joint", NULL };
 static const char *const precisions[] = { [MM_KEEP_F32] = "f32", [MM_KEEP_BF16] = "bf16", [MM_KEEP_F16] = "f16" };
@@ -214,7 +215,43 @@ static json_t *plan_of(const mm_train_opts *o, const mm_trainable *t, const stag
     return j;
 }
 
+const char *mm_last_part(const char *path)
+{
+    for (const char *s = path; *s; s++)
+        if (s[0] == '/' && s[1] && s[1] != '/') path = s + 1;
+    return path;
+}
+
+json_t *mm_without_folders(const json_t *about)
+{
+    static const char *const keys[] = { "from", "distil", "config" };
+    json_t *j = json_deep_copy(about), *c = json_object_get(j, "config"), *v;
+    size_t i;
+    for (i = 0; i < 3; i++)
+        if ((v = json_object_get(c, keys[i])) && json_is_string(v)) json_object_set_new(c, keys[i], json_string(mm_last_part(json_string_value(v))));
+    json_t *data = json_object_get(c, "data");
+    json_array_foreach(data, i, v) json_array_set_new(data, i, json_string(mm_last_part(json_string_value(v))));
+    return j;
+}
+
 /* ---- the run ---- */
+
+/* The family of the model that is begun with */
+int mm_trainable_open(mm_trainable *out, const mm_train_opts *o, const mm_train_hooks *hooks, mm_err *err)
+{
+    char *path;
+    mm_store *st = NULL;
+    const char *arch = "";
+    if (o->config) return mm_uni_trainable(out, o, hooks, err);
+    int r = mm_store_resolve(&path, o->from ? o->from : MM_STORE_DEFAULT, err);
+    if (r) return r;
+    r = mm_store_open(&st, path, err);
+    if (!r && mm_store_is_gguf(st)) r = mm_store_kv_str(st, "general.architecture", "", &arch, err);
+    const int text = !r && (mm_store_config(st) || !strcmp(arch, "bert"));
+    mm_store_close(&st);
+    free(path);
+    return r ? r : (text ? mm_text_trainable : mm_uni_trainable)(out, o, hooks, err);
+}
 
 static int check(const mm_train_opts *o, mm_err *err)
 {

@@ -3,10 +3,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include "base/mm_file.h"
 #include "train/mm_heads_task.h"
 #include "train/mm_run.h"
 #include "train/mm_uni_task.h"
+#include "train/pairs.h"
+#include "train/train_int.h"
 
 /* The first stage is each modality towards the teacher alone, the second adds the model's own captions, the third whole records. */
 static const double shares[MM_TRAIN_STAGES] = { 0.5, 0.3, 0.2 };
@@ -25,9 +26,7 @@ typedef struct {
     mm_buf tokenizer;
     mm_dataset *data;
     mm_batch_opts batch;
-    mm_arena text;         /* of the pairs */
-    mm_text_pair *pairs;
-    size_t n_pairs;
+    mm_pairs pairs;
     mm_model *teacher_model;
     mm_teacher *teacher;
     mm_text_start start;
@@ -41,13 +40,6 @@ typedef struct {
 
 static const char *const loss_names[] = { "text", "image", "audio", "video", "next-token", "flow", "align" };
 enum { LOSSES = sizeof loss_names / sizeof *loss_names };
-
-static const char *last_part(const char *path)
-{
-    for (const char *s = path; *s; s++)
-        if (s[0] == '/' && s[1] && s[1] != '/') path = s + 1;
-    return path;
-}
 
 static int no_memory(mm_err *err) { return mm_fail(err, MM_ENOMEM, "out of memory"); }
 
@@ -64,75 +56,9 @@ static void close_run(void *arg)
     mm_buf_clear(&x->tokenizer);
     mm_uni_free(&x->u);
     mm_store_close(&x->source);
-    mm_arena_clear(&x->text);
-    free(x->pairs);
+    mm_pairs_clear(&x->pairs);
     free(x->weights);
     free(x);
-}
-
-/* ---- text ---- */
-
-static int take_pair(uni_run *x, const char *line, size_t len, size_t number, mm_err *err)
-{
-    char where[64];
-    snprintf(where, sizeof where, "line %zu", number);
-    json_t *j = mm_json_load(line, len, where, err);
-    if (!j) return MM_EDATA;
-    const json_t *text = json_object_get(j, "text"), *en = json_object_get(j, "en"), *w = json_object_get(j, "weight");
-    const char *kind = json_string_value(json_object_get(j, "kind"));
-    if (!en) en = text;
-    int r = json_is_string(text) && json_is_string(en) && (!w || (json_is_number(w) && json_number_value(w) >= 0))
-                ? 0 : mm_fail(err, MM_EDATA, "%s: \"text\", \"en\" and \"weight\" should be two texts and a number of 0 or more", where);
-    if (!r && x->n_pairs % 4096 == 0) {
-        mm_text_pair *p = mm_realloc(x->pairs, x->n_pairs + 4096, sizeof *p);
-        if (p) x->pairs = p;
-        else r = no_memory(err);
-    }
-    if (!r) {
-        mm_text_pair *p = &x->pairs[x->n_pairs];
-        p->len = json_string_length(text);
-        p->en_len = json_string_length(en);
-        p->text = mm_arena_strndup(&x->text, json_string_value(text), p->len);
-        p->en = mm_arena_strndup(&x->text, json_string_value(en), p->en_len);
-        p->weight = w ? (float)json_number_value(w) : 1;
-        p->kind = kind && !strcmp(kind, "name") ? MM_TEXT_NAME : kind && !strcmp(kind, "word") ? MM_TEXT_WORD : MM_TEXT_SENTENCE;
-        if (p->text && p->en) x->n_pairs++;
-        else r = no_memory(err);
-    }
-    json_decref(j);
-    return r;
-}
-
-static int read_pairs(uni_run *x, mm_err *err)
-{
-    mm_buf b = { 0 };
-    size_t number = 0;
-    int r = mm_file_read(&b, x->o->pairs, (size_t)4 << 30, err);
-    for (const char *p = b.p, *end = b.p + b.len, *q; !r && p < end; p = q + 1) {
-        q = memchr(p, '\n', (size_t)(end - p));
-        if (!q) q = end;
-        number++;
-        if (q > p) r = take_pair(x, p, (size_t)(q - p), number, err);
-    }
-    mm_buf_clear(&b);
-    if (r) mm_err_prefix(err, "%s: ", x->o->pairs);
-    return !r && !x->n_pairs ? mm_fail(err, MM_EDATA, "%s: no pair of texts", x->o->pairs) : r;
-}
-
-static int open_teacher(uni_run *x, mm_err *err)
-{
-    mm_model_opts mo = MM_MODEL_OPTS_INIT;
-    mm_buf cache = { 0 };
-    char *path;
-    mo.threads = x->o->threads;
-    int r = mm_store_resolve(&path, x->o->distil, err);
-    if (r) return r;
-    r = mm_model_open(&x->teacher_model, path, &mo, err);
-    free(path);
-    if (!r && mm_buf_addf(&cache, "%s%s.teacher", x->o->cache ? x->o->cache : x->o->output, x->o->cache ? "" : ".cache")) r = no_memory(err);
-    if (!r) r = mm_teacher_open(&x->teacher, x->teacher_model, cache.p, err);
-    mm_buf_clear(&cache);
-    return r;
 }
 
 /* ---- the model ---- */
@@ -177,7 +103,7 @@ static int text_start(uni_run *x, int space_only, const mm_uni_config *c, mm_err
     so.threads = x->o->threads;
     so.progress = x->h->work;
     so.arg = x->h->arg;
-    return mm_text_start_make(&x->start, x->teacher, x->pairs, x->n_pairs, &so, err);
+    return mm_text_start_make(&x->start, x->teacher, x->pairs.p, x->pairs.n, &so, err);
 }
 
 /* Heads that are to be trained and that the model has not, all their parts their own where the plan says nothing. */
@@ -217,7 +143,7 @@ static int from_file(uni_run *x, mm_err *err)
     if (!r) r = mm_uni_new(&x->u, &c, err);
     if (!r) r = give_memory(x, err);
     if (!r) r = mm_uni_read(x->u, x->source, err);
-    if (!r && x->o->distil && !x->n_pairs)
+    if (!r && x->o->distil && !x->pairs.n)
         r = mm_fail(err, MM_EARG, "option '--distil' needs '--pairs', those that '%s' was made with: they say how the teacher's space was turned", path);
     if (!r && x->o->distil && !x->o->dry_run) r = text_start(x, 1, &c, err);
     free(path);
@@ -345,8 +271,8 @@ static int open_task(uni_run *x, mm_err *err)
     t.tok = x->tok;
     t.data = x->data;
     t.batch = &x->batch;
-    t.pairs = x->pairs;
-    t.n_pairs = x->n_pairs;
+    t.pairs = x->pairs.p;
+    t.n_pairs = x->pairs.n;
     t.texts = count[MM_TEXT];
     t.teacher = x->teacher;
     t.pca = x->teacher ? &x->start.pca : NULL;
@@ -358,7 +284,7 @@ static int open_task(uni_run *x, mm_err *err)
     t.progress = x->h->work;
     t.arg = x->h->arg;
     if (trains_heads(x)) {
-        mm_heads_task_opts h = { .model = x->u, .tok = x->tok, .data = x->data, .batch = &x->batch, .pairs = x->pairs, .n_pairs = x->n_pairs,
+        mm_heads_task_opts h = { .model = x->u, .tok = x->tok, .data = x->data, .batch = &x->batch, .pairs = x->pairs.p, .n_pairs = x->pairs.n,
                                  .texts = count[MM_TEXT], .keep = t.keep, .threads = t.threads, .seed = t.seed };
         memcpy(h.weight, x->head_weight, sizeof h.weight);
         int r = mm_heads_task_open(&x->heads, &h, err);
@@ -453,19 +379,6 @@ static void put_back(uni_run *x, const float *own)
     }
 }
 
-/* A model goes to others: it tells the names of files, not where they lay. */
-static json_t *without_folders(const json_t *about)
-{
-    static const char *const keys[] = { "from", "distil", "config" };
-    json_t *j = json_deep_copy(about), *c = json_object_get(j, "config"), *v;
-    size_t i;
-    for (i = 0; i < 3; i++)
-        if ((v = json_object_get(c, keys[i])) && json_is_string(v)) json_object_set_new(c, keys[i], json_string(last_part(json_string_value(v))));
-    json_t *data = json_object_get(c, "data");
-    json_array_foreach(data, i, v) json_array_set_new(data, i, json_string(last_part(json_string_value(v))));
-    return j;
-}
-
 static int scale_of(const uni_run *x, char *to, size_t size, mm_err *err)
 {
     const char *text;
@@ -478,7 +391,7 @@ static int scale_of(const uni_run *x, char *to, size_t size, mm_err *err)
 static int save(void *arg, const char *path, const json_t *about, mm_err *err)
 {
     uni_run *x = arg;
-    json_t *keys = json_object(), *told = without_folders(about);
+    json_t *keys = json_object(), *told = mm_without_folders(about);
     char *text = json_dumps(told, JSON_COMPACT | JSON_SORT_KEYS), scale[32];
     const double k = blend(x);
     float *own = k < 1 ? mm_aligned(x->n_weights, sizeof *own) : NULL;
@@ -572,7 +485,7 @@ static json_t *made_from(const uni_run *x)
     mm_err err = { 0 };
     const char *text;
     json_t *j = json_object(), *training = NULL;
-    json_object_set_new(j, "name", json_string(x->o->from ? last_part(x->o->from) : "default"));
+    json_object_set_new(j, "name", json_string(x->o->from ? mm_last_part(x->o->from) : "default"));
     if (!mm_store_kv_str(x->source, "mm-uni.training", "", &text, &err) && text[0]) training = mm_json_load(text, strlen(text), "", &err);
     if (training) json_object_set_new(j, "training", training);
     return j;
@@ -590,12 +503,12 @@ static json_t *config(const uni_run *x)
         mm_dataset_facts_get(x->data, &f);
         json_object_set_new(j, "examples", json_integer((json_int_t)f.examples));
     }
-    json_object_set_new(j, "pairs", json_integer((json_int_t)x->n_pairs));
+    json_object_set_new(j, "pairs", json_integer((json_int_t)x->pairs.n));
     if (x->teacher_model) json_object_set_new(j, "teacher", json_string(mm_model_fingerprint(x->teacher_model)));
     return j;
 }
 
-int mm_trainable_open(mm_trainable *out, const mm_train_opts *o, const mm_train_hooks *hooks, mm_err *err)
+int mm_uni_trainable(mm_trainable *out, const mm_train_opts *o, const mm_train_hooks *hooks, mm_err *err)
 {
     uni_run *x = calloc(1, sizeof *x);
     if (!x) return no_memory(err);
@@ -607,8 +520,8 @@ int mm_trainable_open(mm_trainable *out, const mm_train_opts *o, const mm_train_
     out->family = "uni";
     int r = mm_train_lists_parse(&x->lists, o, err);
     if (!r) r = gates_alone(x, err);
-    if (!r && o->pairs && !o->dry_run) r = read_pairs(x, err);
-    if (!r && o->distil && !o->dry_run) r = open_teacher(x, err);
+    if (!r && o->pairs && !o->dry_run) r = mm_pairs_read(&x->pairs, o->pairs, err);
+    if (!r && o->distil && !o->dry_run) r = mm_distil_open(&x->teacher_model, &x->teacher, o, err);
     if (!r) r = o->config ? from_config(x, err) : from_file(x, err);
     if (!r && !o->dry_run && o->n_data) r = open_data(x, err);
     if (!r && !o->dry_run) r = open_task(x, err);

@@ -3,10 +3,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include "train/pairs.h"
 #include "train/uni_task_int.h"
 
-enum { BUCKET = 12 };        /* steps whose texts are sorted by length together */
-enum { STREAM_TEXT = 0x7478, STREAM_CAPTION = 0x6361 };
+enum { STREAM_CAPTION = 0x6361 };
 
 void mm_uni_task_weigh(mm_uni_task *t, const mm_uni_weights *w) { t->o.weight = *w; }
 
@@ -214,49 +214,6 @@ mm_graph task_graph(mm_uni_task *t, mm_tape *tape)
     return (mm_graph){ .kern = mm_kern_get(), .arena = &t->arena, .threads = t->o.threads, .tape = tape };
 }
 
-/* targets [n, m] = softmax(scale a b^T) */
-static float *likeness(mm_graph *g, const float *a, size_t n, const float *b, size_t m, size_t d, float scale)
-{
-    static const float zero = 0;
-    mm_graph plain = *g;
-    plain.tape = NULL;
-    mm_tensor y = mm_op_similarity(&plain, mm_tensor_of(a, n, d), mm_tensor_of(b, m, d), mm_tensor_of(&zero, 1, 1), NULL);
-    g->failed |= plain.failed;
-    if (!y.p) return NULL;
-    for (size_t i = 0; i < n * m; i++) y.p[i] *= scale;
-#pragma omp parallel for num_threads(g->threads) schedule(static)
-    for (size_t i = 0; i < n; i++) g->kern->softmax(y.p + i * m, 1, m, m);
-    return y.p;
-}
-
-typedef struct {
-    size_t len;
-    uint32_t i;
-} drawn;
-
-static int by_length(const void *a, const void *b)
-{
-    const drawn *x = a, *y = b;
-    return x->len != y->len ? (x->len < y->len ? -1 : 1) : x->i < y->i ? -1 : x->i > y->i;
-}
-
-/* The pairs of a step: BUCKET steps' draws are sorted by length and dealt out again, in an order of their own. */
-static int draw_pairs(mm_uni_task *t, uint64_t step, uint32_t *pick)
-{
-    size_t n = (size_t)t->o.texts, all = n * BUCKET;
-    uint64_t window = step / BUCKET, at = mm_rng_permute(step % BUCKET, BUCKET, mm_rng_mix(t->o.seed ^ (window + 1) * STREAM_TEXT));
-    drawn *d = mm_arena_alloc(&t->batch, all, sizeof *d);
-    if (!d) return MM_ENOMEM;
-    for (size_t i = 0; i < all; i++) {
-        mm_rng r = mm_rng_at(t->o.seed, STREAM_TEXT, window, i);
-        size_t lo = mm_rng_weighted(&r, t->sum, t->o.n_pairs);
-        d[i] = (drawn){ t->pair_ids.off[lo + 1] - t->pair_ids.off[lo], (uint32_t)lo };
-    }
-    qsort(d, all, sizeof *d, by_length);
-    for (size_t i = 0; i < n; i++) pick[i] = d[at * n + i].i;
-    return 0;
-}
-
 static int step_text(mm_uni_task *t, uint64_t step, float scale, float *value, mm_err *err)
 {
     static const float sharp = 2.9957322735539909f; /* log 20 */
@@ -265,12 +222,12 @@ static int step_text(mm_uni_task *t, uint64_t step, float scale, float *value, m
     float *target = mm_arena_alloc(&t->batch, n * out, sizeof *target);
     int32_t *ids;
     size_t *off;
-    if (!pick || !target || draw_pairs(t, step, pick) || mm_gather_ids(&t->batch, &t->pair_ids, pick, n, &ids, &off)) return no_memory(err);
+    if (!pick || !target || mm_pairs_draw(&t->batch, t->sum, t->o.n_pairs, t->pair_ids.off, t->o.seed, step, n, pick) || mm_gather_ids(&t->batch, &t->pair_ids, pick, n, &ids, &off)) return no_memory(err);
     for (size_t i = 0; i < n; i++) memcpy(target + i * out, t->targets + (size_t)t->pair_target[pick[i]] * out, out * sizeof *target);
     mm_graph g = task_graph(t, t->tape);
     losses l = { .n = 0 };
     mm_tensor z = mm_uni_embed(&g, t->o.model, &(mm_uni_in){ .mod = MM_TEXT, .n = n, .ids = ids, .off = off });
-    const float *like = likeness(&g, target, n, target, n, out, 20);
+    const float *like = mm_likeness(&g, target, n, target, n, out, 20);
     float w = t->o.weight.distil;
     task_also(&l, mm_op_cos_loss(&g, z, target, out, out), 2 * w);
     if (out > 128) task_also(&l, mm_op_cos_loss(&g, z, target, out, 128), 0.5f * w);
@@ -354,7 +311,7 @@ static int step_media(mm_uni_task *t, mm_modality m, const mm_batch *b, float sc
         task_also(&l, mm_op_cos_loss(&g, z, target, out, out), 0.5f * t->o.weight.distil);
         if (t->o.weight.bank > 0) {
             mm_tensor s = mm_op_similarity(&g, z, mm_tensor_of(k->vec, k->c.n, out), mm_op_param(&g, &t->scale[m]), NULL);
-            const float *soft = t->o.soft > 0 ? likeness(&g, target, n, k->vec, k->c.n, out, 1 / t->o.soft) : NULL;
+            const float *soft = t->o.soft > 0 ? mm_likeness(&g, target, n, k->vec, k->c.n, out, 1 / t->o.soft) : NULL;
             int32_t *cls = mm_arena_alloc(&t->batch, n, sizeof *cls);
             if (!cls) return no_memory(err);
             for (size_t i = 0; i < n; i++) cls[i] = (int32_t)row[i];
