@@ -23,7 +23,7 @@ static struct {
 static const mm_opt opts[] = {
     MM_OPT_GROUP("From and to"),
     MM_OPT_LIST('d', "data", &o.data, "FILE", "manifest of captioned media, JSON lines, or a folder that has one; repeatable"),
-    MM_OPT_STR(0, "pairs", &t.pairs, "FILE", "texts and their English as JSON lines, for the text side of a model from nothing"),
+    MM_OPT_STR(0, "pairs", &t.pairs, "FILE", "texts and their English, or pairs of texts, as JSON lines, for text encoders"),
     MM_OPT_STR('o', "output", &t.output, "FILE", "GGUF file to write; FILE.ckpt holds the run until then"),
     MM_OPT_STR('m', "from", &t.from, "MODEL", "model to begin with (default: the built-in one)"),
     MM_OPT_STR(0, "config", &t.config, "NAME", "begin from nothing with this architecture: tiny, small, base"),
@@ -203,7 +203,7 @@ static int run(mm_ctx *c, int argc, char **argv)
 
 static const char *const usage[] = { "-d FILE... -o FILE [-m MODEL] [-n STEPS] [--resume]",
                                      "-d FILE... -o FILE --config NAME [--stage 1|2|3|all]",
-                                     "--plot FILE --metrics FILE", NULL };
+                                     "--pairs FILE -o FILE -m MODEL [--distil MODEL]", "--plot FILE --metrics FILE", NULL };
 static const mm_cmd cmd = { "mm-train", "train a model on captioned media, or fine-tune one", usage, opts, run };
 
 int main(int argc, char **argv)

@@ -222,7 +222,8 @@ static int step_text(mm_uni_task *t, uint64_t step, float scale, float *value, m
     float *target = mm_arena_alloc(&t->batch, n * out, sizeof *target);
     int32_t *ids;
     size_t *off;
-    if (!pick || !target || mm_pairs_draw(&t->batch, t->sum, t->o.n_pairs, t->pair_ids.off, t->o.seed, step, n, pick) || mm_gather_ids(&t->batch, &t->pair_ids, pick, n, &ids, &off)) return no_memory(err);
+    if (!pick || !target || mm_pairs_draw(&t->batch, t->sum, t->o.n_pairs, t->pair_ids.off, t->o.seed, step, n, pick) ||
+        mm_gather_ids(&t->batch, &t->pair_ids, pick, n, &ids, &off)) return no_memory(err);
     for (size_t i = 0; i < n; i++) memcpy(target + i * out, t->targets + (size_t)t->pair_target[pick[i]] * out, out * sizeof *target);
     mm_graph g = task_graph(t, t->tape);
     losses l = { .n = 0 };

@@ -64,7 +64,8 @@ static void channels(const mm_store *was, const mm_store *is)
 
 static void heads(const mm_store *was, const mm_store *is)
 {
-    const float *v = matrix(was, "blk.1.attn_v.weight", W, W), *o = matrix(was, "blk.1.attn_output.weight", W, W), *q = matrix(was, "blk.1.attn_q.weight", W, W);
+    const float *v = matrix(was, "blk.1.attn_v.weight", W, W), *o = matrix(was, "blk.1.attn_output.weight", W, W),
+                *q = matrix(was, "blk.1.attn_q.weight", W, W);
     const float *v2 = matrix(is, "blk.0.attn_v.weight", 2 * HEAD, W), *o2 = matrix(is, "blk.0.attn_output.weight", W, 2 * HEAD),
                 *q2 = matrix(is, "blk.0.attn_q.weight", 2 * HEAD, W);
     double score[4];

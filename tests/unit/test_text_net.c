@@ -157,7 +157,10 @@ int main(void)
 
     mm_teacher *teacher;
     mm_text_pair p[TEXTS];
-    for (size_t i = 0; i < TEXTS; i++) p[i] = (mm_text_pair){ things[i], strlen(things[i]), things[TEXTS - 1 - i], strlen(things[TEXTS - 1 - i]), 1, MM_TEXT_SENTENCE };
+    for (size_t i = 0; i < TEXTS; i++) {
+        const char *other = things[TEXTS - 1 - i];
+        p[i] = (mm_text_pair){ things[i], strlen(things[i]), other, strlen(other), 1, MM_TEXT_SENTENCE };
+    }
     const mm_pairs pairs = { .p = p, .n = TEXTS };
     check(mm_teacher_open(&teacher, m, NULL, &err));
     float *one = calloc(1 << 16, sizeof *one), *two = calloc(1 << 16, sizeof *two), first = NAN, last = NAN;
