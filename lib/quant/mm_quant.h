@@ -47,7 +47,7 @@ typedef struct mm_quant_sum {
 } mm_quant_sum;
 
 /* Pruning: whole structures are left out, and what remains is an ordinary, smaller model. `prune` is a list "layers=2,ffn=768" of
- *   layers=N       layers kept, spread evenly from the first to the last; of one the first
+ *   layers=N       layers kept, spread evenly from the first to the last; of one the last
  *   blocks=A+B..   these layers instead, by their numbers from 0 on, ascending
  *   ffn=N          feed-forward channels kept in every layer: those of the largest |row of up| |column of down|
  *   heads=N        attention heads kept in every layer: those of the largest |V| |O|; a head keeps its width

@@ -308,8 +308,8 @@ static void choose_blocks(spec *s, const mm_tower_config *c)
 {
     if (s->n_blocks) return;
     s->n_blocks = (size_t)(s->layers ? s->layers : c->layers);
-    const int64_t n = (int64_t)s->n_blocks, gaps = n > 1 ? n - 1 : 1;
-    for (int64_t i = 0; i < n; i++) s->block[i] = (i * (c->layers - 1) + gaps / 2) / gaps;
+    const int64_t n = (int64_t)s->n_blocks, gaps = n - 1, last = c->layers - 1;
+    for (int64_t i = 0; i < n; i++) s->block[i] = gaps ? (i * last + gaps / 2) / gaps : last;
 }
 
 int prune_plan(prune **out, job *j, const mm_model *m, mm_tower_config *c, mm_err *err)
