@@ -16,9 +16,9 @@ static mm_train_opts t = MM_TRAIN_OPTS_INIT;
 static struct {
     mm_strv data;
     const char *manifests;
-    int type, stage, precision, resume, fresh;
+    int type, stage, few, precision, resume, fresh;
     int64_t seed, steps, accumulate, patience, keep;
-} o = { .type = 1, .stage = -1, .seed = 1, .accumulate = 8 };
+} o = { .type = 1, .stage = -1, .few = -1, .seed = 1 };
 
 static const mm_opt opts[] = {
     MM_OPT_GROUP("From and to"),
@@ -32,6 +32,7 @@ static const mm_opt opts[] = {
     MM_OPT_ENUM('t', "type", &o.type, "f32|f16|q8_0", "how matrices are stored (default: f16)"),
     MM_OPT_STR(0, "cache", &t.cache, "FILE", "decoded media are kept here (default: the output's name + .cache)"),
     MM_OPT_GROUP("What is learned"),
+    MM_OPT_ENUM(0, "few-shot", &o.few, "prototype|lora|full", "1 to 16 labelled examples of each new class: kept as they are, or learned in few steps"),
     MM_OPT_ENUM(0, "stage", &o.stage, "1|2|3|all", "each modality alone, pairs, everything; all: one after the other"),
     MM_OPT_STR(0, "loss", &t.loss, "LIST", "infonce, sigmoid, distil, bank, fused, gates, next-token, flow, align, joint, with weights: bank=1,fused=0.5"),
     MM_OPT_STR(0, "distil", &t.distil, "MODEL", "teacher whose vectors of the texts are learned"),
@@ -43,14 +44,14 @@ static const mm_opt opts[] = {
     MM_OPT_GROUP("How"),
     MM_OPT_INT('n', "steps", &o.steps, "N", 1, 0x1p63, "length of the run, all stages together"),
     MM_OPT_NUM(0, "minutes", &t.minutes, "M", 0.001, 1e6, "its length by time; with --steps: stop after that long, to be resumed"),
-    MM_OPT_INT(0, "accumulate", &o.accumulate, "N", 1, 65536, "batches that a step is the mean of (default: 8)"),
+    MM_OPT_INT(0, "accumulate", &o.accumulate, "N", 1, 65536, "batches that a step is the mean of (default: 8, with --few-shot 1)"),
     MM_OPT_STR(0, "lr", &t.lr, "LIST", "highest learning rate, one or one for each stage"),
     MM_OPT_STR(0, "schedule", &t.schedule, "LIST", "cosine, linear, constant, one or one for each stage"),
     MM_OPT_NUM(0, "warmup", &t.warmup, "N", 0, 1e9, "steps, or below 1 a share, until the rate is reached (default: 0.01)"),
     MM_OPT_NUM(0, "floor", &t.floor, "K", 0, 1, "share of the rate that is left at the end (default: 0.01)"),
     MM_OPT_NUM(0, "wd", &t.wd, "K", 0, 10, "weight decay of matrices (default: 0.05)"),
     MM_OPT_NUM(0, "clip", &t.clip, "K", 0, 1e9, "largest norm of a step's gradients, 0: any (default: 1)"),
-    MM_OPT_NUM(0, "ema", &t.ema, "K", 0, 0.999999, "averaging of weights, 0: none (default: 0.995)"),
+    MM_OPT_NUM(0, "ema", &t.ema, "K", 0, 0.999999, "averaging of weights, 0: none (default: 0.995, with --few-shot 0)"),
     MM_OPT_NUM(0, "blend", &t.blend, "K", 0, 1, "share of what was learned in the weights that are written (default: 0.5, all with --config)"),
     MM_OPT_ENUM(0, "precision", &o.precision, "f32|bf16|f16", "how activations wait for their gradients (default: f32)"),
     MM_OPT_GROUP("Along the way"),
@@ -160,6 +161,7 @@ static void prepare(const mm_ctx *c)
     t.data = o.data.v;
     t.n_data = o.data.n;
     t.type = types[o.type];
+    t.few = o.few + 1;
     t.stage = o.stage < 0 ? MM_STAGE_DEFAULT : stage_of[o.stage];
     t.precision = keep_of[o.precision];
     t.seed = (uint64_t)o.seed;
@@ -202,6 +204,7 @@ static int run(mm_ctx *c, int argc, char **argv)
 }
 
 static const char *const usage[] = { "-d FILE... -o FILE [-m MODEL] [-n STEPS] [--resume]",
+                                     "-d FILE... -o FILE --few-shot prototype|lora|full [-m MODEL]",
                                      "-d FILE... -o FILE --config NAME [--stage 1|2|3|all]",
                                      "--pairs FILE -o FILE -m MODEL [--distil MODEL]", "--plot FILE --metrics FILE", NULL };
 static const mm_cmd cmd = { "mm-train", "train a model on captioned media, or fine-tune one", usage, opts, run };

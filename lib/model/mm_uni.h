@@ -15,6 +15,8 @@
  * identifier and the measured quality of the input (mm_uni_measure()); every head adds lambda log g of a key's modality to its logits, and the record's
  * vector is the g-weighted sum of its modalities' vectors, scaled to length 1. A model may leave the former out (config.apart): attention between
  * parts takes records to learn, and with few of them does less well than the parts' vectors as they are alone.
+ * Few examples (mod[].few): a modality's vector z is moved by labelled examples x_i that are near, |z + sum_i v_i 2^(-(1 - z x_i) / width)|; nothing
+ * learns through that: such a model is for use.
  *
  * The same code trains (mm_graph with a tape, parameters in float32) and embeds (packed weights). */
 #ifndef MM_UNI_H
@@ -52,6 +54,8 @@ typedef struct mm_uni_config {
         int64_t merge[2]; /* widths inside the stem */
         int64_t size;     /* pictures and video: pixels a side at inference, a multiple of 16 */
         int64_t frames;   /* video: frames of a clip; sound: the most log-mel frames (10 ms) */
+        int64_t few;      /* labelled examples that correct this modality's vectors (train/mm_few.h); 0: none */
+        double few_width; /* how far from an example its influence is half */
     } mod[MM_MODALITIES];
     uint64_t own[MM_UNI_PARTS][MM_UNI_STREAMS]; /* bit l: layer l's part is this modality's (or head's) own */
     int64_t next;   /* 1: the model has a next-token head */
@@ -116,7 +120,7 @@ MM_API MM_MUST_CHECK int mm_uni_load(mm_uni *u, mm_store *st, unsigned heads, mm
 MM_API MM_MUST_CHECK int mm_uni_write(mm_uni *u, const char *path, int type, const float *const *from, const char *tokenizer, size_t len,
                                       const json_t *extra, mm_err *err);
 
-/* Numbers of one modality's encoder, the token table apart, and how many of them another modality uses as well. */
+/* Numbers of one modality's encoder, the token table and few examples apart, and how many of them another modality uses as well. */
 MM_API void mm_uni_share(const mm_uni *u, mm_modality mod, size_t *total, size_t *shared);
 
 /* n inputs of one modality. */

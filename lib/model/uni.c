@@ -151,6 +151,12 @@ void mm_uni_walk(mm_uni *u)
         }
         e->ident = &slot(u, bit, 0, c->ident, "%s.ident", mod)->p;
         e->query = &slot(u, bit, 0, c->width, "%s.pool_query", mod)->p;
+        if (c->mod[m].few) {
+            snprintf(b, sizeof b, "%s.few_key", mod);
+            e->key = linear(u, bit, c->mod[m].few, c->out, 0, b);
+            snprintf(b, sizeof b, "%s.few_value", mod);
+            e->value = linear(u, bit, c->out, c->mod[m].few, 0, b);
+        }
         u->gate = linear(u, bit, c->width, c->ident, 1, "gate");
         u->shift = linear(u, bit, c->width, c->ident, 0, "shift");
         for (int64_t l = 0; l < c->layers; l++) layer(u, l, m);
@@ -209,7 +215,7 @@ void mm_uni_share(const mm_uni *u, mm_modality mod, size_t *total, size_t *share
     *total = *shared = 0;
     for (size_t i = 0; i < u->n; i++) {
         const mm_uni_slot *s = &u->slots[i];
-        if (!(s->mods >> mod & 1) || &s->p == u->tokens) continue;
+        if (!(s->mods >> mod & 1) || &s->p == u->tokens || strstr(s->name, ".few_")) continue;
         *total += s->p.rows * s->p.cols;
         unsigned mods = s->mods & UNI_MODALITIES; /* what a head has in common with one modality is still that one's own */
         if (mods & (mods - 1)) *shared += s->p.rows * s->p.cols;

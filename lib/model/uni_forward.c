@@ -239,10 +239,20 @@ mm_tensor mm_uni_trunk_kept(mm_graph *g, const mm_uni *u, const mm_uni_tokens *t
 
 mm_tensor mm_uni_trunk(mm_graph *g, const mm_uni *u, const mm_uni_tokens *t) { return mm_uni_trunk_kept(g, u, t, NULL); }
 
+/* Vectors moved by the examples that are near. */
+static mm_tensor corrected(mm_graph *g, const mm_uni *u, mm_modality m, mm_tensor z)
+{
+    const float sharp = (float)(1 / u->c.mod[m].few_width);
+    mm_tensor near = mm_op_linear(g, z, &u->entry[m].key, MMK_ACT_NONE, NULL, NULL);
+    for (size_t i = 0; near.p && i < near.rows * near.cols; i++) near.p[i] = exp2f(sharp * (near.p[i] - 1));
+    return mm_op_normalize(g, mm_op_linear(g, near, &u->entry[m].value, MMK_ACT_NONE, &z, NULL));
+}
+
 static mm_tensor pooled(mm_graph *g, const mm_uni *u, mm_modality m, const mm_ragged *r, mm_tensor x)
 {
     x = mm_op_attend(g, x, mm_op_param(g, u->entry[m].query), (size_t)u->c.heads, r);
-    return mm_op_normalize(g, mm_op_linear(g, x, &u->proj, MMK_ACT_NONE, NULL, NULL));
+    x = mm_op_normalize(g, mm_op_linear(g, x, &u->proj, MMK_ACT_NONE, NULL, NULL));
+    return u->c.mod[m].few ? corrected(g, u, m, x) : x;
 }
 
 mm_tensor mm_uni_pool(mm_graph *g, const mm_uni *u, const mm_uni_tokens *t, mm_tensor x) { return pooled(g, u, t->mod, &t->r, x); }

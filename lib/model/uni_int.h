@@ -18,6 +18,7 @@ typedef struct uni_entry {
     mm_linear position; /* absolute: a column for each number of each axis, mm_uni_axes() */
     mm_param *ident, *query;
     mm_norm last;      /* text: none */
+    mm_linear key, value; /* of few examples; most models have none */
 } uni_entry;
 
 typedef struct uni_head {

@@ -27,6 +27,10 @@ enum {
 };
 enum { MM_STAGE_DEFAULT = -1, MM_STAGE_ALL = 0 }; /* and 1, 2, 3 */
 enum { MM_TRAIN_STAGES = 3 };
+/* From 1 to 16 labelled examples of each new class: prototypes in closed form (mm_few.h), which leave vectors of other modalities as they are, to the
+ * bit; or 40 steps of all examples at once towards the vectors of their labels, on additions of low rank or on all weights that the examples'
+ * modality uses, while words of the tokenizer are drawn to the vectors that they had. */
+enum { MM_FEW_NONE, MM_FEW_PROTOTYPE, MM_FEW_LORA, MM_FEW_FULL };
 
 typedef struct mm_train_hooks { /* each may be NULL */
     const volatile sig_atomic_t *stop;
@@ -55,23 +59,25 @@ typedef struct mm_train_opts {
     int type;                /* mm_dtype of matrices in the output: MM_F32, MM_F16, MM_Q8_0 */
 
     /* what is learned */
+    int few;                 /* MM_FEW_* */
     int stage;               /* 1, 2, 3, MM_STAGE_ALL, MM_STAGE_DEFAULT: 2 with `from`, all with `config` */
     const char *freeze;      /* patterns, NULL: none */
     int64_t lora;            /* rank; 0: none */
     const char *distil;      /* teacher model; NULL: none */
     const char *loss;        /* "infonce=1,fused=0.5", NULL: the family's for the stage */
     const char *batch;       /* "image=64,text=64", or one number for all; NULL: the family's */
-    double augment;          /* 0 none .. 1 full */
+    double augment;          /* 0 none .. 1 full; below 0: 0.5 */
     uint64_t seed;
 
     /* how */
     uint64_t steps;          /* 0: by time, or the family's */
     double minutes;          /* with steps 0: the run's length; else the run stops after that long; 0: none */
-    unsigned accumulate;
+    unsigned accumulate;     /* 0: 8, with few examples 1 */
     const char *lr, *schedule; /* one for all stages or one for each: "1e-3,3e-4". NULL: the family's; cosine */
     double warmup;           /* steps of each stage; below 1: share of it */
     double floor;            /* of the learning rate at the end, as a share */
-    double wd, clip, ema;
+    double wd, clip;
+    double ema;              /* below 0: 0.995, with few examples 0 */
     double blend;            /* what is written is start + blend (end - start); below 0: the family's */
     int precision;           /* mm_keep */
     int threads;
@@ -87,8 +93,8 @@ typedef struct mm_train_opts {
 
     mm_trainable_fn *open;   /* NULL: the family that `from` or `config` names */
 } mm_train_opts;
-#define MM_TRAIN_OPTS_INIT { .type = MM_F16, .stage = MM_STAGE_DEFAULT, .augment = 0.5, .accumulate = 8, .warmup = 0.01, .floor = 0.01, \
-                             .wd = 0.05, .clip = 1, .ema = 0.995, .blend = -1, .threads = 1, .checkpoint = 10, .seed = 1 }
+#define MM_TRAIN_OPTS_INIT { .type = MM_F16, .stage = MM_STAGE_DEFAULT, .augment = -1, .warmup = 0.01, .floor = 0.01, \
+                             .wd = 0.05, .clip = 1, .ema = -1, .blend = -1, .threads = 1, .checkpoint = 10, .seed = 1 }
 
 /* What a family makes of the options. Everything is zero when mm_trainable_fn is called; also after it has failed `close` is called if it
  * is set. */
@@ -98,6 +104,7 @@ typedef struct mm_trainable {
     const char *family;
     mm_pset ps;              /* built, with the starting weights; cleared by mm_train_run() */
     mm_task task;
+    int (*solve)(void *arg, mm_err *err); /* in place of steps, before task.save; NULL: there are steps. ps is empty then, but for count and trained */
     double share[MM_TRAIN_STAGES];  /* of the run's length, with MM_STAGE_ALL; all 0: equal */
     double lr[MM_TRAIN_STAGES];     /* where the options have none */
     int stage;               /* that MM_STAGE_DEFAULT means */

@@ -14,6 +14,7 @@
 
 #include "model/mm_uni.h"
 #include "train/mm_batch.h"
+#include "train/mm_few.h"
 #include "train/mm_text_start.h"
 
 #ifdef __cplusplus
@@ -34,7 +35,7 @@ typedef struct mm_uni_task_opts { /* everything is borrowed, for the life of the
     const mm_tok *tok;
     const mm_dataset *data;     /* loaded; NULL: texts only */
     const mm_batch_opts *batch; /* counts, augmentation, sizes; want, text_len and arg are the task's */
-    const mm_text_pair *pairs;  /* texts to be trained on; 0: none */
+    const mm_text_pair *pairs;  /* texts to be trained on; without a teacher: to stay where they are. 0: none */
     size_t n_pairs;
     int texts;                  /* of them in one step */
     mm_teacher *teacher;        /* NULL: the model itself, whose weights must be there then */
@@ -70,6 +71,13 @@ MM_API MM_MUST_CHECK int mm_uni_batch_in(const mm_uni *u, const mm_batch *b, mm_
 /* Inputs that a step sees: of each modality. */
 MM_API void mm_uni_task_counts(const mm_uni_task *t, size_t n[MM_MODALITIES]);
 MM_API size_t mm_uni_task_peak(const mm_uni_task *t); /* bytes of tensors and gradients */
+
+/* Prototypes of one modality's examples in split train, towards the vectors of their captions as they were at opening (the first caption of each).
+ * f->n is 0 where there is none. f is the caller's (mm_few_clear). */
+MM_API MM_MUST_CHECK int mm_uni_task_few(mm_uni_task *t, mm_modality m, double share, mm_few *f, mm_err *err);
+
+/* A model like u with prototypes in place of any that it has; its weights are those of u and few, and live as long. */
+MM_API MM_MUST_CHECK int mm_uni_with_few(mm_uni **out, mm_uni *u, const mm_few few[MM_MODALITIES], mm_err *err);
 
 /* Scores on a split, with the weights as they are: of each modality R@10 of the English caption among all different captions of its set and
  * back, mean over the sets; texts: 100 mean cosine to the teacher over pairs that are kept out (1 in 100 by hash). score[m] in percent,

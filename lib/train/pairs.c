@@ -59,6 +59,40 @@ int mm_pairs_read(mm_pairs *x, const char *path, mm_err *err)
     return !r && !x->n ? mm_fail(err, MM_EDATA, "%s: no pair of texts", path) : r;
 }
 
+/* A token of letters alone that begins a word. */
+static int is_word(const char *s, size_t len)
+{
+    size_t i = 0;
+    while (i < len && ((s[i] >= 'a' && s[i] <= 'z') || (s[i] >= 'A' && s[i] <= 'Z'))) i++;
+    return len >= 3 && i == len;
+}
+
+int mm_pairs_known(mm_pairs *out, const mm_dataset *d, const mm_tok *tok, size_t most, mm_err *err)
+{
+    const mm_example *e;
+    size_t all = 0;
+    mm_buf b = { 0 };
+    while (mm_dataset_example(d, all)) all++;
+    mm_text_pair *p = out->p = mm_realloc(NULL, most + all + 1, sizeof *p);
+    int r = p ? 0 : no_memory(err);
+    for (size_t i = 0; !r && (e = mm_dataset_example(d, i)); i++) {
+        const mm_caption *c = mm_dataset_caption(d, e->caption);
+        if (e->n_captions && e->split == MM_TRAIN) /* together a third as often as the words */
+            p[out->n++] = (mm_text_pair){ c->p, c->len, c->p, c->len, (float)most / (3 * (float)all), MM_TEXT_WORD };
+    }
+    most += out->n;
+    for (size_t id = 0; id < mm_tok_vocab(tok) && out->n < most && !r; id++) {
+        mm_buf_reset(&b);
+        if ((r = mm_tok_piece(tok, (int32_t)id, &b, err)) || !b.len || b.p[0] != ' ' || !is_word(b.p + 1, b.len - 1)) continue;
+        const size_t len = b.len - 1;
+        const char *text = mm_arena_strndup(&out->text, b.p + 1, len);
+        if (!text) r = no_memory(err);
+        else p[out->n++] = (mm_text_pair){ text, len, text, len, 1, MM_TEXT_WORD };
+    }
+    mm_buf_clear(&b);
+    return r;
+}
+
 void mm_pairs_clear(mm_pairs *x)
 {
     mm_arena_clear(&x->text);

@@ -15,6 +15,9 @@ typedef struct mm_pairs {
 } mm_pairs;
 /* MM_EDATA names file and line; also where there is no pair. */
 int mm_pairs_read(mm_pairs *out, const char *path, mm_err *err);
+/* What a model is to go on knowing while it learns from media: first captions of the examples, of which they stay a view, and words of the tokenizer,
+ * at most `most` of these, each with itself. */
+int mm_pairs_known(mm_pairs *out, const mm_dataset *d, const mm_tok *tok, size_t most, mm_err *err);
 void mm_pairs_clear(mm_pairs *p);
 
 /* The model that o->distil names, and its vectors on disk. On failure what was opened is there to be closed. */

@@ -3,12 +3,14 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include "base/mm_str.h"
 #include "train/mm_ckpt.h"
 #include "train/mm_run.h"
 #include "train/train_int.h"
 
 static const char *const losses[MM_LOSSES + 1] = { "infonce", "sigmoid", "distil", "bank", "fused", "gates", "next-token", "flow", "align", "joint", NULL };
+static const char *const fews[] = { [MM_FEW_NONE] = NULL, [MM_FEW_PROTOTYPE] = "prototype", [MM_FEW_LORA] = "lora", [MM_FEW_FULL] = "full" };
 static const char *const precisions[] = { [MM_KEEP_F32] = "f32", [MM_KEEP_BF16] = "bf16", [MM_KEEP_F16] = "f16" };
 
 const char *mm_train_loss_name(int loss) { return loss >= 0 && loss < MM_LOSSES ? losses[loss] : NULL; }
@@ -188,7 +190,8 @@ static json_t *configuration(const mm_train_opts *o, const mm_trainable *t, cons
     for (size_t i = 0; i < o->n_data; i++) json_array_append_new(data, json_string(o->data[i]));
     int bad = set(j, "family", text(t->family)) || set(j, "data", data) || set(j, "from", text(o->from)) || set(j, "config",
                                                                                                                 text(o->config)) ||
-              set(j, "plan", text(o->plan)) || set(j, "freeze", text(o->freeze)) || set(j, "lora", json_integer(o->lora)) ||
+              (o->few && set(j, "few_shot", text(fews[o->few]))) || set(j, "plan", text(o->plan)) ||
+              set(j, "freeze", text(o->freeze)) || set(j, "lora", json_integer(o->lora)) ||
               set(j, "distil", text(o->distil)) || set(j, "loss", text(o->loss)) || set(j, "batch", text(o->batch)) ||
               set(j, "augment", json_real(o->augment)) || set(j, "seed", json_integer((json_int_t)o->seed)) ||
               set(j, "stages", stage_list(s)) || set(j, "accumulate", json_integer(o->accumulate)) || set(j, "wd", json_real(o->wd)) ||
@@ -250,7 +253,26 @@ int mm_trainable_open(mm_trainable *out, const mm_train_opts *o, const mm_train_
     const int text = !r && (mm_store_config(st) || !strcmp(arch, "bert"));
     mm_store_close(&st);
     free(path);
+    if (text && o->few) return mm_fail(err, MM_EUNSUP, "option '--few-shot' is for unified models: a text encoder learns from '--pairs'");
     return r ? r : (text ? mm_text_trainable : mm_uni_trainable)(out, o, hooks, err);
+}
+
+static int check_few(const mm_train_opts *o, mm_err *err)
+{
+    const struct {
+        const char *name;
+        int given;
+    } by_steps[] = { { "steps", o->steps > 0 }, { "minutes", o->minutes > 0 }, { "lr", o->lr != NULL }, { "schedule", o->schedule != NULL },
+                     { "lora", o->lora > 0 }, { "freeze", o->freeze != NULL }, { "loss", o->loss != NULL }, { "batch", o->batch != NULL },
+                     { "accumulate", o->accumulate > 0 }, { "augment", o->augment >= 0 }, { "ema", o->ema >= 0 },
+                     { "stage", o->stage != MM_STAGE_DEFAULT }, { "validate", o->validate != NULL }, { "metrics", o->metrics != NULL } };
+    if (o->few && o->config) return mm_fail(err, MM_EARG, "option '--few-shot' needs a model to begin with: not '--config'");
+    if (o->few && (o->pairs || o->distil))
+        return mm_fail(err, MM_EARG, "option '--few-shot' teaches no texts: options '--pairs' and '--distil' do not go with it");
+    if (o->few == MM_FEW_FULL && o->lora) return mm_fail(err, MM_EARG, "option '--lora' goes with '--few-shot lora', not with 'full'");
+    for (size_t i = 0; o->few == MM_FEW_PROTOTYPE && i < sizeof by_steps / sizeof *by_steps; i++)
+        if (by_steps[i].given) return mm_fail(err, MM_EARG, "option '--%s' is about steps, and prototypes have none", by_steps[i].name);
+    return 0;
 }
 
 static int check(const mm_train_opts *o, mm_err *err)
@@ -265,11 +287,38 @@ static int check(const mm_train_opts *o, mm_err *err)
                                                    "option '--positions' goes with '--config': another model's weights know their places");
     if (o->patience && !o->validate) return mm_fail(err, MM_EARG, "option '--patience' goes with '--validate'");
     if (o->plot && !o->metrics) return mm_fail(err, MM_EARG, "option '--plot' goes with '--metrics'");
-    if (o->precision < MM_KEEP_F32 || o->precision > MM_KEEP_F16 || !o->accumulate || o->threads < 1 || o->lora < 0 ||
-        o->stage > MM_TRAIN_STAGES)
+    if (o->precision < MM_KEEP_F32 || o->precision > MM_KEEP_F16 || o->threads < 1 || o->lora < 0 ||
+        o->stage > MM_TRAIN_STAGES || o->few < MM_FEW_NONE || o->few > MM_FEW_FULL)
         return mm_fail(err, MM_EARG, "an option is out of range");
-    int r = o->plot ? mm_plot_check(o->plot, err) : 0;
+    int r = check_few(o, err);
+    if (!r && o->plot) r = mm_plot_check(o->plot, err);
     return r ? r : mm_train_lists_parse(&l, o, err);
+}
+
+/* What was left open, by what is to be done: with few examples a step sees all of them, and there are too few steps for averages. */
+static mm_train_opts settled(const mm_train_opts *o)
+{
+    mm_train_opts s = *o;
+    if (!s.accumulate) s.accumulate = s.few ? 1 : 8;
+    if (s.augment < 0) s.augment = 0.5;
+    if (s.ema < 0) s.ema = s.few ? 0 : 0.995;
+    if (s.few == MM_FEW_LORA && !s.lora) s.lora = 8;
+    return s;
+}
+
+static int solve(const mm_train_opts *o, const mm_train_hooks *h, mm_trainable *t, const json_t *config, mm_train_result *result,
+                 mm_err *err)
+{
+    struct timespec from, to;
+    clock_gettime(CLOCK_MONOTONIC, &from);
+    int r = t->solve(t->task.arg, err);
+    clock_gettime(CLOCK_MONOTONIC, &to);
+    result->seconds = (double)(to.tv_sec - from.tv_sec) + 1e-9 * (double)(to.tv_nsec - from.tv_nsec);
+    if (r || (h->stop && *h->stop)) return r ? r : 1;
+    json_t *about = json_pack("{s:O,s:i}", "config", (json_t *)config, "steps", 0);
+    r = about ? t->task.save(t->task.arg, o->output, about, err) : mm_fail(err, MM_ENOMEM, "out of memory");
+    json_decref(about);
+    return r;
 }
 
 static int train(const mm_train_opts *o, const mm_train_hooks *h, mm_trainable *t, const stages_of_run *s, const json_t *config,
@@ -315,18 +364,21 @@ static int train(const mm_train_opts *o, const mm_train_hooks *h, mm_trainable *
     return r;
 }
 
-int mm_train_run(const mm_train_opts *o, const mm_train_hooks *hooks, json_t **plan, mm_train_result *result, mm_err *err)
+int mm_train_run(const mm_train_opts *opts, const mm_train_hooks *hooks, json_t **plan, mm_train_result *result, mm_err *err)
 {
     mm_trainable t = { .stage = MM_STAGE_ALL };
-    stages_of_run s;
+    stages_of_run s = { .n = 0 };
     json_t *config = NULL;
     *plan = NULL;
     *result = (mm_train_result){ 0 };
-    int r = check(o, err);
+    int r = check(opts, err);
+    const mm_train_opts own = settled(opts), *o = &own;
     if (!r) r = (o->open ? o->open : mm_trainable_open)(&t, o, hooks, err);
-    if (!r) r = stages(&s, o, &t, err);
-    if (!r && (!(config = configuration(o, &t, &s)) || !(*plan = plan_of(o, &t, &s, config)))) r = mm_fail(err, MM_ENOMEM, "out of memory");
-    if (!r && !o->dry_run) {
+    if (!r && !t.solve) r = stages(&s, o, &t, err);
+    if (!r && !(config = configuration(o, &t, &s))) r = mm_fail(err, MM_ENOMEM, "out of memory");
+    if (!r && t.solve && !o->dry_run) r = solve(o, hooks, &t, config, result, err);
+    if (r >= 0 && config && !(*plan = plan_of(o, &t, &s, config))) r = mm_fail(err, MM_ENOMEM, "out of memory");
+    if (!r && !t.solve && !o->dry_run) {
         r = train(o, hooks, &t, &s, config, result, err);
         json_object_set_new(json_object_get(*plan, "memory"), "activations", json_integer((json_int_t)t.activations));
     }

@@ -12,6 +12,7 @@
 /* The first stage is each modality towards the teacher alone, the second adds the model's own captions, the third whole records. */
 static const double shares[MM_TRAIN_STAGES] = { 0.5, 0.3, 0.2 };
 static const double rates[MM_TRAIN_STAGES] = { 1.2e-3, 1e-3, 6e-4 };
+enum { FEW_BATCH = 128, FEW_WORDS = 2000 }; /* of few examples: all of them, up to so many; of words that stay where they are */
 static const int batches[MM_MODALITIES] = { [MM_TEXT] = 64, [MM_IMAGE] = 64, [MM_AUDIO] = 32, [MM_VIDEO] = 4 };
 
 typedef struct {
@@ -35,6 +36,8 @@ typedef struct {
     float head_weight[MM_HEADS_LOSSES];
     mm_uni_weights weigh[MM_TRAIN_STAGES];
     mm_train_lists lists;
+    mm_uni *bare;          /* the model without the prototypes that u has, or NULL */
+    mm_few few[MM_MODALITIES];
     size_t bad;
 } uni_run;
 
@@ -55,6 +58,8 @@ static void close_run(void *arg)
     mm_tok_free(&x->tok);
     mm_buf_clear(&x->tokenizer);
     mm_uni_free(&x->u);
+    mm_uni_free(&x->bare);
+    for (int m = 0; m < MM_MODALITIES; m++) mm_few_clear(&x->few[m]);
     mm_store_close(&x->source);
     mm_pairs_clear(&x->pairs);
     free(x->weights);
@@ -135,6 +140,9 @@ static int from_file(uni_run *x, mm_err *err)
     if (!r) r = mm_store_kv_str(x->source, "general.architecture", "", &arch, err);
     if (!r && strcmp(arch, "mm-uni")) r = mm_fail(err, MM_EUNSUP, "'%s' is no unified model: it is not trained here", path);
     if (!r) r = mm_uni_config_read(&c, x->source, err);
+    for (int m = 0; m < MM_MODALITIES && !r; m++)
+        if (c.mod[m].few)
+            r = mm_fail(err, MM_EUNSUP, "'%s' has prototypes, which nothing is learned through: train the model that it was made from", path);
     if (!r) with_heads(x, &c);
     if (!r) r = mm_store_kv_str(x->source, "tokenizer.huggingface.json", "", &json, err);
     if (!r && mm_buf_adds(&x->tokenizer, json)) r = no_memory(err);
@@ -198,8 +206,9 @@ static int open_data(uni_run *x, mm_err *err)
     mm_buf cache = { 0 };
     mm_prep_init(&prep, 80);
     /* as the model sees them, with room for crops */
-    if (c->mod[MM_IMAGE].width) mm_uni_spec(&prep.image, MM_IMAGE, (int)c->mod[MM_IMAGE].size + 16, 1);
-    if (c->mod[MM_VIDEO].width) mm_uni_spec(&prep.video, MM_VIDEO, (int)c->mod[MM_VIDEO].size + 16, (int)c->mod[MM_VIDEO].frames);
+    const int room = x->o->few == MM_FEW_PROTOTYPE ? 0 : 16;
+    if (c->mod[MM_IMAGE].width) mm_uni_spec(&prep.image, MM_IMAGE, (int)c->mod[MM_IMAGE].size + room, 1);
+    if (c->mod[MM_VIDEO].width) mm_uni_spec(&prep.video, MM_VIDEO, (int)c->mod[MM_VIDEO].size + room, (int)c->mod[MM_VIDEO].frames);
     if (c->mod[MM_AUDIO].width) {
         mm_uni_spec(&prep.audio, MM_AUDIO, 0, (int)c->mod[MM_AUDIO].frames);
         prep.max_seconds = (double)c->mod[MM_AUDIO].frames / 100;
@@ -247,20 +256,34 @@ static int heads_alone(const uni_run *x)
     return trains_heads(x) && !others;
 }
 
+/* Examples of a modality to learn from. */
+static size_t labelled(const uni_run *x, mm_modality m)
+{
+    const mm_example *e;
+    size_t n = 0;
+    for (size_t i = 0; m != MM_TEXT && x->data && (e = mm_dataset_example(x->data, i)); i++) n += e->split == MM_TRAIN && e->item[m] >= 0;
+    return n;
+}
+
 static int open_task(uni_run *x, mm_err *err)
 {
     const mm_uni_config *c = mm_uni_get_config(x->u);
     mm_uni_task_opts t = MM_UNI_TASK_OPTS_INIT;
     int count[MM_MODALITIES];
+    const int few = x->o->few != MM_FEW_NONE;
     for (int i = 0; i < MM_TRAIN_STAGES; i++)
-        x->weigh[i] = (mm_uni_weights){ .distil = named_or(x, MM_LOSS_DISTIL, 1), .bank = named_or(x, MM_LOSS_BANK, 1),
-                                        .infonce = named_or(x, MM_LOSS_INFONCE, i ? 0.3f : 0), .sigmoid = named_or(x, MM_LOSS_SIGMOID, 0),
+        x->weigh[i] = (mm_uni_weights){ .distil = named_or(x, MM_LOSS_DISTIL, few ? 2 : 1), .bank = named_or(x, MM_LOSS_BANK, 1),
+                                        .infonce = named_or(x, MM_LOSS_INFONCE, i && !few ? 0.3f : 0), .sigmoid = named_or(x, MM_LOSS_SIGMOID, 0),
                                         .fused = named_or(x, MM_LOSS_FUSED, i == 2 ? 0.5f : 0) + named_or(x, MM_LOSS_GATES, 0) };
-    for (int m = 0; m < MM_MODALITIES; m++) count[m] = x->lists.batch[m] >= 0 ? (int)x->lists.batch[m] : batches[m];
+    for (int m = 0; m < MM_MODALITIES; m++) {
+        const size_t all = few && m != MM_TEXT ? labelled(x, (mm_modality)m) : (size_t)batches[m];
+        count[m] = x->lists.batch[m] >= 0 ? (int)x->lists.batch[m] : all < FEW_BATCH ? (int)all : FEW_BATCH;
+    }
     mm_batch_defaults(&x->batch);
     for (int m = 0; m < MM_MODALITIES; m++) {
         x->batch.count[m] = count[m];
         x->batch.augment[m].strength = (float)x->o->augment;
+        if (few) x->batch.augment[m].flip = 0; /* a digit or a sign is not what it is in a mirror */
     }
     if (c->mod[MM_IMAGE].width) x->batch.px = (int)c->mod[MM_IMAGE].size;
     if (c->mod[MM_VIDEO].width) x->batch.video_px = (int)c->mod[MM_VIDEO].size;
@@ -278,6 +301,7 @@ static int open_task(uni_run *x, mm_err *err)
     t.pca = x->teacher ? &x->start.pca : NULL;
     t.weight = x->weigh[MM_TRAIN_STAGES - 1]; /* what any stage needs */
     t.weight.infonce += x->weigh[1].infonce;
+    if (few) t.soft = 0; /* new classes may have names that are much alike */
     t.keep = (mm_keep)x->o->precision;
     t.threads = x->o->threads;
     t.seed = x->o->seed;
@@ -290,7 +314,14 @@ static int open_task(uni_run *x, mm_err *err)
         int r = mm_heads_task_open(&x->heads, &h, err);
         if (r || heads_alone(x)) return r;
     }
-    int r = mm_uni_task_open(&x->task, &t, err);
+    int r = 0;
+    if (x->pairs.n && !x->teacher) return mm_fail(err, MM_EARG, "pairs of texts are trained on with a teacher");
+    if (few && x->o->few != MM_FEW_PROTOTYPE)
+        r = mm_pairs_known(&x->pairs, x->data, x->tok, FEW_WORDS, err);
+    t.pairs = x->pairs.p;
+    t.n_pairs = x->pairs.n;
+    if (!r) r = mm_uni_task_open(&x->task, &t, err);
+    if (r == MM_EEMPTY && few) return mm_fail(err, MM_EDATA, "no example has a picture, sound or clip and an English label");
     if (r) return r;
     mm_uni_task_weigh(x->task, &x->weigh[0]);
     return x->source ? go_on(x, err) : 0;
@@ -353,7 +384,10 @@ static int stage(void *arg, unsigned id, int begin, mm_err *err)
 }
 
 /* Fine-tuning that goes half of its way forgets half as much of the rest and keeps two thirds of what it learned (arXiv 2109.01903 has 0.5 too). */
-static double blend(const uni_run *x) { return x->o->blend >= 0 ? x->o->blend : x->o->config ? 1 : 0.5; }
+static double blend(const uni_run *x)
+{
+    return x->o->blend >= 0 ? x->o->blend : x->o->config ? 1 : x->o->few == MM_FEW_PROTOTYPE ? 0.6 : x->o->few ? 0.7 : 0.5;
+}
 
 /* Between the first weights and those of now; what they were goes to `own`, and comes back from there with put_back(). */
 static void put_between(uni_run *x, float *own, float k)
@@ -379,6 +413,20 @@ static void put_back(uni_run *x, const float *own)
     }
 }
 
+/* The model that is written has prototypes. */
+static int solve(void *arg, mm_err *err)
+{
+    uni_run *x = arg;
+    int r = 0;
+    for (int m = 0; m < MM_MODALITIES && !r; m++) {
+        r = mm_uni_task_few(x->task, (mm_modality)m, blend(x), &x->few[m], err);
+        x->told->ps.trained += 2 * x->few[m].n * x->few[m].dim;
+    }
+    x->bare = x->u;
+    x->u = NULL;
+    return r ? r : mm_uni_with_few(&x->u, x->bare, x->few, err);
+}
+
 static int scale_of(const uni_run *x, char *to, size_t size, mm_err *err)
 {
     const char *text;
@@ -393,7 +441,7 @@ static int save(void *arg, const char *path, const json_t *about, mm_err *err)
     uni_run *x = arg;
     json_t *keys = json_object(), *told = mm_without_folders(about);
     char *text = json_dumps(told, JSON_COMPACT | JSON_SORT_KEYS), scale[32];
-    const double k = blend(x);
+    const double k = x->bare ? 1 : blend(x);
     float *own = k < 1 ? mm_aligned(x->n_weights, sizeof *own) : NULL;
     int r = scale_of(x, scale, sizeof scale, err);
     if (!r && (!keys || !text || (!own && k < 1))) r = no_memory(err);
@@ -434,8 +482,21 @@ static int rests(const uni_run *x, const mm_uni_slot *s)
     return s->mods >> MM_UNI_NEXT & 1 ? !(w[MM_HEADS_NEXT] > 0) : !(w[MM_HEADS_FLOW] > 0 || w[MM_HEADS_ALIGN] > 0);
 }
 
+/* With few examples: bits of the modalities that learn from them. 0: there is no such limit. */
+static unsigned learners(const uni_run *x)
+{
+    unsigned mods = 0;
+    if (!x->o->few || x->o->freeze) return 0;
+    for (int m = 0; m < MM_MODALITIES; m++) mods |= labelled(x, (mm_modality)m) ? 1u << m : 0;
+    return mods ? mods : 1u << MM_IMAGE; /* --dry-run has no data */
+}
+
+/* What is no part of theirs would only decay; so would the weights of records' parts. */
+static int not_learned(const mm_uni_slot *s, unsigned mods) { return mods && (!(s->mods & mods) || mm_name_match("alloc*,*attn_alloc", s->name)); }
+
 static int make_set(uni_run *x, mm_pset *ps, mm_err *err)
 {
+    const unsigned mods = learners(x);
     int r = 0;
     for (size_t i = 0; i < mm_uni_count(x->u) && !r; i++) {
         mm_uni_slot *s = mm_uni_slot_at(x->u, i);
@@ -448,7 +509,7 @@ static int make_set(uni_run *x, mm_pset *ps, mm_err *err)
     }
     for (size_t i = 0; i < mm_uni_count(x->u) && !r; i++) {
         const mm_uni_slot *s = mm_uni_slot_at(x->u, i);
-        if (rests(x, s)) r = mm_pset_freeze(ps, s->name, err);
+        if (rests(x, s) || not_learned(s, mods)) r = mm_pset_freeze(ps, s->name, err);
     }
     if (!r && x->o->freeze) r = mm_pset_freeze(ps, x->o->freeze, err);
     if (!r && x->o->lora) {
@@ -525,7 +586,10 @@ int mm_uni_trainable(mm_trainable *out, const mm_train_opts *o, const mm_train_h
     if (!r) r = o->config ? from_config(x, err) : from_file(x, err);
     if (!r && !o->dry_run && o->n_data) r = open_data(x, err);
     if (!r && !o->dry_run) r = open_task(x, err);
-    if (!r) r = make_set(x, &out->ps, err);
+    if (!r && o->few == MM_FEW_PROTOTYPE) {
+        out->solve = solve;
+        out->ps.count = x->n_weights;
+    } else if (!r) r = make_set(x, &out->ps, err);
     if (r) return r;
     out->task.losses = loss_names;
     out->task.n_losses = LOSSES;
@@ -535,10 +599,10 @@ int mm_uni_trainable(mm_trainable *out, const mm_train_opts *o, const mm_train_h
     out->task.save = save;
     for (int i = 0; i < MM_TRAIN_STAGES; i++) {
         out->share[i] = shares[i];
-        out->lr[i] = o->config ? rates[i] : rates[i] / 4; /* what is there already is to be kept */
+        out->lr[i] = o->config ? rates[i] : o->few == MM_FEW_LORA ? 3e-3 : o->few ? 5e-4 : rates[i] / 4; /* what is there already is to be kept */
     }
     out->stage = o->config ? MM_STAGE_ALL : 2;
-    out->steps = o->config ? 20000 : 100;
+    out->steps = o->config ? 20000 : o->few ? 40 : 100;
     out->facts = facts(x);
     out->config = config(x);
     return out->facts && out->config ? 0 : no_memory(err);

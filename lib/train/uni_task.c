@@ -138,7 +138,6 @@ int mm_uni_task_open(mm_uni_task **out, const mm_uni_task_opts *o, mm_err *err)
         snprintf(t->names[MM_MODALITIES + m], sizeof t->names[m], "%s.logit_bias", mm_modality_name((mm_modality)m));
     }
     int r = t->tape ? 0 : no_memory(err);
-    if (!r && o->n_pairs && !o->teacher) r = mm_fail(err, MM_EARG, "pairs of texts are trained on with a teacher");
     if (!r && o->n_pairs) r = open_pairs(t, err);
     if (!r && o->data) r = open_data(t, err);
     if (r) mm_uni_task_close(out);
@@ -420,6 +419,23 @@ static int plain(mm_uni_task *t, mm_modality m, const uint32_t *e, size_t n, mm_
     return r;
 }
 
+int task_embed_examples(mm_uni_task *t, mm_modality m, const uint32_t *e, size_t n, float *vec, mm_err *err)
+{
+    int r = 0;
+    for (size_t at = 0; at < n && !r; at += 32) {
+        size_t k = n - at < 32 ? n - at : 32;
+        mm_batch b = { .n = { 0 } };
+        mm_arena_reset(&t->batch);
+        r = plain(t, m, e + at, k, &b, err);
+        mm_graph g = task_graph(t, NULL);
+        mm_tensor z = r ? (mm_tensor){ 0 } : embed_media(t, &g, m, &b);
+        if (!r && g.failed) r = no_memory(err);
+        if (!r) memcpy(vec + at * t->out, z.p, k * t->out * sizeof *vec);
+        mm_arena_reset(&t->arena);
+    }
+    return r;
+}
+
 typedef struct {
     uint32_t *e; /* examples of one set in a split */
     size_t n;
@@ -448,18 +464,7 @@ static int score_set(mm_uni_task *t, const mm_caption_finder *f, mm_modality m, 
     if (!r) r = embed_texts(t, &k, every, all.n, c, err);
     for (size_t i = 0; i < x->n && !r; i++)
         for (size_t p = first[i]; p < first[i + 1]; p++) right[i * all.n + all.rows[p]] = 1;
-    /* media as they are, one batch at a time */
-    for (size_t at = 0; at < x->n && !r; at += 32) {
-        size_t n = x->n - at < 32 ? x->n - at : 32;
-        mm_batch b = { .n = { 0 } };
-        mm_arena_reset(&t->batch);
-        r = plain(t, m, x->e + at, n, &b, err);
-        mm_graph g = task_graph(t, NULL);
-        mm_tensor z = r ? (mm_tensor){ 0 } : embed_media(t, &g, m, &b);
-        if (!r && g.failed) r = no_memory(err);
-        if (!r) memcpy(q + at * d, z.p, n * d * sizeof *q);
-        mm_arena_reset(&t->arena);
-    }
+    if (!r) r = task_embed_examples(t, m, x->e, x->n, q, err);
     if (!r) *score = (recall10(q, x->n, c, all.n, d, right, 0) + recall10(c, all.n, q, x->n, d, right, 1)) / 2;
     mm_text_set_clear(&all);
     free(first);

@@ -38,6 +38,9 @@ void task_also(losses *l, mm_tensor t, float w);
 int task_finish(mm_uni_task *t, mm_graph *g, const losses *l, float factor, float *value, mm_err *err);
 mm_graph task_graph(mm_uni_task *t, mm_tape *tape);
 
+/* Vectors [n, out] of examples' media as they are. */
+int task_embed_examples(mm_uni_task *t, mm_modality m, const uint32_t *e, size_t n, float *vec, mm_err *err);
+
 /* uni_fused.c: records of several parts, one of them often worse than it was. loss: NULL where others are the main thing, and a quarter of the batch
  * is enough. */
 int task_step_fused(mm_uni_task *t, const mm_batch *b, float scale, float loss[MM_MODALITIES], mm_err *err);
