@@ -2,6 +2,7 @@
 #include <fcntl.h>
 #include <math.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 #include "base/mm_base.h"
 
@@ -126,8 +127,10 @@ int mm_media_workers(mm_workers **p, const mm_media_cli *m, mm_ctx *c) { return 
 static int looks_like_media(const char *path)
 {
     char head[64];
+    struct stat st;
+    if (stat(path, &st) || !S_ISREG(st.st_mode)) return 0; /* whoever writes to a pipe would meet a reader that leaves */
     const int fd = open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
-    const ssize_t n = fd < 0 ? 0 : pread(fd, head, sizeof head, 0); /* of a pipe nothing is taken */
+    const ssize_t n = fd < 0 ? 0 : pread(fd, head, sizeof head, 0);
     if (fd >= 0) close(fd);
     return n >= 16 && memchr(head, 0, (size_t)n) && head[8] != '{' && memcmp(head, "\x93NUMPY", 6) != 0;
 }

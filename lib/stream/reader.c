@@ -3,6 +3,7 @@
 #include <poll.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 #include "base/mm_str.h"
 #include "stream/stream_int.h"
@@ -45,7 +46,7 @@ static void begin_input(mm_reader *r, const char *file, const char *name)
     r->eof = 0;
     r->start = r->end = r->scan = 0;
     r->line = 0;
-    r->skipping = 0;
+    r->skipping = r->piped = 0;
     r->f.in = r->f.any = r->f.need_marker = r->y.in = r->y.any = 0;
     r->f.since = 0;
 }
@@ -106,8 +107,10 @@ static int open_next(mm_reader *r, mm_err *err)
         r->kind = K_MISSING;
         return 0;
     }
+    struct stat st;
     r->fd = fd;
     begin_input(r, file, file);
+    r->piped = !fstat(fd, &st) && !S_ISREG(st.st_mode) && !S_ISBLK(st.st_mode);
     return 0;
 }
 
@@ -159,15 +162,19 @@ int reader_want(mm_reader *r, size_t n, int nowait, mm_err *err)
 
 /* ---- what kind of input is it ---- */
 
+/* Each with a byte that no name of a file begins with, as far as it has one: a list may begin with "caffe.png" or "ID3 tags.txt". */
 static const struct { int at; const char *bytes; int len; } magics[] = {
 #define M(at, s) { at, s, sizeof s - 1 }
-    M(0, "\x89PNG\r\n\x1a\n"), M(0, "\xFF\xD8\xFF"), M(0, "GIF8"), M(8, "WEBP"), M(8, "WAVE"), M(8, "AVI "),
-    M(0, "farbfeld"), M(0, "II*\0"), M(0, "MM\0*"), M(0, "OggS"), M(0, "fLaC"), M(0, "ID3"), M(4, "ftyp"),
-    M(0, "\x1A\x45\xDF\xA3"), M(8, "AIFF"), M(8, "AIFC"), M(0, ".snd"), M(0, "#!AMR"), M(0, "caff"), M(0, "FLV\1"),
-    M(0, "\x30\x26\xB2\x75\x8E\x66"), M(0, "\0\0\1\xBA"), M(0, "RF64"), M(0, "\xFF\xFB"), M(0, "\xFF\xF3"),
-    M(0, "\xFF\xF2"), M(0, "\xFF\xF1"), M(0, "\xFF\xF9"),
+    M(0, "\x89PNG\r\n\x1a\n"), M(0, "\xFF\xD8\xFF"), M(0, "GIF87a"), M(0, "GIF89a"), M(8, "WEBP"), M(8, "WAVE"), M(8, "AVI "),
+    M(0, "farbfeld\0"), M(0, "II*\0"), M(0, "MM\0*"), M(0, "OggS\0"), M(0, "fLaC\0"), M(0, "fLaC\x80"), M(0, "ID3\2"), M(0, "ID3\3"),
+    M(0, "ID3\4"), M(4, "ftyp"), M(0, "\x1A\x45\xDF\xA3"), M(8, "AIFF"), M(8, "AIFC"), M(0, ".snd\0"), M(0, "#!AMR"), M(0, "caff\0"),
+    M(0, "FLV\1"), M(0, "\x30\x26\xB2\x75\x8E\x66"), M(0, "\0\0\1\xBA"), M(0, "RF64\xFF"), M(0, "\xFF\xFB"), M(0, "\xFF\xF3"),
+    M(0, "\xFF\xF2"), M(0, "\xFF\xFA"), M(0, "\xFF\xFD"), M(0, "\xFF\xF1"), M(0, "\xFF\xF9"), M(0, "riff\x2E\x91\xCF\x11"),
+    M(0, "YUV4MPEG2 "), M(0, "\x0B\x77"), M(0, "\0\0\0\1\x67"), M(0, "\0\0\1\xB3"), M(0, "\0\0\1\xB0"), M(0, "G@\0"), M(0, "G@\x11"), M(0, "qoif\0"),
+    M(4, "jP  \r\n\x87\n"), M(0, "\xFF\x4F\xFF\x51"), M(4, "JXL \r\n\x87\n"), M(0, "\xFF\x0A"), M(0, "8BPS\0"), M(0, "\0\0\1\0"),
+    M(6, "\0\0"),
     /* below: nothing we will ever take from a stream */
-    M(0, "\x1F\x8B"), M(0, "\x28\xB5\x2F\xFD"), M(0, "BZh"), M(0, "\xFD" "7zXZ"), M(0, "PK\3\4"), M(0, "GGUF"),
+    M(0, "\x1F\x8B"), M(0, "\x28\xB5\x2F\xFD"), M(4, "1AY&SY"), M(0, "\xFD" "7zXZ"), M(0, "PK\3\4"), M(0, "GGUF\2"), M(0, "GGUF\3"),
     M(0, "\xFF\xFE"), M(0, "\xFE\xFF"),
 #undef M
 };
@@ -175,10 +182,39 @@ static const struct { int at; const char *bytes; int len; } magics[] = {
 static const char *const other[] = {
     "gzip data: unpack it first (zcat)", "zstd data: unpack it first (zstdcat)", "bzip2 data: unpack it first (bzcat)",
     "xz data: unpack it first (xzcat)", "a zip or npz archive: unpack it first", "a GGUF model, no records",
-    "UTF-16 text: convert it first (iconv)", "UTF-16 text: convert it first (iconv)",
+    "a GGUF model, no records", "UTF-16 text: convert it first (iconv)", "UTF-16 text: convert it first (iconv)",
 };
 
 static int blank(char c) { return c == ' ' || c == '\t' || c == '\r' || c == '\n'; }
+
+static int printable(const char *p, size_t n)
+{
+    while (n && (unsigned char)*p >= ' ') p++, n--;
+    return !n;
+}
+
+/* A picture of the PNM family? It begins with a line of numbers, here or behind comments; a name like "P1 12.jpg" does not. -1: more
+ * bytes are wanted. */
+static int pnm(const char *p, size_t n)
+{
+    size_t i = 2, numbers = 0;
+    if (n < 3) return n && p[0] == 'P' && (n < 2 || (p[1] >= '1' && p[1] <= '7')) ? -1 : 0;
+    if (p[0] != 'P' || p[1] < '1' || p[1] > '7' || !blank(p[2])) return 0;
+    if (p[1] == '7') return p[2] == '\n' ? n < 4 ? -1 : p[3] == 'W' || p[3] == 'H' || p[3] == '#' : 0;
+    for (;;) {
+        while (i < n && blank(p[i]) && !(numbers > 1 && p[i] == '\n')) i++;
+        if (i == n) return n < 4096 ? -1 : 0;
+        if (numbers > 1 && p[i] == '\n') return 1;
+        if (p[i] == '#') {
+            while (i < n && p[i] != '\n') i++;
+            continue;
+        }
+        if (p[i] < '0' || p[i] > '9') return 0;
+        while (i < n && p[i] >= '0' && p[i] <= '9') i++;
+        numbers++;
+        if (i < n && !blank(p[i])) return 0;
+    }
+}
 
 /* S_READY and r->kind set; S_BLOCK; MM_E*. As few bytes as will do are asked for: somebody may be typing. */
 static int sniff(mm_reader *r, int nowait, mm_err *err)
@@ -198,7 +234,7 @@ static int sniff(mm_reader *r, int nowait, mm_err *err)
     if (have >= 6 && !memcmp(p, "\x93NUMPY", 6)) return r->kind = MM_IN_NPY, S_READY;
     if (p && have < 12 && s == S_READY) { /* the magics reach this far; wait only where one has begun */
         unsigned char c = have ? (unsigned char)p[0] : 0;
-        if (c >= 0x80 || c == 'R' || (have > 4 && !p[0])) {
+        if (c >= 0x80 || (have > 3 && (!memcmp(p, "RIFF", 4) || !memcmp(p, "RIFX", 4))) || (have > 4 && !p[0])) {
             if ((s = reader_want(r, 12, nowait, err)) < 0 || s == S_BLOCK) return s;
             p = r->buf + r->start;
             have = r->end - r->start;
@@ -208,11 +244,20 @@ static int sniff(mm_reader *r, int nowait, mm_err *err)
     for (size_t i = 0; i < n; i++) {
         size_t at = (size_t)magics[i].at, len = (size_t)magics[i].len;
         if (have < at + len || memcmp(p + at, magics[i].bytes, len)) continue;
-        if (at == 8 && memcmp(p, "RIFF", 4) && memcmp(p, "FORM", 4)) continue;
+        if (at == 8 && memcmp(p, "RIFF", 4) && memcmp(p, "RIFX", 4) && memcmp(p, "FORM", 4)) continue;
+        if (at == 6 && memcmp(p, "BM", 2)) continue;
+        if (at == 4 && p[0] && memcmp(p, "BZh", 3)) continue; /* of a box, the first byte of its length */
+        if (!memcmp(p, "GIF8", 4) && printable(p + 6, have > 10 ? 4 : have - 6)) continue; /* where a picture has its size */
         if (i >= first_other) return mm_fail(err, MM_EUNSUP, "%s: this is %s", r->name, other[i - first_other]);
         return r->kind = K_MEDIA, S_READY;
     }
-    if (have >= 3 && p[0] == 'P' && p[1] >= '1' && p[1] <= '7' && blank(p[2])) return r->kind = K_MEDIA, S_READY;
+    int picture;
+    while ((picture = pnm(p, have)) < 0 && s == S_READY) {
+        if ((s = reader_want(r, have + 1, nowait, err)) < 0 || s == S_BLOCK) return s;
+        p = r->buf + r->start;
+        have = r->end - r->start;
+    }
+    if (picture > 0) return r->kind = K_MEDIA, S_READY;
     if (have >= 3 && !memcmp(p, "\xEF\xBB\xBF", 3)) p += 3, have -= 3;
     size_t i = 0;
     while (i < have && blank(p[i])) i++;
@@ -232,11 +277,14 @@ static int entry_prepare(mm_reader *r, int nowait, mm_err *err)
 {
     char delim = r->o.nul && r->kind != MM_IN_JSON ? 0 : '\n';
     for (;;) {
-        if (r->line == 0 && !r->skipping) {
-            /* a byte order mark is no part of the first entry */
+        if ((r->line == 0 || r->kind == MM_IN_JSON) && !r->skipping) {
+            /* a byte order mark is no part of the first entry, nor of a line of JSON where files were joined */
             int s = reader_want(r, 1, nowait, err);
             if (s == S_READY && r->buf[r->start] == (char)0xEF) s = reader_want(r, 3, nowait, err);
             if (s < 0 || s == S_BLOCK) return s;
+            const char *p = r->buf + r->start;
+            if (r->line == 0 && r->kind != MM_IN_PATHS && r->end - r->start > 1 && (!memcmp(p, "\xFF\xFE", 2) || !memcmp(p, "\xFE\xFF", 2)))
+                return mm_fail(err, MM_EUNSUP, "%s: this is UTF-16 text: convert it first (iconv)", r->name);
             if (r->end - r->start >= 3 && !memcmp(r->buf + r->start, "\xEF\xBB\xBF", 3)) r->start += 3;
             if (r->scan < r->start) r->scan = r->start;
         }
@@ -306,11 +354,11 @@ static int entry_take(mm_reader *r, mm_rec *rec, mm_err *err)
 
 /* ---- the reader ---- */
 
-/* One medium, whole: from a file only its name is taken, a stream is read to its end. */
+/* One medium, whole: from a file only its name is taken; a stream, also an operand that is a pipe, is read to its end. */
 static int media_prepare(mm_reader *r, int nowait, mm_err *err)
 {
     if (r->line) return S_END;
-    while (r->fd <= 0) {
+    while (r->fd <= 0 || r->piped) {
         int s = reader_want(r, r->end - r->start + 1, nowait, err);
         if (s != S_READY && s != S_END) return s;
         if (r->end - r->start > r->o.max_media)
@@ -333,9 +381,11 @@ static int media_take(mm_reader *r, mm_rec *rec, mm_err *err)
 {
     r->line = 1;
     rec_place(rec, r->name, 1, r->o.max_dim);
-    int bad = r->fd > 0 ? rec_set_path(rec, r->file, strlen(r->file))
-                        : mm_rec_set_str(rec, "id", "-", 1) || rec_set_blob(rec, r->buf + r->start, r->end - r->start);
-    if (r->fd <= 0) r->start = r->scan = r->end;
+    int bad = r->fd > 0 ? rec_set_path(rec, r->file, strlen(r->file)) : mm_rec_set_str(rec, "id", "-", 1);
+    if (!bad && (r->fd <= 0 || r->piped)) {
+        bad = rec_set_blob(rec, r->buf + r->start, r->end - r->start);
+        r->start = r->scan = r->end;
+    }
     return bad ? mm_fail(err, MM_ENOMEM, "%s: out of memory", r->name) : 0;
 }
 

@@ -52,7 +52,7 @@ struct mm_reader {
     const char *file, *name; /* current input: operand, name for messages; NULL: none open */
     int fd;                  /* -1: none, or memory */
     int kind;                /* MM_IN_*, MM_IN_AUTO: not yet sniffed, K_MEDIA */
-    int eof;
+    int eof, piped;          /* piped: an operand that is no file, and can be read once */
     char *buf;
     size_t cap, start, end, scan; /* bytes [start, end) are unread; [start, scan) holds no delimiter */
     size_t item, gap;             /* the next entry's length and its delimiter's */
