@@ -206,7 +206,7 @@ static int decode_all(clip *c)
 
 /* What the packets say: how many, from when to when. */
 typedef struct extent {
-    int64_t packets;
+    int64_t packets, listed; /* listed: also those that an edit list leaves out */
     double first, last, end, any_end; /* any_end: of all streams */
 } extent;
 
@@ -219,6 +219,7 @@ static int scan(clip *c, int64_t max, extent *e)
         const AVPacket *k = c->packet;
         const AVStream *st = c->in.fmt->streams[k->stream_index];
         if (k->pts != AV_NOPTS_VALUE) e->any_end = fmax(e->any_end, (double)(k->pts + k->duration) * av_q2d(st->time_base));
+        e->listed += k->stream_index == c->st->index;
         if (k->stream_index == c->st->index && !(k->flags & AV_PKT_FLAG_DISCARD)) {
             int64_t ts = k->pts != AV_NOPTS_VALUE ? k->pts : k->dts;
             double t = ts != AV_NOPTS_VALUE ? seconds_of(c, ts) : e->packets ? e->last + c->nominal : 0;
@@ -282,7 +283,8 @@ static int read_whole(clip *c, const extent *e)
 {
     mm_media_info *info = c->j->info;
     double seconds = e->end - e->first, last = e->last - e->first;
-    int64_t claimed = c->st->nb_frames;
+    int64_t claimed = c->st->nb_frames, indexed = strncmp(c->in.fmt->iformat->name, "mov,", 4) ? 0 : avformat_index_get_entries_count(c->st);
+    if (indexed > 0 && indexed < claimed) claimed = indexed; /* the edit list of an MP4 file shows a part of it */
     for (int pass = 0; pass < 2; pass++) {
         media_moments(c->at, c->spec, seconds, last);
         int r = decode_all(c);
@@ -294,7 +296,7 @@ static int read_whole(clip *c, const extent *e)
         stop(c);
         if ((r = start(c))) return r;
     }
-    if (claimed > e->packets) info->truncated = 1;
+    if (claimed > e->listed) info->truncated = 1;
     info->frames = c->count;
     info->seconds = seconds;
     return 0;
