@@ -76,7 +76,7 @@ int64_t mm_sound_in_read(sound_in *in, void *buf, int64_t n)
         if (!k) break; /* somebody shortened the file */
         got += k;
     }
-    for (int i = 0; i < 4 && in->patch_at >= 0; i++) {
+    for (int i = 0; i < in->patch_len && in->patch_at >= 0; i++) {
         int64_t k = in->patch_at + i - at;
         if (k >= 0 && k < got) b[k] = in->patch[i];
     }
@@ -259,6 +259,14 @@ static int only_chunks(sound_in *in, int64_t at, int big)
     return at == in->len;
 }
 
+/* Readers see `v` at this place. */
+static void patch(sound_in *in, int64_t at, uint64_t v, int bytes, int big)
+{
+    in->patch_at = at;
+    in->patch_len = bytes;
+    for (int i = 0; i < bytes; i++) in->patch[i] = (uint8_t)(v >> 8 * (big ? bytes - 1 - i : i));
+}
+
 /* What a WAV header says is checked before any library sees it; the size of the data is set right where the writer did not know it. */
 static int wav(sound_in *in, const uint8_t *head, mm_media_info *info, mm_err *err)
 {
@@ -278,16 +286,21 @@ static int wav(sound_in *in, const uint8_t *head, mm_media_info *info, mm_err *e
             fmt = 1;
         } else if (!memcmp(h, "data", 4)) {
             int64_t left = in->len - at - 8;
-            if (!memcmp(head, "RF64", 4) && size == UINT32_MAX) return 0; /* its size is elsewhere */
-            int unknown = size == UINT32_MAX || (size >= 0x7FFFF000u && size <= 0x7FFFFFFFu && (int64_t)size > left) ||
+            if (!memcmp(head, "RF64", 4) && size == UINT32_MAX) { /* its size is elsewhere */
+                uint8_t ds[24];
+                if (peek(in, 12, ds, sizeof ds) != sizeof ds || memcmp(ds, "ds64", 4) || left <= 0) return 0;
+                if (!num(ds + 16, 0, 4) && !num(ds + 20, 0, 4)) patch(in, 28, (uint64_t)left, 8, 0);
+                return 0;
+            }
+            /* what those write who do not know yet: all ones, or the largest size that is even, fits an int or leaves room for the header */
+            int unknown = (((size >= 0x7FFFF000u && size <= 0x80000000u) || size >= 0xFFFFF000u) && (int64_t)size > left) ||
                           (!size && left && !only_chunks(in, at + 8, big));
             if (!fmt) return mm_fail(err, MM_EDATA, "a WAV file whose format ('fmt ') does not come before its data");
             if (!unknown && (int64_t)size <= left) return 0;
             if (!unknown) info->truncated = 1;
             if (!left) return unknown ? 0 : mm_fail(err, MM_ETRUNC, "a WAV file that ends before its data");
             if (left > (int64_t)UINT32_MAX - 64) left = (int64_t)UINT32_MAX - 64;
-            in->patch_at = at + 4;
-            for (int i = 0; i < 4; i++) in->patch[i] = (uint8_t)(left >> 8 * (big ? 3 - i : i));
+            patch(in, at + 4, (uint64_t)left, 4, big);
             return 0;
         }
         at += 8 + (int64_t)size + (size & 1);
@@ -332,6 +345,7 @@ static int cut_short(sound_in *in)
         end = 8 + (uint64_t)num(h + 4, 0, 4);
     } else if (!memcmp(h, "RF64", 4) && !memcmp(h + 12, "ds64", 4)) {
         end = num(h + 20, 0, 4) | (uint64_t)num(h + 24, 0, 4) << 32;
+        if (end == UINT64_MAX) end = 0;
     } else if (!memcmp(h, "riff", 4)) {
         end = num(h + 16, 0, 4) | (uint64_t)num(h + 20, 0, 4) << 32;
     } else if (!memcmp(h, ".snd", 4)) {

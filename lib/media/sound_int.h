@@ -17,7 +17,8 @@ typedef struct sound_in {
     int fd;
     int64_t len, pos;
     int64_t patch_at; /* -1: none */
-    uint8_t patch[4];
+    int patch_len;
+    uint8_t patch[8];
     mm_buf held; /* what came through a pipe */
     int failed;  /* errno of a read that failed */
 } sound_in;
