@@ -25,7 +25,10 @@ uint32_t media_tiff_tag(const uint8_t *p, size_t len, unsigned tag)
         if (u32(&t, at + 4) < 1) return 0;
         switch (u16(&t, at + 2)) {
         case 1: return u32(&t, at + 4) <= 4 ? p[at + 8] : 0;
-        case 3: return u32(&t, at + 4) <= 2 ? u16(&t, at + 8) : 0;
+        case 3: { /* one for each sample, where there are more than fit */
+            size_t far = u32(&t, at + 8);
+            return u32(&t, at + 4) <= 2 ? u16(&t, at + 8) : far <= len - 2 ? u16(&t, far) : 0;
+        }
         case 4: return u32(&t, at + 4) == 1 ? u32(&t, at + 8) : 0;
         }
         return 0;

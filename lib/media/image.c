@@ -135,6 +135,29 @@ static void pnm_size(const media_job *j, media_kind kind, int64_t size[2])
     }
 }
 
+static void inks_to_rgb(AVFrame *f)
+{
+    for (int y = 0; y < f->height; y++) {
+        uint8_t *p = f->data[0] + (ptrdiff_t)y * f->linesize[0];
+        for (int x = 0; x < f->width; x++, p += 8) {
+            for (int c = 0; c < 6; c += 2) {
+                uint32_t v = (65535 - le16(p + c)) * (65535 - le16(p + 6)) / 65535;
+                p[c] = (uint8_t)v;
+                p[c + 1] = (uint8_t)(v >> 8);
+            }
+            p[6] = p[7] = 255;
+        }
+    }
+}
+
+/* Colours that were multiplied by their alpha, as they were before. */
+static void straight(media_raw *raw)
+{
+    uint8_t *p = raw->px;
+    for (size_t n = (size_t)raw->width * (size_t)raw->height; n; n--, p += 4)
+        for (int c = 0; c < 3 && p[3]; c++) p[c] = (uint8_t)(255u * p[c] / p[3] < 255 ? 255u * p[c] / p[3] : 255);
+}
+
 int media_still(const media_job *j, media_raw *raw, media_kind kind)
 {
     static const struct {
@@ -162,12 +185,17 @@ int media_still(const media_job *j, media_raw *raw, media_kind kind)
         if (codecs[i].kind == kind) k.codec = codecs[i].codec, k.name = codecs[i].name;
     /* sizes that are easy to find are looked at before the decoder is */
     if (kind == KIND_TIFF) {
+        if (j->len < 14 || (j->p[0] == 'M' ? be32(j->p + 4) : le32(j->p + 4)) > j->len - 14)
+            return mm_fail(j->err, MM_ETRUNC, "the TIFF file ends early: its directory is not there");
         static const unsigned packings[] = { 0, 1, 2, 3, 4, 5, 8, 32773, 32946, 34925 };
         unsigned packing = media_tiff_tag(j->p, j->len, 0x103), known = 0;
         for (size_t i = 0; i < sizeof packings / sizeof *packings; i++) known |= packing == packings[i];
         if (!known) return mm_fail(j->err, MM_EUNSUP, "TIFF with compression %u%s is not supported", packing, packing == 7 || packing == 6 ? " (JPEG)" : "");
         if (media_tiff_tag(j->p, j->len, 0x153) == 3) return mm_fail(j->err, MM_EUNSUP, "TIFF of floating-point samples is not supported");
         if (media_tiff_tag(j->p, j->len, 0x106) == 6) return mm_fail(j->err, MM_EUNSUP, "TIFF of YCbCr colours is not supported");
+        if (media_tiff_tag(j->p, j->len, 0x102) > 16)
+            return mm_fail(j->err, MM_EUNSUP, "TIFF of %u bits a sample is not supported", media_tiff_tag(j->p, j->len, 0x102));
+        if (media_tiff_tag(j->p, j->len, 0x142)) return mm_fail(j->err, MM_EUNSUP, "TIFF in tiles is not supported");
         w = media_tiff_tag(j->p, j->len, 0x100);
         h = media_tiff_tag(j->p, j->len, 0x101);
         orientation = media_exif_orientation(j->p, j->len);
@@ -189,7 +217,7 @@ int media_still(const media_job *j, media_raw *raw, media_kind kind)
         h = be32(j->p + 14);
         w = be32(j->p + 18);
     }
-    if (w && h && (r = media_check_size(j, w, h))) return r;
+    if (((w && h) || kind == KIND_TIFF) && (r = media_check_size(j, w, h))) return r;
     *raw = (media_raw){ .width = (int)w, .height = (int)h, .orientation = orientation };
     if (j->header_only) return 0;
     *raw = (media_raw){ 0 };
@@ -203,9 +231,12 @@ int media_still(const media_job *j, media_raw *raw, media_kind kind)
     r = media_decode_one(j, &k, &f);
     free(copy);
     if (r) return r;
+    /* 16-bit inks in the order of little-endian machines are what FFmpeg hands out as if they were RGBA */
+    if (kind == KIND_TIFF && f->format == AV_PIX_FMT_RGBA64LE && media_tiff_tag(j->p, j->len, 0x106) == 5) inks_to_rgb(f);
     r = media_pixels(j, raw, f, 1);
     av_frame_free(&f);
     raw->orientation = orientation;
+    if (!r && raw->channels == 4 && kind == KIND_TIFF && media_tiff_tag(j->p, j->len, 0x152) == 1) straight(raw);
     return r;
 }
 

@@ -93,10 +93,10 @@ typedef struct media_packet {
     const uint8_t *p, *extra;
     size_t len, extra_len;
     const char *option, *value; /* of the decoder */
-    int marks; /* not 0: a pattern of this number is put into the last two rows beforehand, see media_unfilled */
+    int marks; /* not 0: a pattern of this number is put into all rows beforehand, see media_unfilled */
 } media_packet;
 MM_MUST_CHECK int media_decode_one(const media_job *j, const media_packet *packet, struct AVFrame **out);
-/* Whether one of the last two rows still has the pattern: data that ended early, or, by chance, pixels that look so. */
+/* Rows that still have the pattern, or, by chance, pixels that look so: 0 none, 1 the last one (data that ended early), 2 others only. */
 int media_unfilled(const struct AVFrame *f, int marks);
 /* A decoded frame as RGB or RGBA: exactly for gray, palette and RGB formats of any depth. YUV of a still picture goes through media_yuv and
  * has full range unless it says otherwise, that of a video through swscale and has limited range unless it says otherwise. */

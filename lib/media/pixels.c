@@ -128,21 +128,28 @@ int media_pixels(const media_job *j, media_raw *raw, const AVFrame *f, int still
 
 static uint8_t mark(int marks, size_t i) { return (uint8_t)((i * 167 + 13) ^ (i >> 5) ^ (marks == 1 ? 0 : 0xFF)); }
 
+/* Bytes of a row that the pattern takes: its beginning is enough to tell. */
+static int marked_bytes(int format, int width)
+{
+    int n = av_image_get_linesize(format, width, 0);
+    return n < 64 ? n : 64;
+}
+
 static int marked_buffer(AVCodecContext *c, AVFrame *f, int flags)
 {
-    int r = avcodec_default_get_buffer2(c, f, flags), n = r < 0 ? 0 : av_image_get_linesize(f->format, c->width, 0);
-    for (int y = c->height > 1 ? c->height - 2 : 0; y < c->height && n > 0 && f->height >= c->height; y++)
+    int r = avcodec_default_get_buffer2(c, f, flags), n = r < 0 ? 0 : marked_bytes(f->format, c->width);
+    for (int y = 0; y < c->height && n > 0 && f->height >= c->height; y++)
         for (int i = 0; i < n; i++) f->data[0][(ptrdiff_t)y * f->linesize[0] + i] = mark(*(int *)c->opaque, (size_t)i);
     return r;
 }
 
 int media_unfilled(const AVFrame *f, int marks)
 {
-    int n = av_image_get_linesize(f->format, f->width, 0);
-    for (int y = f->height > 1 ? f->height - 2 : 0; y < f->height && n > 0; y++) {
+    int n = marked_bytes(f->format, f->width);
+    for (int y = f->height - 1; y >= 0 && n > 0; y--) {
         int i = 0;
         while (i < n && f->data[0][(ptrdiff_t)y * f->linesize[0] + i] == mark(marks, (size_t)i)) i++;
-        if (i == n) return 1;
+        if (i == n) return y == f->height - 1 ? 1 : 2;
     }
     return 0;
 }

@@ -93,11 +93,13 @@ int media_png(const media_job *j, media_raw *raw)
         k.p = copy;
         k.len = g.end - g.trns_len;
     }
-    for (k.marks = 1; k.marks < 3 && !r; k.marks++) { /* twice only when it looks as if there were too few rows */
+    for (k.marks = 1; k.marks < 3 && !r; k.marks++) { /* twice only when it looks as if rows were missing */
         av_frame_free(&f);
-        if ((r = media_decode_one(j, &k, &f)) || !media_unfilled(f, k.marks)) break;
+        int unfilled = 0;
+        if ((r = media_decode_one(j, &k, &f)) || !(unfilled = media_unfilled(f, k.marks))) break;
         if (k.marks == 2) {
-            r = mm_fail(j->err, MM_ETRUNC, "the PNG file ends early: it has too few rows");
+            r = unfilled == 1 ? mm_fail(j->err, MM_ETRUNC, "the PNG file ends early: it has too few rows")
+                              : mm_fail(j->err, MM_EDATA, "the PNG file is damaged: a row of an unknown filter");
             av_frame_free(&f);
         }
     }
