@@ -364,6 +364,7 @@ static int info(mm_ctx *c, const char *path)
     int r = mm_store_open(&st, path, &c->err);
     if (r) return r;
     r = look(c, st, &f);
+    if (r) mm_err_prefix(&c->err, "'%s': ", path);
     if (!r && (o.check > 0 || (o.check < 0 && f.bytes <= CHECK_LIMIT))) r = check(c, st, path, &f.bad);
     if (!r) {
         (o.json ? as_json : as_text)(&b, st, path, &f);

@@ -23,6 +23,8 @@ test_ok '--get of an id that is not there' 'expect_code 1 mm-retrieve --get nobo
 test_ok 'compact and verify' 'mm-retrieve --compact a.idx && mm-retrieve --info a.idx > out && test_json out ".[0].rows == .[0].records and .[0].segments == 1" && mm-retrieve --verify a.idx'
 test_ok 'damage is found' 'cp -r a.idx d.idx; s=$(ls d.idx/seg-* | head -1); size=$(wc -c < $s); printf X | dd of=$s bs=1 seek=$((size - 3)) conv=notrunc 2> /dev/null; expect_code 1 mm-retrieve --verify d.idx 2> err; grep -q checksum err
     printf X | dd of=$s bs=1 seek=20 conv=notrunc 2> /dev/null; expect_code 3 mm-retrieve --info d.idx 2> err; grep -q "damaged" err; printf X | dd of=a.idx/../d.idx/manifest bs=1 seek=5 conv=notrunc 2> /dev/null; expect_code 3 mm-retrieve --info d.idx 2> err; grep -q manifest err'
+test_ok 'a score that no vector of length 1 can have is damage' 'rm -rf d.idx; echo "{\"id\":1,\"embedding\":[1,0]}" > one; mm-retrieve --add d.idx one; mm-retrieve --compact d.idx; at=$(LC_ALL=C grep -abo "$(printf "\200\077")" d.idx/seg-* | head -1 | cut -d: -f1)
+    printf "\200\177" | dd of="$(ls d.idx/seg-*)" bs=1 seek=$at conv=notrunc 2> log; expect_code 3 mm-retrieve d.idx one > out 2> err; test_lines out 0; grep -q "d.idx.*damaged" err; expect_code 1 mm-retrieve --verify d.idx 2> err'
 mm-retrieve -q --add w.idx v.jsonl || true
 for t in 'lang = "de"|["tiny","v1"]' 'year >= 2020|["tiny","v3"]' 'lang = "de" and year > 2020|["tiny"]' 'lang = "en" or year = 2019|["v1","v3"]' 'not lang = "de"|["v3"]' \
     'lang != "de"|["v3"]' 'lang in ("fr", "en")|["v3"]' 'lang like "d%"|["tiny","v1"]' 'exists(meta)|["v1"]' 'meta.a.b = true|["v1"]' '"odd key" = "x"|["tiny"]' \

@@ -26,6 +26,7 @@ test_ok 'a Git LFS pointer, a pickle, a zip archive, a web page are called by th
     for k in lfs:LFS pickle:pickle zip:zip html:HTML; do
         expect_code 3 mm-quantize --info st/bad-${k%:*}.safetensors && has err "${k#*:}" || exit 1
     done'
+test_ok 'a configuration at fault is named with its file' 'mk_models uni u.gguf; at=$(grep -abo "{\"layer" u.gguf | head -1 | cut -d: -f1); [ -n "$at" ]; printf "\377" | dd of=u.gguf bs=1 seek=$((at + 1)) conv=notrunc 2> log; expect_code 3 mm-quantize --info u.gguf > out 2> err; grep -q "u.gguf.*mm-uni.config" err'
 test_ok 'a tensor at fault is named' '
     for k in size negative overflow dtype past-end reversed; do
         expect_code 3 mm-quantize --info st/bad-$k.safetensors && has err "tensor '"'[xy]'"'" 2>/dev/null ||

@@ -162,6 +162,11 @@ int mm_index_search(mm_index *ix, const float *q, size_t nq, size_t dim, const m
                         : search_rows(ix, norm, nq, how, want, hits, err);
     for (size_t i = 0; i < nq && !r; i++) {
         mmk_hits_sort(&hits[i]);
+        /* vectors of length 1 have no larger product: bytes that changed on the disk, which nobody reads for their checksum here */
+        if (hits[i].count && !(hits[i].score[0] < 1.01f)) {
+            r = mm_fail(err, MM_EDATA, "index '%s': a vector is damaged: it is longer than 1 (--verify looks at all)", ix->dir);
+            break;
+        }
         count[i] = hits[i].count;
         for (size_t j = 0; j < hits[i].count; j++)
             out[i * how->k + j] = (mm_index_hit){ hits[i].score[j], hits[i].id[j] };
