@@ -224,6 +224,11 @@ static json_t *turns(mm_prompts *p, mm_rec *rec, mm_slice given)
     }
     if (p->system) json_array_insert_new(all, 0, turn("system", p->system, strlen(p->system)));
     if (p->text.len) json_array_append_new(all, turn("user", p->text.p, p->text.len));
+    if (!json_array_size(all)) {
+        json_decref(all);
+        mm_rec_fail(rec, MM_EEMPTY, "'messages' is empty: there is nothing to answer");
+        return NULL;
+    }
     return all;
 }
 
