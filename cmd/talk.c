@@ -113,6 +113,7 @@ static int show(talk *k, size_t first, mm_err *err)
     if (n) memcpy(pics, k->pics + first, n * sizeof *pics);
     p->pics = pics;
     p->n = n;
+    mm_buf_reset(&p->text); /* what is to be said of a clip is in its turn already */
     return 0;
 }
 

@@ -27,6 +27,8 @@ test_ok 'a clip is its frames, one each second, and what the prompt says of them
 test_ok 'clips that are no pictures and the like' 'printf "%s\n" "{\"text\":\"x\",\"video\":\"p1.ppm\"}" "{\"text\":\"x\",\"image\":\"v60.mp4\"}" "{\"text\":\"x\",\"image\":\"p1.ppm\",\"video\":\"v60.mp4\"}" "{\"text\":\"x\",\"video\":\"v12.mp4\"}" | expect_code 1 mm-generate -q --max-tokens 2 > out;
     test_json out "map(.error.code // \"ok\") | .[1:] == [\"MM_EUNSUP\",\"MM_EUNSUP\",\"ok\"]"'
 test_ok 'a clip in a conversation' 'printf "%s\n" "{\"role\":\"user\",\"content\":\"what happens?\",\"video\":\"v60.mp4\"}" "{\"role\":\"user\",\"content\":\"and this?\",\"image\":\"p1.ppm\"}" | mm-generate --chat --max-tokens 4 > out && test_lines out 4 && sed -n 2p out | jq -c "[.content,.tokens]" > f && test_cmp c f'
+test_ok 'a clip that was too long leaves nothing behind for later turns' 'printf "%s\n" "{\"role\":\"user\",\"content\":\"what happens?\",\"video\":\"v60.mp4\"}" "{\"role\":\"user\",\"content\":\"hi\"}" > late && expect_code 1 mm-generate -q --chat --context 60 --overflow error --max-tokens 4 late > out &&
+    test_json out "map(.error.code // \"ok\") | .[1] != \"ok\" and .[3] == \"ok\"" && sed -n 2p late | mm-generate --chat --context 60 --max-tokens 4 | sed -n 2p > a && sed -n 4p out > b && test_cmp a b'
 cat > talk.jsonl <<'EOF'
 {"role":"user","content":"what is it?","image":"p1.ppm"}
 {"role":"user","content":"and these?","image":["p2.ppm","q1.ppm"]}
