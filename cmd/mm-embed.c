@@ -655,7 +655,7 @@ static int open_model(state *s)
     char *path;
     int r = mm_store_resolve(&path, name, &c->err);
     if (r) return r;
-    mm_model_opts mo = { (int)c->threads, o.pooling, o.normalize, o.max_tokens, (int)o.frames, !o.clean, 0, (int)o.size };
+    mm_model_opts mo = { (int)c->threads, o.pooling, o.normalize, o.max_tokens, (int)o.frames, !o.clean, 0, (int)o.size, 0 };
     r = mm_model_open(&s->m, path, &mo, &c->err);
     free(path);
     if (r) return r;

@@ -390,7 +390,7 @@ static int open_model(state *s)
                        "scripts/get-model smollm2 fetches one that does");
     int r = mm_store_resolve(&path, name, &c->err);
     if (r) return r;
-    const mm_lm_opts lo = { (int)c->threads, 0, o.kv < 0 ? MM_F16 : kv[o.kv] };
+    const mm_lm_opts lo = { .threads = (int)c->threads, .kv_type = o.kv < 0 ? MM_F16 : kv[o.kv] };
     r = mm_lm_open(&s->lm, path, &lo, &c->err);
     free(path);
     if (r) return r;

@@ -162,12 +162,12 @@ MM_API mm_tensor mm_op_mix_runs(mm_graph *g, mm_tensor x, mm_tensor w, const mm_
 /* sum w[i] x[i], all of one shape. */
 MM_API mm_tensor mm_op_sum(mm_graph *g, const mm_tensor *x, const float *w, size_t n);
 
-/* ---- decoders: no gradients; the graph fails where one would be needed ---- */
+/* ---- decoders ---- */
 /* y = x / sqrt(mean x^2 + eps) * gain; into may be x. */
 MM_API mm_tensor mm_op_rms_norm(mm_graph *g, mm_tensor x, const mm_norm *w, float eps, const mm_tensor *into);
-/* The same for each of `heads` parts of head_dim columns, from column `at` on. Changes x and returns it. */
+/* The same for each of `heads` parts of head_dim columns, from column `at` on. Changes x (not where there is a tape) and returns it. */
 MM_API mm_tensor mm_op_norm_heads(mm_graph *g, mm_tensor x, size_t at, size_t heads, size_t head_dim, const mm_norm *w, float eps);
-/* act(x[:, :n]) * x[:, n:], n = x.cols / 2. Changes x. */
+/* act(x[:, :n]) * x[:, n:], n = x.cols / 2. Changes x (not where there is a tape). */
 MM_API mm_tensor mm_op_gate(mm_graph *g, mm_tensor x, mmk_act act);
 /* Some rows of a tensor that go on from `first` tokens of their sequence; its keys and values (mm_kv.h), with room for `tokens`. */
 typedef struct mm_kept {
@@ -175,7 +175,7 @@ typedef struct mm_kept {
     char *keys, *values;
 } mm_kept;
 /* qkv as mm_op_attention() has it; the rows of kept[0], then those of kept[1] ...: k and v are stored, and every row sees what is kept of
- * its sequence up to itself. */
+ * its sequence up to itself. No gradient: the graph fails where one would be needed. */
 MM_API mm_tensor mm_op_attention_kept(mm_graph *g, mm_tensor qkv, const mmk_kv_shape *s, const mm_kept *kept, size_t n);
 
 /* A place in the graph's memory, and back to it: all tensors made since are forgotten. Nothing happens where a tape records. */

@@ -46,8 +46,8 @@ static mm_tensor norm(mm_graph *g, const mm_tower_config *c, mm_tensor x, const 
     return c->rms ? mm_op_rms_norm(g, x, w, c->eps, into) : mm_op_layer_norm(g, x, w, c->eps, into);
 }
 
-/* Of a decoder: positions by rotation, and all that is kept of a sequence is seen. */
-static mm_tensor going_on(mm_graph *g, const mm_tower_config *c, const mm_layer *l, mm_tensor qkv, const mm_going_on *on)
+/* Of a decoder: positions by rotation, and all that is kept of a sequence is seen, or where nothing is kept what comes before in it. */
+static mm_tensor going_on(mm_graph *g, const mm_tower_config *c, const mm_layer *l, mm_tensor qkv, const mm_ragged *r, const mm_going_on *on)
 {
     size_t heads = (size_t)c->heads, kv = (size_t)c->kv_heads, d = (size_t)c->head_dim;
     const mmk_kv_shape s = { on->kv_type, heads, kv, d, c->attn_scale > 0 ? c->attn_scale : 1.0f / sqrtf((float)d),
@@ -56,7 +56,9 @@ static mm_tensor going_on(mm_graph *g, const mm_tower_config *c, const mm_layer 
         qkv = mm_op_norm_heads(g, qkv, 0, heads, d, &l->q_norm, c->eps);
         qkv = mm_op_norm_heads(g, qkv, heads * d, kv, d, &l->k_norm, c->eps);
     }
-    return mm_op_attention_kept(g, mm_op_rotary(g, qkv, on->cos, on->sin, heads + kv, d), &s, on->kept, on->n);
+    qkv = mm_op_rotary(g, qkv, on->cos, on->sin, heads + kv, d);
+    if (!on->kept) return mm_op_attention(g, qkv, &(mm_attention){ heads, kv, d, s.scale, 1 }, r, NULL);
+    return mm_op_attention_kept(g, qkv, &s, on->kept, on->n);
 }
 
 /* y = x + (normed) W a, in place of x where that can be */
@@ -69,7 +71,7 @@ static mm_tensor add(mm_graph *g, const mm_tower_config *c, mm_tensor a, const m
     const mm_tensor both[2] = { x, y };
     const float one[2] = { 1, 1 };
     y = mm_op_sum(g, both, one, 2);
-    if (!into || !y.p) return y;
+    if (!into || !y.p || g->tape) return y;
     memcpy(into->p, y.p, y.rows * y.cols * sizeof *y.p);
     return *into;
 }
@@ -93,7 +95,7 @@ mm_tensor mm_block(mm_graph *g, const mm_tower_config *c, const mm_layer *l, mm_
             memcpy(row + 2 * w, l->bias_v, w * sizeof *row);
         }
     }
-    a = on ? going_on(g, c, l, a, on) : mm_op_attention(g, a, &at, r, NULL);
+    a = on ? going_on(g, c, l, a, r, on) : mm_op_attention(g, a, &at, r, NULL);
     y = add(g, c, a, &l->out, &l->attn_sum_norm, x, NULL);
     /* x is not needed from here on: the block's result goes where its input was */
     if (c->pre_norm) {

@@ -36,6 +36,7 @@ int mm_lm_open(mm_lm **out, const char *path, const mm_lm_opts *opts, mm_err *er
     lm->opts = opts ? *opts : (mm_lm_opts)MM_LM_OPTS_INIT;
     mm_model_opts how = MM_MODEL_OPTS_INIT;
     how.threads = lm->opts.threads;
+    how.plain = lm->opts.plain;
     lm->path = strdup(path);
     int r = lm->path ? mm_model_open_as(&lm->m, path, &how, 1, err) : mm_fail(err, MM_ENOMEM, "out of memory");
     if (!r) {

@@ -55,6 +55,9 @@ void mm_lm_kept(const mm_lm_batch *b, size_t layer, mm_kept *kept);
 /* Which rows of a batch want logits: how many, in rows [b->rows]. */
 size_t mm_lm_wanted(const mm_lm_batch *b, size_t *rows);
 
+/* cos and sin [half] of a position, each pair turning by its angle a step. */
+void mm_lm_turn(float *cs, float *sn, size_t half, const double *angle, double factor, size_t at);
+
 /* lm_uni.c: a unified model as a decoder. Its context, and what begins and ends a text; */
 int mm_lm_uni_open(mm_lm *lm, mm_err *err);
 /* MM_EARG: what is seen does not come first, or has no rows; */

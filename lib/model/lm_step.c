@@ -127,6 +127,15 @@ static int embed(mm_graph *g, const mm_lm_batch *b, mm_tensor x)
     return g->failed;
 }
 
+void mm_lm_turn(float *cs, float *sn, size_t half, const double *angle, double factor, size_t at)
+{
+    for (size_t h = 0; h < half; h++) {
+        const double a = (double)at * angle[h];
+        cs[h] = (float)(cos(a) * factor);
+        sn[h] = (float)(sin(a) * factor);
+    }
+}
+
 /* cos and sin [rows, head_dim / 2] of the rows' positions */
 static float *turns(mm_graph *g, const mm_lm_batch *b, const double *angle, double factor)
 {
@@ -136,12 +145,7 @@ static float *turns(mm_graph *g, const mm_lm_batch *b, const double *angle, doub
         const mm_lm_piece *p = &b->pieces[i];
         size_t first = b->c->len[p->part->slot] + p->from;
 #pragma omp parallel for num_threads(p->rows > 16 ? g->threads : 1) schedule(static)
-        for (size_t k = 0; k < p->rows; k++)
-            for (size_t h = 0; h < half; h++) {
-                double a = (double)(first + k) * angle[h];
-                cs[(row + k) * half + h] = (float)(cos(a) * factor);
-                sn[(row + k) * half + h] = (float)(sin(a) * factor);
-            }
+        for (size_t k = 0; k < p->rows; k++) mm_lm_turn(cs + (row + k) * half, sn + (row + k) * half, half, angle, factor, first + k);
     }
     return cs;
 }

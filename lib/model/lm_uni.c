@@ -178,41 +178,24 @@ void mm_lm_uni_forward(mm_graph *g, mm_lm_batch *b)
 
 mm_model *mm_say_model(mm_lm *lm) { return lm->m->uni ? lm->m : NULL; }
 
-static int see(mm_lm *lm, const mm_tower_job *job, float **rows, size_t *n, mm_err *err)
+int mm_say_see(mm_lm *lm, const mm_part *what, float **rows, size_t *n, mm_err *err)
 {
     mm_model *m = lm->m;
-    const mm_uni *u = m->uni;
-    const uint32_t first = 0;
-    const size_t layers = (size_t)u->c.layers, width = (size_t)u->c.width;
+    *rows = NULL;
+    *n = 0;
+    if (!m->uni) return mm_fail(err, MM_EUNSUP, "this model sees no %s", mm_modality_name(what->mod));
+    const size_t layers = (size_t)m->uni->c.layers, width = (size_t)m->uni->c.width;
     mm_graph g = { .kern = m->kern, .arena = m->scratch, .threads = m->opts.threads };
     mm_uni_in in;
     mm_arena_reset(g.arena);
-    if (mm_uni_gather(m, &in, job, &first, 1, g.arena)) return mm_fail(err, MM_ENOMEM, "out of memory");
-    const mm_uni_given given = mm_uni_see(&g, u, &in, NULL);
+    const int r = mm_uni_part(m, what, &in, g.arena, err);
+    if (r) return r;
+    const mm_uni_given given = mm_uni_see(&g, m->uni, &in, NULL);
     float *to = g.failed ? NULL : mm_realloc(NULL, given.r.off[1] * layers * 2 * width, sizeof *to);
     if (!to) return mm_fail(err, MM_ENOMEM, "out of memory");
     *rows = to;
     *n = given.r.off[1];
-    for (size_t r = 0; r < *n; r++)
-        for (size_t l = 0; l < layers; l++, to += 2 * width) memcpy(to, given.qkv[l].p + r * 3 * width + width, 2 * width * sizeof *to);
+    for (size_t i = 0; i < *n; i++)
+        for (size_t l = 0; l < layers; l++, to += 2 * width) memcpy(to, given.qkv[l].p + i * 3 * width + width, 2 * width * sizeof *to);
     return 0;
-}
-
-int mm_say_see(mm_lm *lm, const mm_part *what, float **rows, size_t *n, mm_err *err)
-{
-    mm_model *m = lm->m;
-    mm_tower *t = m->uni ? m->via[what->mod] : NULL;
-    int32_t *ids = NULL;
-    size_t off[2] = { 0 };
-    mm_text_out cut;
-    *rows = NULL;
-    *n = 0;
-    if (!t) return mm_fail(err, MM_EUNSUP, "this model sees no %s", mm_modality_name(what->mod));
-    if (what->mod != MM_TEXT) return see(lm, &(mm_tower_job){ .t = t, .x = &what->x, .n = 1 }, rows, n, err);
-    int r = mm_text_tokens(m, &what->text, 1, &ids, off, &cut, err);
-    if (!r && cut.code) r = mm_fail(err, MM_EEMPTY, "the text has no tokens");
-    if (!r && cut.used < cut.tokens) r = mm_fail(err, MM_ELONG, "a text of %u tokens is more than the model sees, %lld", cut.tokens, (long long)t->cfg.window);
-    if (!r) r = see(lm, &(mm_tower_job){ .t = t, .ids = ids, .off = off, .n = 1 }, rows, n, err);
-    free(ids);
-    return r;
 }

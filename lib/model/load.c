@@ -96,6 +96,20 @@ static void *pack_memory(mm_model *m, size_t bytes)
     return p;
 }
 
+/* As a parameter of float32. */
+static int keep_plain(const loader *l, mm_linear *w, int64_t k, const mmk_rows *src, size_t nsrc)
+{
+    size_t total = 0, each = (size_t)k * sizeof(float);
+    for (size_t i = 0; i < nsrc; i++) total += src[i].n;
+    mm_param *p = mm_arena_zalloc(&l->m->arena, 1, sizeof *p);
+    char *to = pack_memory(l->m, total * each);
+    if (!p || !to) return no_memory(l);
+    *p = (mm_param){ (float *)(void *)to, NULL, total, (size_t)k };
+    for (size_t i = 0; i < nsrc; to += src[i++].n * each) memcpy(to, src[i].data, src[i].n * each);
+    w->pw = p;
+    return 0;
+}
+
 static int keep_packed(const loader *l, mm_linear *w, int type, int64_t k, const mmk_rows *src, size_t nsrc)
 {
     mm_model *m = l->m;
@@ -137,6 +151,7 @@ static int common_type(const loader *l, const mm_store_tensor *const *t, int cou
         same &= t[i]->type == t[0]->type;
         blocks &= t[i]->type == MM_Q8_0 || mm_block_known(t[i]->type);
     }
+    if (l->m->opts.plain) return MM_F32;
     if (same && !lora && mmk_pack_size(l->m->kern, t[0]->type, rows, k)) return t[0]->type;
     return blocks && !lora && mmk_pack_size(l->m->kern, MM_Q8_0, rows, k) ? MM_Q8_0 : MM_F32;
 }
@@ -205,7 +220,7 @@ static int linear(const loader *l, mm_linear *w, const char *const *base, const 
         else
             for (size_t j = 0; j < (size_t)n[i]; j++) src[nsrc++] = (mmk_rows){ rows + unpaired(j, head_dim) * row, 1 };
     }
-    if (!r) r = keep_packed(l, w, type, k, src, nsrc);
+    if (!r) r = m->opts.plain ? keep_plain(l, w, k, src, nsrc) : keep_packed(l, w, type, k, src, nsrc);
     free(copy);
     free(src);
     if (r) return r;

@@ -33,8 +33,9 @@ typedef struct mm_lm_opts {
     int threads;    /* 0: as many as OpenMP would use */
     size_t context; /* most tokens of one sequence; 0: the checkpoint's. More than the checkpoint's is MM_EARG */
     int kv_type;    /* how keys and values are kept: MM_F16, MM_F32, MM_Q8_0 */
+    int plain;      /* matrices in float32, as mm_lm_tape.h wants them: more memory, and slower steps */
 } mm_lm_opts;
-#define MM_LM_OPTS_INIT { 0, 0, MM_F16 }
+#define MM_LM_OPTS_INIT { 0, 0, MM_F16, 0 }
 
 /* Open the checkpoint at path (see mm_store_resolve for names). opts may be NULL. On failure *out is NULL. */
 MM_API MM_MUST_CHECK int mm_lm_open(mm_lm **out, const char *path, const mm_lm_opts *opts, mm_err *err);

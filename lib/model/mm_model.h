@@ -104,8 +104,9 @@ typedef struct mm_model_opts {
     int no_clean;    /* texts go to CLIP's vocabulary as they are: what transformers' fast tokenizer does */
     unsigned heads;  /* of a unified model: bits (1 << MM_UNI_FLOW) of those that are wanted too, where it has them */
     int size;        /* pixels a side of what the unified model sees of pictures and frames, a multiple of 16; 0: its own. Others: MM_EUNSUP */
+    int plain;       /* of a decoder: matrices are float32 parameters, so that gradients go through it (mm_lm_tape.h) */
 } mm_model_opts;
-#define MM_MODEL_OPTS_INIT { 0, -1, -1, 0, 0, 0, 0, 0 }
+#define MM_MODEL_OPTS_INIT { 0, -1, -1, 0, 0, 0, 0, 0, 0 }
 
 /* Open the checkpoint at path (see mm_store_resolve for names). opts may be NULL. On failure *out is NULL. Where a model has several towers,
  * the weights of each are read when it is first used; mm_model_load() reads all of them, and finds out what is missing or misshapen. */

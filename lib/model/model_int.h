@@ -109,7 +109,7 @@ int mm_model_open_as(mm_model **out, const char *path, const mm_model_opts *opts
 /* fingerprint.c */
 int mm_fingerprint_make(mm_model *m, const char *path, mm_err *err);
 
-/* Rows that go on from what is kept of their sequences, in one layer: cos and sin [rows, head_dim / 2]. */
+/* Rows that go on from what is kept of their sequences, in one layer: cos and sin [rows, head_dim / 2]. kept NULL: whole sequences. */
 typedef struct mm_going_on {
     const mm_kept *kept;
     size_t n;
@@ -118,7 +118,7 @@ typedef struct mm_going_on {
 } mm_going_on;
 
 /* x [rows, width] -> [rows, width], over the memory of x. frames: of one input, where time_attention is on. With bias_kv the last row of
- * every sequence stands for the learned key and value. on: of a decoder, else NULL; r is not used then. */
+ * every sequence stands for the learned key and value. on: of a decoder, else NULL; r is not used where something is kept. */
 mm_tensor mm_block(mm_graph *g, const mm_tower_config *c, const mm_layer *l, mm_tensor x, const mm_ragged *r, const mm_going_on *on);
 
 /* tower.c. What goes through a tower: token ids, sequence s being ids[off[s]..off[s+1]); or n inputs
@@ -145,6 +145,9 @@ int mm_text_tokens(const mm_model *m, const mm_text_in *in, size_t n, int32_t **
  * batch, MM_ENOMEM or 0: as the trunk takes them; through it. */
 size_t mm_uni_tokens_of(const mm_model *m, const mm_tower_job *j, size_t i);
 int mm_uni_gather(const mm_model *m, mm_uni_in *in, const mm_tower_job *j, const uint32_t *order, size_t n, mm_arena *arena);
+/* One part as the trunk takes it, in memory of the arena. MM_EUNSUP: the model sees nothing of this kind; MM_EEMPTY: a text without tokens; MM_ELONG: one
+ * with more than fit the window; MM_EDATA: it is not valid UTF-8; MM_ENOMEM. */
+int mm_uni_part(const mm_model *m, const mm_part *what, mm_uni_in *in, mm_arena *arena, mm_err *err);
 int mm_uni_forward(const mm_model *m, const mm_tower_job *j, const uint32_t *order, size_t n, float *vec, mm_arena *arena, int threads);
 /* Tokens of one input of a patch tower, the class token included. */
 size_t mm_tower_tokens(const mm_tower_config *c);

@@ -144,6 +144,27 @@ int mm_uni_gather(const mm_model *m, mm_uni_in *in, const mm_tower_job *j, const
     return mod == MM_TEXT ? gather_text(in, j, order, arena) : gather_media(m, in, j, order, arena);
 }
 
+int mm_uni_part(const mm_model *m, const mm_part *what, mm_uni_in *in, mm_arena *arena, mm_err *err)
+{
+    mm_tower *t = m->via[what->mod];
+    const uint32_t first = 0;
+    int32_t *ids = NULL;
+    size_t off[2] = { 0 };
+    mm_text_out cut;
+    if (!m->uni || !t) return mm_fail(err, MM_EUNSUP, "this model sees no %s", mm_modality_name(what->mod));
+    mm_tower_job job = { .t = t, .x = &what->x, .n = 1 };
+    int r = 0;
+    if (what->mod == MM_TEXT) {
+        r = mm_text_tokens(m, &what->text, 1, &ids, off, &cut, err);
+        if (!r && cut.code) r = mm_fail(err, MM_EEMPTY, "the text has no tokens");
+        if (!r && cut.used < cut.tokens) r = mm_fail(err, MM_ELONG, "a text of %u tokens is more than the model sees, %lld", cut.tokens, (long long)t->cfg.window);
+        job = (mm_tower_job){ .t = t, .ids = ids, .off = off, .n = 1 };
+    }
+    if (!r && mm_uni_gather(m, in, &job, &first, 1, arena)) r = mm_fail(err, MM_ENOMEM, "out of memory");
+    free(ids);
+    return r;
+}
+
 static mm_tensor fused(mm_graph *g, const mm_model *m, const mm_record_job *j, const uint32_t *order, size_t n)
 {
     mm_uni_in in[MM_MODALITIES];

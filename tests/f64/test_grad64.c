@@ -180,6 +180,11 @@ static mm_tensor build_norm_runs(mm_graph *g)
     return mm_op_norm_runs(g, as(g, &leaf[0]), w, &seqs, (float)1e-5, NULL);
 }
 
+static mm_tensor build_rms_norm(mm_graph *g) { return mm_op_rms_norm(g, as(g, &leaf[0]), &norms[0], (float)1e-5, NULL); }
+/* two parts of a row, one column before them and one behind */
+static mm_tensor build_norm_heads(mm_graph *g) { return mm_op_norm_heads(g, as(g, &leaf[0]), 1, 2, 3, &norms[0], (float)1e-5); }
+static mm_tensor build_gate(mm_graph *g) { return mm_op_gate(g, as(g, &leaf[0]), act); }
+
 static mm_tensor build_scaled(mm_graph *g) { return mm_op_add_scaled_runs(g, as(g, &leaf[0]), as(g, &leaf[1]), gammas, &seqs, NULL); }
 
 static mm_tensor build_scaled_self(mm_graph *g)
@@ -455,6 +460,33 @@ static void op_rows(void)
     check("add_rows", build_add_rows);
 }
 
+static void op_decoder(void)
+{
+    static const mmk_act acts[] = { MMK_ACT_SILU, MMK_ACT_GELU_TANH };
+    for (int many = 0; many < 2; many++) {
+        begin();
+        more(many ? 150 : ROWS, 6, 1, 0);
+        norms[0] = a_norm(6);
+        freeze(norms[0].pbias); /* it has none */
+        check(many ? "RMS norm of many rows" : "RMS norm", build_rms_norm);
+    }
+    freeze(norms[0].pgain);
+    check("RMS norm, gain frozen", build_rms_norm);
+    begin();
+    more(ROWS, 8, 1, 0);
+    norms[0] = a_norm(3);
+    freeze(norms[0].pbias);
+    check("norm of heads", build_norm_heads);
+    freeze(&leaf[0]);
+    check("norm of heads, input frozen", build_norm_heads);
+    for (int i = 0; i < 2; i++) {
+        begin();
+        more(ROWS, 8, 2, 0);
+        act = acts[i];
+        check(i ? "gate, gelu_tanh" : "gate, silu", build_gate);
+    }
+}
+
 static void op_attention(void)
 {
     char name[80];
@@ -553,6 +585,34 @@ static void the_block(void)
     }
 }
 
+/* A decoder's: RMS norms, also of heads and sums, rotary positions, key heads shared, gated. */
+static mm_tensor build_decoder(mm_graph *g)
+{
+    const mm_going_on on = { .cos = turn_cos, .sin = turn_sin };
+    return mm_block(g, &cfg, &layer[0], as(g, &leaf[0]), &seqs, &on);
+}
+
+static void decoder_block(void)
+{
+    const int q = 8, kv = 4, f = 5;
+    for (int more_norms = 0; more_norms < 2; more_norms++) {
+        cfg = (mm_tower_config){ .width = 6, .ff_width = f, .heads = 2, .kv_heads = 1, .head_dim = 4, .eps = (float)1e-5, .act = MMK_ACT_SILU, .pre_norm = 1,
+                                 .causal = 1, .rms = 1, .gated = 1, .head_norms = more_norms, .sum_norms = more_norms };
+        begin();
+        more(ROWS, 6, 1, 0);
+        mm_param *w[] = { more((size_t)(q + 2 * kv), 6, 0.5, 0), more(6, (size_t)q, 0.5, 0), more(2 * (size_t)f, 6, 0.5, 0), more(6, (size_t)f, 0.5, 0) };
+        mm_norm *to[] = { &layer[0].attn_norm, &layer[0].ff_norm, &layer[0].q_norm, &layer[0].k_norm, &layer[0].attn_sum_norm, &layer[0].ff_sum_norm };
+        layer[0] = (mm_layer){ .qkv = { .pw = w[0] }, .out = { .pw = w[1] }, .up = { .pw = w[2] }, .down = { .pw = w[3] } };
+        for (int i = 0; i < (more_norms ? 6 : 2); i++) {
+            mm_param *gain = more(1, i == 2 || i == 3 ? 4 : 6, 0.5, 1);
+            *to[i] = (mm_norm){ .gain = gain->w, .pgain = gain };
+        }
+        check(more_norms ? "decoder block, norms of heads and sums" : "decoder block", build_decoder);
+        for (int i = 1; i < n_leaf; i++) freeze(&leaf[i]);
+        check("... all weights frozen", build_decoder);
+    }
+}
+
 /* Two towers' worth of one trunk: tokens and patches, blocks with LayerScale, rotary and a key bias, pooling, one contrastive loss and
  * what hangs on it. Leaf 0: token table, 1: patches, 2: query, 3: log scale, 4: bias, 5: gates' logits, 6-: see the_model() */
 enum { TOK = 10 };
@@ -613,10 +673,12 @@ int main(void)
     fill(cot, MOST), fill(again, MOST);
     op_linear();
     op_rows();
+    op_decoder();
     op_attention();
     op_mix();
     op_losses();
     the_block();
+    decoder_block();
     the_model();
     begin();
     printf("1..%d\n", tests);

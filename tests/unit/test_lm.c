@@ -2,7 +2,7 @@
  * model: the same bits alone or in a batch, at once or token by token, after trimming and copying, from ids or from embeddings. */
 #include <unistd.h>
 #include "kernels/mm_kern.h"
-#include "model/mm_lm.h"
+#include "model/mm_lm_tape.h"
 #include "tap.h"
 #include "tinytower.h"
 
@@ -88,6 +88,66 @@ static void parity(const char *name, const json_t *g, const char *dir, const int
     }
 }
 
+/* sum cot h over the last rows of two sequences, x standing in them; d (NULL: not wanted): its gradient */
+static double summed(const mm_lm *lm, const float *x, const float *cot, mm_arena *a, mm_tape *tape, float *d)
+{
+    const size_t off[] = { 0, 12, N };
+    const mm_ragged r = { off, 2 };
+    mm_graph g = { .kern = mm_kern_get(), .arena = a, .threads = 1, .tape = tape };
+    mm_arena_reset(a);
+    float *copy = mm_arena_alloc(a, N * WIDTH, sizeof *copy);
+    memcpy(copy, x, N * WIDTH * sizeof *copy);
+    mm_tensor in = tape ? mm_tape_input(&g, copy, N, WIDTH) : mm_tensor_of(copy, N, WIDTH);
+    mm_tensor y = mm_lm_logits(&g, lm, mm_op_rows(&g, mm_lm_through(&g, lm, in, &r), (const size_t[]){ 11, N - 1 }, 2));
+    double s = 0;
+    for (size_t i = 0; y.p && i < 2 * VOCAB; i++) s += (double)cot[i] * (double)y.p[i];
+    if (tape) mm_tape_seed_grad(&g, y, cot);
+    if (g.failed || (tape && mm_tape_backward(&g))) return NAN;
+    if (d) memcpy(d, mm_tape_grad(in), N * WIDTH * sizeof *d);
+    if (tape) mm_tape_reset(tape);
+    return s;
+}
+
+/* Recorded: the reference's logits from whole sequences, and a gradient that is the slope. */
+static void on_tape(const char *name, const json_t *g, const char *dir, const int32_t *ids)
+{
+    static float x[N * WIDTH], d[N * WIDTH], cot[2 * VOCAB], up[N * WIDTH], down[N * WIDTH];
+    const json_t *rows = json_object_get(g, "rows"), *want = json_object_get(g, "logits");
+    const size_t off[2] = { 0, N };
+    const mm_ragged one = { off, 1 };
+    mm_lm *lm;
+    mm_arena a = { 0 };
+    check(mm_lm_open(&lm, dir, &(mm_lm_opts){ .kv_type = MM_F16, .plain = 1 }, &err));
+    if (mm_lm_tape_most(lm) < N) { /* a window that the sequence is longer than */
+        ok(mm_lm_tape_most(lm) > 0, "%s: on a tape only up to its window", name);
+        mm_lm_close(&lm);
+        return;
+    }
+    mm_graph gr = { .kern = mm_kern_get(), .arena = &a, .threads = 2 };
+    mm_tensor y = mm_lm_logits(&gr, lm, mm_lm_through(&gr, lm, mm_lm_words(&gr, lm, ids, N), &one));
+    double worst = 0;
+    for (size_t i = 0; i < json_array_size(rows); i++) {
+        double e = relative(y.p + json_integer_value(json_array_get(rows, i)) * VOCAB, json_array_get(want, i));
+        if (!(e <= worst)) worst = e;
+    }
+    ok(worst < 1e-4, "%s: logits of whole sequences: relative error %.2g", name, worst);
+    check(mm_lm_embed(lm, ids, N, x, &err));
+    for (size_t i = 0; i < 2 * VOCAB; i++) cot[i] = sinf((float)(i * i));
+    for (int keep = MM_KEEP_F32; keep <= MM_KEEP_F16; keep++) {
+        mm_tape *tape = mm_tape_new((mm_keep)keep);
+        summed(lm, x, cot, &a, tape, d);
+        double square = 0;
+        for (size_t i = 0; i < N * WIDTH; i++) square += (double)d[i] * (double)d[i];
+        const double step = 1e-2 / sqrt(square);
+        for (size_t i = 0; i < N * WIDTH; i++) up[i] = x[i] + (float)(step * (double)d[i]), down[i] = x[i] - (float)(step * (double)d[i]);
+        const double slope = (summed(lm, up, cot, &a, NULL, NULL) - summed(lm, down, cot, &a, NULL, NULL)) / (2 * step);
+        ok(square > 0 && fabs(slope / square - 1) < (keep ? 3e-2 : 1e-2), "... gradient (kept as %d) is the slope: off by %.4f", keep, fabs(slope / square - 1));
+        mm_tape_free(&tape);
+    }
+    mm_arena_clear(&a);
+    mm_lm_close(&lm);
+}
+
 /* How a sequence is computed makes no difference, bit for bit. */
 static void same_bits(const char *name, mm_lm *lm, const int32_t *ids)
 {
@@ -156,6 +216,7 @@ static void family(const char *name)
     tower_folder(dir, g);
     for (size_t i = 0; i < N; i++) ids[i] = (int32_t)json_integer_value(json_array_get(json_object_get(g, "ids"), i));
     parity(name, g, dir, ids);
+    on_tape(name, g, dir, ids);
     mm_lm *lm = open_as(dir, MM_F16, 1);
     same_bits(name, lm, ids);
     is_int(mm_lm_is_end(lm, 2), 1, "... the end is known");

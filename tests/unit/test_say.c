@@ -26,7 +26,7 @@ static const char text[] = "a red kite";
 static mm_lm *open_as(int kv, int threads)
 {
     mm_lm *lm;
-    check(mm_lm_open(&lm, path, &(mm_lm_opts){ threads, 0, kv }, &err));
+    check(mm_lm_open(&lm, path, &(mm_lm_opts){ .threads = threads, .kv_type = kv }, &err));
     return lm;
 }
 

@@ -198,7 +198,7 @@ static void family(const char *name)
     const char *tmp = getenv("TMPDIR");
     char dir[256], cmd[300];
     mm_lm *lm;
-    mm_lm_opts o = { 1, 0, MM_F32 };
+    mm_lm_opts o = { .threads = 1, .kv_type = MM_F32 };
     snprintf(dir, sizeof dir, "%s/mm-vlm-%s-%d", tmp ? tmp : "/tmp", name, (int)getpid());
     vlm_folder(dir, g);
     check(mm_lm_open(&lm, dir, &o, &err));

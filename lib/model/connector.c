@@ -1,0 +1,294 @@
+/* Between a unified model and a decoder: weights, the way through them, a file. */
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include "base/mm_json.h"
+#include "base/mm_rng.h"
+#include "model/lm_int.h"
+#include "model/mm_connector.h"
+#include "model/model_int.h"
+
+enum { SLOTS = 12 };
+#define ARCH "mm-connector"
+#define EPS 1e-5f
+
+struct mm_connector {
+    mm_connector_shape s;
+    mm_connector_slot slot[SLOTS];
+    size_t n;
+    mm_norm norm, last;
+    mm_linear in, up, down;
+    mm_param *query, *place; /* [rows, hidden] */
+    unsigned mods;
+    char *uni, *decoder; /* fingerprints */
+    mm_arena arena;
+};
+
+static int no_memory(mm_err *err) { return mm_fail(err, MM_ENOMEM, "out of memory"); }
+
+/* ---- slots ---- */
+
+static const struct {
+    const char *name;
+    int rows, cols; /* of mm_connector_shape's members; -1: one row */
+} parts[] = { { "norm.weight", -1, 0 }, { "norm.bias", -1, 0 }, { "in.weight", 1, 0 }, { "in.bias", -1, 1 }, { "query.weight", 3, 1 }, { "place.weight", 3, 1 },
+              { "up.weight", 4, 1 }, { "up.bias", -1, 4 }, { "down.weight", 5, 4 }, { "down.bias", -1, 5 }, { "last.weight", -1, 5 }, { "last.bias", -1, 5 } };
+
+static size_t member(const mm_connector_shape *s, int i)
+{
+    const int64_t v[] = { s->seen, s->hidden, s->heads, s->rows, s->ff, s->out };
+    return i < 0 ? 1 : (size_t)v[i];
+}
+
+static int check_shape(const mm_connector_shape *s, mm_err *err)
+{
+    const int64_t v[] = { s->seen, s->hidden, s->heads, s->rows, s->ff, s->out };
+    for (size_t i = 0; i < sizeof v / sizeof *v; i++)
+        if (v[i] < 1 || v[i] > MM_MAX_WIDTH) return mm_fail(err, MM_EDATA, "a connector cannot have a size of %lld", (long long)v[i]);
+    if (s->rows > 1024) return mm_fail(err, MM_EDATA, "a connector that makes %lld rows is not supported", (long long)s->rows);
+    return s->hidden % s->heads ? mm_fail(err, MM_EDATA, "a connector's width of %lld cannot have %lld heads", (long long)s->hidden, (long long)s->heads) : 0;
+}
+
+/* Memory for all weights. */
+static int make(mm_connector **out, const mm_connector_shape *s, mm_err *err)
+{
+    *out = NULL;
+    int r = check_shape(s, err);
+    if (r) return r;
+    mm_connector *c = *out = calloc(1, sizeof *c);
+    if (!c) return no_memory(err);
+    c->s = *s;
+    for (size_t i = 0; i < SLOTS && !r; i++) {
+        mm_connector_slot *x = &c->slot[c->n++];
+        const size_t rows = member(s, parts[i].rows), cols = member(s, parts[i].cols);
+        snprintf(x->name, sizeof x->name, "%s", parts[i].name);
+        x->matrix = parts[i].rows >= 0;
+        x->p = (mm_param){ mm_arena_zalloc(&c->arena, rows * cols, sizeof(float)), NULL, rows, cols };
+        if (!x->p.w) r = no_memory(err);
+    }
+    if (r) mm_connector_close(out);
+    else mm_connector_bind(c);
+    return r;
+}
+
+void mm_connector_close(mm_connector **cp)
+{
+    mm_connector *c = *cp;
+    if (!c) return;
+    mm_arena_clear(&c->arena);
+    free(c->uni);
+    free(c->decoder);
+    free(c);
+    *cp = NULL;
+}
+
+void mm_connector_bind(mm_connector *c)
+{
+    mm_param *p[SLOTS];
+    for (size_t i = 0; i < SLOTS; i++) p[i] = &c->slot[i].p;
+    c->norm = (mm_norm){ p[0]->w, p[1]->w, p[0], p[1] };
+    c->in = (mm_linear){ .pw = p[2], .pb = p[3], .bias = p[3]->w };
+    c->query = p[4];
+    c->place = p[5];
+    c->up = (mm_linear){ .pw = p[6], .pb = p[7], .bias = p[7]->w };
+    c->down = (mm_linear){ .pw = p[8], .pb = p[9], .bias = p[9]->w };
+    c->last = (mm_norm){ p[10]->w, p[11]->w, p[10], p[11] };
+}
+
+size_t mm_connector_rows(const mm_connector *c) { return (size_t)c->s.rows; }
+unsigned mm_connector_mods(const mm_connector *c) { return c->mods; }
+const char *mm_connector_decoder(const mm_connector *c) { return c->decoder; }
+size_t mm_connector_count(const mm_connector *c) { return c->n; }
+mm_connector_slot *mm_connector_at(mm_connector *c, size_t i) { return &c->slot[i]; }
+
+/* ---- a new one ---- */
+
+/* Root of the mean square of the decoder's token rows: what its first layer is used to. */
+static int usual_size(const mm_lm *lm, float *size, mm_err *err)
+{
+    enum { SOME = 256 };
+    const size_t vocab = mm_lm_vocab(lm), n = vocab < SOME ? vocab : SOME, width = mm_lm_width(lm);
+    int32_t ids[SOME];
+    float *rows = mm_aligned(n * width, sizeof *rows);
+    if (!rows) return no_memory(err);
+    for (size_t i = 0; i < n; i++) ids[i] = (int32_t)(i * vocab / n);
+    const int r = mm_lm_embed(lm, ids, n, rows, err);
+    *size = r ? 0 : (float)sqrt(mm_kern_get()->sumsq(rows, n * width) / (double)(n * width));
+    free(rows);
+    return r;
+}
+
+int mm_connector_new(mm_connector **out, const mm_model *uni, const mm_lm *lm, uint64_t seed, mm_err *err)
+{
+    *out = NULL;
+    if (!mm_model_uni(uni)) return mm_fail(err, MM_EUNSUP, "a connector begins at a unified model");
+    if (lm->m->uni) return mm_fail(err, MM_EUNSUP, "a connector ends at a decoder of another family");
+    const mm_connector_shape s = { .seen = mm_uni_get_config(uni->uni)->width, .hidden = 512, .heads = 8, .rows = 8, .ff = 1024, .out = (int64_t)mm_lm_width(lm) };
+    float size;
+    int r = make(out, &s, err);
+    if (!r) r = usual_size(lm, &size, err);
+    for (size_t i = 0; i < SLOTS && !r; i++) {
+        mm_param *p = &(*out)->slot[i].p;
+        mm_rng rng = mm_rng_at(seed, 0x636f, i, 0);
+        /* queries of zeros are the mean; a little, and places, so that rows differ */
+        const float std = p == (*out)->query ? 0.05f : p == (*out)->place ? 0.3f : (*out)->slot[i].matrix ? 1 / sqrtf((float)p->cols) : 0;
+        for (size_t k = 0; k < p->rows * p->cols && std > 0; k++) p->w[k] = std * mm_rng_normal(&rng);
+        if (!strcmp(parts[i].name, "norm.weight") || !strcmp(parts[i].name, "last.weight"))
+            for (size_t k = 0; k < p->cols; k++) p->w[k] = i ? size : 1;
+    }
+    if (r) mm_connector_close(out);
+    return r;
+}
+
+int mm_connector_fits(const mm_connector *c, const mm_model *uni, const mm_lm *lm, mm_err *err)
+{
+    const char *have = mm_model_fingerprint(uni);
+    if (!mm_model_uni(uni) || !c->uni || strcmp(c->uni, have))
+        return mm_fail(err, MM_ESHAPE, "it was made for what '%s' sees, and this is '%s'", c->uni ? c->uni : "?", have);
+    if (lm->m->uni || (size_t)c->s.out != mm_lm_width(lm))
+        return mm_fail(err, MM_ESHAPE, "it was made for '%s', whose rows have %lld numbers, and this decoder's have %zu", c->decoder ? c->decoder : "?",
+                       (long long)c->s.out, mm_lm_width(lm));
+    return 0;
+}
+
+/* ---- the way through ---- */
+
+mm_tensor mm_connector_make(mm_graph *g, const mm_connector *c, mm_tensor seen, const mm_ragged *r)
+{
+    const size_t rows = (size_t)c->s.rows, hidden = (size_t)c->s.hidden;
+    mm_tensor *part = mm_arena_alloc(g->arena, rows, sizeof *part);
+    size_t *which = mm_arena_alloc(g->arena, r->n * rows, sizeof *which);
+    if (!part || !which) {
+        g->failed = 1;
+        return (mm_tensor){ 0 };
+    }
+    mm_tensor x = mm_op_linear(g, mm_op_layer_norm(g, seen, &c->norm, EPS, NULL), &c->in, MMK_ACT_NONE, NULL, NULL), query = mm_op_param(g, c->query);
+    for (size_t k = 0; k < rows; k++) part[k] = mm_op_attend(g, x, mm_op_rows(g, query, &k, 1), (size_t)c->s.heads, r);
+    for (size_t i = 0; i < r->n * rows; i++) which[i] = i % rows;
+    const mm_tensor both[2] = { mm_op_reshape(g, mm_op_beside(g, part, rows), r->n * rows, hidden), mm_op_rows(g, mm_op_param(g, c->place), which, r->n * rows) };
+    const float one[2] = { 1, 1 };
+    x = mm_op_linear(g, mm_op_sum(g, both, one, 2), &c->up, MMK_ACT_GELU_TANH, NULL, NULL);
+    return mm_op_layer_norm(g, mm_op_linear(g, x, &c->down, MMK_ACT_NONE, NULL, NULL), &c->last, EPS, NULL);
+}
+
+int mm_connector_see(const mm_connector *c, mm_model *uni, const mm_part *what, float *rows, mm_err *err)
+{
+    mm_graph g = { .kern = uni->kern, .arena = uni->scratch, .threads = uni->opts.threads };
+    mm_uni_in in;
+    mm_arena_reset(g.arena);
+    if (!(c->mods >> what->mod & 1)) return mm_fail(err, MM_EUNSUP, "the connector was not trained on %s", mm_modality_name(what->mod));
+    const int r = mm_uni_part(uni, what, &in, g.arena, err);
+    if (r) return r;
+    const mm_uni_tokens t = mm_uni_stem(&g, uni->uni, &in);
+    const mm_tensor y = mm_connector_make(&g, c, mm_uni_trunk(&g, uni->uni, &t), &t.r);
+    if (g.failed) return no_memory(err);
+    memcpy(rows, y.p, y.rows * y.cols * sizeof *rows);
+    return 0;
+}
+
+/* ---- files ---- */
+
+static int read_config(mm_connector **out, const mm_store *st, mm_err *err)
+{
+    const char *text, *arch, *uni, *decoder;
+    mm_connector_shape s;
+    json_int_t v[7];
+    int r = mm_store_kv_str(st, "general.architecture", "", &arch, err);
+    if (!r && strcmp(arch, ARCH)) r = mm_fail(err, MM_EUNSUP, "it is a file of architecture '%s', and no connector", arch);
+    if (!r) r = mm_store_kv_str(st, ARCH ".config", "", &text, err);
+    if (!r) r = mm_store_kv_str(st, ARCH ".sees", "", &uni, err);
+    if (!r) r = mm_store_kv_str(st, ARCH ".decoder", "", &decoder, err);
+    if (r) return r;
+    json_t *j = mm_json_load(text, strlen(text), ARCH ".config", err);
+    if (!j) return MM_EDATA;
+    if (json_unpack(j, "{s:I,s:I,s:I,s:I,s:I,s:I,s:I}", "seen", &v[0], "hidden", &v[1], "heads", &v[2], "rows", &v[3], "ff", &v[4], "out", &v[5], "modalities", &v[6]))
+        r = mm_fail(err, MM_EDATA, ARCH ".config lacks a number");
+    json_decref(j);
+    if (!r && (v[6] < 1 || v[6] >= 1 << MM_MODALITIES)) r = mm_fail(err, MM_EDATA, ARCH ".config: modalities of %lld", (long long)v[6]);
+    s = (mm_connector_shape){ v[0], v[1], v[2], v[3], v[4], v[5] };
+    if (!r) r = make(out, &s, err);
+    if (r) return r;
+    (*out)->mods = (unsigned)v[6];
+    (*out)->uni = strdup(uni);
+    (*out)->decoder = strdup(decoder);
+    return (*out)->uni && (*out)->decoder ? 0 : no_memory(err);
+}
+
+static int read_slot(mm_connector_slot *s, const mm_store *st, mm_err *err)
+{
+    const mm_store_tensor *t = mm_store_find(st, s->name);
+    if (!t) return mm_fail(err, MM_EDATA, "tensor '%s' is missing", s->name);
+    const int dims = s->matrix ? 2 : 1;
+    if (t->ndim != dims || t->shape[dims - 1] != (int64_t)s->p.cols || (s->matrix && t->shape[0] != (int64_t)s->p.rows))
+        return mm_fail(err, MM_ESHAPE, "tensor '%s' should be [%zu, %zu]", s->name, s->p.rows, s->p.cols);
+    if (mmk_fmt(t->type) < 0 || s->p.cols % mm_dtype_get(t->type)->block)
+        return mm_fail(err, MM_EUNSUP, "tensor '%s' has a type that is not supported", s->name);
+    for (size_t i = 0; i < s->p.rows; i++)
+        mmk_row_to_f32(mm_kern_get(), s->p.w + i * s->p.cols, (const char *)t->data + i * (t->bytes / s->p.rows), t->type, s->p.cols);
+    return 0;
+}
+
+int mm_connector_open(mm_connector **out, const char *path, mm_err *err)
+{
+    mm_store *st;
+    *out = NULL;
+    int r = mm_store_open(&st, path, err);
+    if (r) return r;
+    r = mm_store_is_gguf(st) ? read_config(out, st, err) : mm_fail(err, MM_EUNSUP, "it is a folder, and no connector");
+    for (size_t i = 0; i < SLOTS && !r; i++) r = read_slot(&(*out)->slot[i], st, err);
+    mm_store_close(&st);
+    if (r) {
+        mm_connector_close(out);
+        mm_err_prefix(err, "'%s': ", path);
+    }
+    return r;
+}
+
+static int type_of(const mm_connector_slot *s, int type)
+{
+    if (!s->matrix) return MM_F32;
+    return s->p.cols % mm_dtype_get(type)->block ? MM_F16 : type;
+}
+
+static int write_slot(mm_gguf_writer *w, const mm_connector_slot *s, int type, mm_err *err)
+{
+    size_t bytes;
+    int r = mm_dtype_bytes(type, s->p.cols, &bytes);
+    char *row = r ? NULL : mm_realloc(NULL, bytes, 1);
+    if (!row) return no_memory(err);
+    for (size_t i = 0; i < s->p.rows && !r; i++) {
+        mm_kern_get()->from_f32[mmk_fmt(type)](row, s->p.w + i * s->p.cols, s->p.cols);
+        r = mm_gguf_data(w, row, bytes, err);
+    }
+    free(row);
+    return r;
+}
+
+int mm_connector_write(const mm_connector *c, const char *path, int type, const mm_model *uni, const mm_lm *lm, unsigned mods, const char *training,
+                       mm_err *err)
+{
+    mm_gguf_writer *w;
+    int r = mm_gguf_create(&w, path, err);
+    if (r) return r;
+    json_t *j = json_pack("{s:I,s:I,s:I,s:I,s:I,s:I,s:I}", "seen", (json_int_t)c->s.seen, "hidden", (json_int_t)c->s.hidden, "heads", (json_int_t)c->s.heads,
+                          "rows", (json_int_t)c->s.rows, "ff", (json_int_t)c->s.ff, "out", (json_int_t)c->s.out, "modalities", (json_int_t)mods);
+    char *config = j ? json_dumps(j, JSON_COMPACT) : NULL;
+    json_decref(j);
+    mm_gguf_kv_str(w, "general.architecture", ARCH);
+    if (config) mm_gguf_kv_str(w, ARCH ".config", config);
+    mm_gguf_kv_str(w, ARCH ".sees", mm_model_fingerprint(uni));
+    mm_gguf_kv_str(w, ARCH ".decoder", mm_lm_fingerprint(lm));
+    if (training) mm_gguf_kv_str(w, ARCH ".training", training);
+    for (size_t i = 0; i < SLOTS; i++) {
+        const mm_connector_slot *s = &c->slot[i];
+        const int64_t shape[2] = { (int64_t)(s->matrix ? s->p.rows : s->p.cols), (int64_t)s->p.cols };
+        mm_gguf_tensor(w, s->name, type_of(s, type), s->matrix ? 2 : 1, shape);
+    }
+    r = config ? mm_gguf_begin(w, err) : no_memory(err);
+    for (size_t i = 0; i < SLOTS && !r; i++) r = write_slot(w, &c->slot[i], type_of(&c->slot[i], type), err);
+    free(config);
+    if (!r) return mm_gguf_commit(&w, err);
+    mm_gguf_abort(&w);
+    return r;
+}
