@@ -36,6 +36,8 @@ static const mm_opt opts[] = {
     MM_OPT_STR(0, "system", &o.prompts.system, "TEXT", "the system turn, in front of all others"),
     MM_OPT_BOOL(0, "raw", &o.prompts.raw, "texts as they are, without the model's chat template"),
     MM_OPT_BOOL(0, "caption", &o.prompts.caption, "say what is seen or heard in each record (unified model; default: the built-in one)"),
+    MM_OPT_STR(0, "connector", &o.prompts.pictures.connect.file, "FILE", "show the decoder pictures, sounds and clips through it (mm-train --connector)"),
+    MM_OPT_STR(0, "encoder", &o.prompts.pictures.connect.encoder, "NAME", "the unified model that sees for the connector (default: the built-in one)"),
     MM_OPT_BOOL(0, "chat", &o.chat, "records are turns, {\"role\":..,\"content\":..}: answer those of the user"),
     MM_OPT_INT(0, "context", &o.context, "N", 8, 1 << 24, "most tokens of prompt and answer (default: 4096, or the model's if it is less)"),
     MM_OPT_ENUM(0, "overflow", &o.overflow, "error|cut-left|stop", "what to do when prompt and answer may be more than that (default: error)"),
@@ -271,7 +273,7 @@ static int take(state *s, item *it)
         it->cap_ids = o.prompts.n_ids;
     }
     if (s->judge.m && !it->vec && !(it->vec = mm_aligned(mm_model_dim(s->judge.m), sizeof *it->vec))) return no_memory(s);
-    if (s->judge.m) memcpy(it->vec, o.prompts.seen.vec, mm_model_dim(s->judge.m) * sizeof *it->vec);
+    if (s->judge.m) memcpy(it->vec, o.prompts.seen.vec ? o.prompts.seen.vec : o.prompts.pictures.connect.vec, mm_model_dim(s->judge.m) * sizeof *it->vec);
     free(it->embd);
     it->embd = o.prompts.embd;
     o.prompts.embd = NULL;
@@ -383,8 +385,10 @@ static int open_model(state *s)
     mm_ctx *c = s->c;
     const char *name = o.model ? o.model : mm_store_default_name();
     char *path;
-    o.prompts.seen.embed = o.score || o.best;
-    if (!o.model && !strcmp(name, "default") && !o.prompts.caption)
+    const int judged = o.score || o.best, connected = o.prompts.pictures.connect.file != NULL;
+    if (connected) o.prompts.pictures.connect.embed = judged;
+    else o.prompts.seen.embed = judged;
+    if (!o.model && !strcmp(name, "default") && (!o.prompts.caption || connected))
         return mm_fail(&c->err, MM_EARG,
                        "option '--model' (or MM_MODEL) is needed: the built-in model answers no texts ('--caption' and '--image' are what it can); "
                        "scripts/get-model smollm2 fetches one that does");
@@ -400,9 +404,11 @@ static int open_model(state *s)
     if (o.context) context = (size_t)o.context;
     r = open_gen(s, &lo, context);
     if (!r) r = mm_prompts_open(&o.prompts, s->lm, &c->err);
-    if (!r) r = o.prompts.caption ? mm_seen_open(&o.prompts.seen, s->lm, c) : mm_pictures_open(&o.prompts.pictures, s->lm, c);
-    if (!r && mm_opt_given(c, "frames") && !o.prompts.pictures.lm) r = mm_fail(&c->err, MM_EARG, "option '--frames' is for decoders that look at pictures");
-    if (!r) r = mm_judge_open(&s->judge, o.prompts.seen.embed ? mm_say_model(s->lm) : NULL, (size_t)o.n, (size_t)o.best, &c->err);
+    if (!r) r = o.prompts.caption && !connected ? mm_seen_open(&o.prompts.seen, s->lm, c) : mm_pictures_open(&o.prompts.pictures, s->lm, c);
+    if (!r && mm_opt_given(c, "frames") && (!o.prompts.pictures.lm || connected))
+        r = mm_fail(&c->err, MM_EARG, "option '--frames' is for decoders that look at pictures");
+    mm_model *judge = !judged ? NULL : connected ? o.prompts.pictures.connect.uni : mm_say_model(s->lm);
+    if (!r) r = mm_judge_open(&s->judge, judge, (size_t)o.n, (size_t)o.best, &c->err);
     if (!r && (o.schema || o.grammar)) r = open_grammar(s);
     if (!r) r = open_stops(s);
     if (!o.max_tokens) o.max_tokens = context / 4 < MAX_TOKENS ? (int64_t)context / 4 : MAX_TOKENS;
@@ -431,8 +437,9 @@ static int check_score(mm_ctx *c)
 /* What is for texts says nothing of pictures. */
 static int check_image(mm_ctx *c)
 {
-    static const char *const texts[] = { "caption", "template", "raw", "system", "chat", "context", "overflow", "max-tokens", "stop", "temperature", "top-k",
-                                         "top-p", "min-p", "repeat-penalty", "repeat-last", "frequency-penalty", "presence-penalty", "beam",
+    static const char *const texts[] = { "caption", "connector", "encoder", "template", "raw", "system", "chat", "context", "overflow", "max-tokens", "stop",
+                                         "temperature", "top-k", "top-p", "min-p", "repeat-penalty", "repeat-last", "frequency-penalty",
+                                         "presence-penalty", "beam",
                                          "length-penalty", "logprobs", "schema", "grammar", "stream", "kv", "draft", "draft-tokens" };
     int r = mm_opt_exclusive(c, "output", "out-dir", NULL);
     for (size_t i = 0; i < sizeof texts / sizeof *texts && !r; i++) r = mm_opt_exclusive(c, "image", texts[i], NULL);

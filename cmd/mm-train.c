@@ -27,6 +27,7 @@ static const mm_opt opts[] = {
     MM_OPT_STR('o', "output", &t.output, "FILE", "GGUF file to write; FILE.ckpt holds the run until then"),
     MM_OPT_STR('m', "from", &t.from, "MODEL", "model to begin with (default: the built-in one)"),
     MM_OPT_STR(0, "config", &t.config, "NAME", "begin from nothing with this architecture: tiny, small, base"),
+    MM_OPT_STR(0, "connector", &t.connector, "DECODER", "train a connector that shows the decoder what the model sees, and nothing else"),
     MM_OPT_STR(0, "plan", &t.plan, "PLAN", "what each modality has of its own, with --config"),
     MM_OPT_STR(0, "positions", &t.positions, "NAME", "how tokens know their places, with --config: aligned (default), unaligned, absolute"),
     MM_OPT_ENUM('t', "type", &o.type, "f32|f16|q8_0", "how matrices are stored (default: f16)"),
@@ -44,7 +45,7 @@ static const mm_opt opts[] = {
     MM_OPT_GROUP("How"),
     MM_OPT_INT('n', "steps", &o.steps, "N", 1, 0x1p63, "length of the run, all stages together"),
     MM_OPT_NUM(0, "minutes", &t.minutes, "M", 0.001, 1e6, "its length by time; with --steps: stop after that long, to be resumed"),
-    MM_OPT_INT(0, "accumulate", &o.accumulate, "N", 1, 65536, "batches that a step is the mean of (default: 8, with --few-shot 1)"),
+    MM_OPT_INT(0, "accumulate", &o.accumulate, "N", 1, 65536, "batches that a step is the mean of (default: 8, with --few-shot or --connector 1)"),
     MM_OPT_STR(0, "lr", &t.lr, "LIST", "highest learning rate, one or one for each stage"),
     MM_OPT_STR(0, "schedule", &t.schedule, "LIST", "cosine, linear, constant, one or one for each stage"),
     MM_OPT_NUM(0, "warmup", &t.warmup, "N", 0, 1e9, "steps, or below 1 a share, until the rate is reached (default: 0.01)"),
@@ -205,7 +206,7 @@ static int run(mm_ctx *c, int argc, char **argv)
 
 static const char *const usage[] = { "-d FILE... -o FILE [-m MODEL] [-n STEPS] [--resume]",
                                      "-d FILE... -o FILE --few-shot prototype|lora|full [-m MODEL]",
-                                     "-d FILE... -o FILE --config NAME [--stage 1|2|3|all]",
+                                     "-d FILE... -o FILE --config NAME [--stage 1|2|3|all]", "-d FILE... -o FILE --connector DECODER [-m MODEL]",
                                      "--pairs FILE -o FILE -m MODEL [--distil MODEL]", "--plot FILE --metrics FILE", NULL };
 static const mm_cmd cmd = { "mm-train", "train a model on captioned media, or fine-tune one", usage, opts, run };
 

@@ -9,6 +9,7 @@ typedef struct one {
     mm_media_ref ref;
     mm_job job;
     int sent, clip;
+    mm_modality is[MM_JOB_SPECS]; /* before a connector: of the job's specifications */
 } one;
 
 static int no_memory(mm_err *err) { return mm_fail(err, MM_ENOMEM, "out of memory"); }
@@ -16,7 +17,9 @@ static int no_memory(mm_err *err) { return mm_fail(err, MM_ENOMEM, "out of memor
 int mm_pictures_open(mm_pictures *p, mm_lm *lm, mm_ctx *c)
 {
     const mm_media_cli how = MM_MEDIA_CLI_INIT;
-    if (!mm_vlm_spec(lm)) return 0;
+    if (p->connect.file && mm_vlm_spec(lm)) return mm_fail(&c->err, MM_EARG, "option '--connector': the decoder looks at pictures by itself");
+    int r = mm_connect_open(&p->connect, lm, c);
+    if (r || (!p->connect.c && !mm_vlm_spec(lm))) return r;
     p->lm = lm;
     return mm_media_workers(&p->pool, &how, c);
 }
@@ -27,7 +30,15 @@ void mm_pictures_close(mm_pictures *p)
     free(p->pics);
     free(p->embd);
     mm_buf_clear(&p->text);
+    mm_connect_close(&p->connect);
     *p = (mm_pictures){ 0 };
+}
+
+size_t mm_pictures_rows(const mm_pictures *p, const mm_vlm_picture *pics, size_t n)
+{
+    size_t rows = 0;
+    for (size_t i = 0; i < n; i++) rows += p->connect.c ? mm_connector_rows(p->connect.c) : mm_vlm_squares(&pics[i]) * mm_vlm_tokens(p->lm);
+    return rows;
 }
 
 /* One of a list, by way of a record that has it alone */
@@ -63,34 +74,44 @@ static int has(mm_rec *rec, const char *key)
     return mm_rec_get(rec, key, &v) && !(v.len == 4 && !memcmp(v.p, "null", 4));
 }
 
+int mm_pictures_named(const mm_pictures *p, mm_rec *rec)
+{
+    return p->lm && (has(rec, "image") || has(rec, "video") || (p->connect.c && has(rec, "audio")));
+}
+
 /* Where the record's pictures are */
-static int take(mm_rec *rec, one **out, size_t *n)
+static int take(const mm_pictures *p, mm_rec *rec, one **out, size_t *n)
 {
     mm_slice raw;
     *out = NULL;
     *n = 0;
-    const int named = has(rec, "image"), clip = has(rec, "video");
-    if (named && clip) return mm_rec_fail(rec, MM_EUNSUP, "'image' and 'video' in one record are not supported");
+    const int named = has(rec, "image"), clip = has(rec, "video"), sound = p->connect.c && has(rec, "audio");
+    if (named + clip + sound > 1) return mm_rec_fail(rec, MM_EUNSUP, "two of 'image', 'video', 'audio' in one record are not supported");
     if (named && mm_rec_get(rec, "image", &raw) && raw.len && raw.p[0] == '[') return take_list(rec, raw, out, n);
-    if (!named && !clip && (has(rec, "text") || has(rec, "messages"))) return 0;
+    if (!named && !clip && !sound && (has(rec, "text") || has(rec, "messages"))) return 0;
     if (!(*out = calloc(1, sizeof **out))) return mm_rec_fail(rec, MM_ENOMEM, "out of memory");
-    const int r = mm_media_find(rec, clip ? MM_REF_VIDEO : MM_REF_IMAGE, &(*out)->ref);
+    const int any = p->connect.c && !named && !clip && !sound;
+    const int r = mm_media_find(rec, any ? MM_REF_ANY : sound ? MM_REF_AUDIO : clip ? MM_REF_VIDEO : MM_REF_IMAGE, &(*out)->ref);
     (*out)->clip = clip ? 1 : named ? 0 : -1; /* -1: it will be seen */
     *n = r > 0;
     return r < 0 ? r : 0;
 }
 
 /* What the workers made of one picture, or of all frames of a clip: its rows at the end of p->embd. */
-static int add(mm_pictures *p, const mm_job *j, int clip, mm_err *err)
+static int add(mm_pictures *p, mm_rec *rec, const one *x, mm_err *err)
 {
+    const mm_job *j = &x->job;
     const mm_vlm_picture pic = { j->facts.rows, j->facts.cols };
-    const size_t squares = clip ? (size_t)j->spec[0].views : mm_vlm_squares(&pic), rows = squares * mm_vlm_tokens(p->lm), width = mm_lm_width(p->lm);
+    const size_t pictures = x->clip && !p->connect.c ? (size_t)j->spec[0].views : 1, width = mm_lm_width(p->lm), rows = pictures * mm_pictures_rows(p, &pic, 1);
     float *embd = mm_realloc(p->embd, (p->rows + rows) * width, sizeof *embd);
+    mm_err e = { 0 };
     if (!embd) return no_memory(err);
     p->embd = embd;
-    int r = mm_vlm_embed(p->lm, j->x, squares, embd + p->rows * width, err);
-    if (!r && clip) r = mm_vlm_clip_text(j->facts.info.seconds, j->facts.times, squares, &p->text);
-    for (size_t i = 0; i < (clip ? squares : 1); i++) p->pics[p->n++] = pic;
+    int r = p->connect.c ? mm_connect_see(&p->connect, x->is[j->chosen], j->x, embd + p->rows * width, &e)
+                         : mm_vlm_embed(p->lm, j->x, rows / mm_vlm_tokens(p->lm), embd + p->rows * width, err);
+    if (r && p->connect.c) return r == MM_ENOMEM ? no_memory(err) : mm_rec_fail(rec, r, "%s", e.msg);
+    if (!r && x->clip && !p->connect.c) r = mm_vlm_clip_text(j->facts.info.seconds, j->facts.times, pictures, &p->text);
+    for (size_t i = 0; i < pictures; i++) p->pics[p->n++] = pic;
     p->rows += rows;
     return r;
 }
@@ -114,9 +135,17 @@ static int look(mm_pictures *p, mm_rec *rec, one *x, size_t n, mm_err *err)
 {
     int r = 0;
     for (size_t i = 0; i < n && !r; i++) {
-        if (x[i].clip && (r = prepare(p, rec, &x[i], err))) break;
-        if (!x[i].clip) x[i].job.spec[0] = *mm_vlm_spec(p->lm);
-        x[i].job.n = 1;
+        if (p->connect.c) {
+            x[i].clip = 0;
+            if (!mm_connect_specs(&p->connect, x[i].ref.modality, &x[i].job, x[i].is)) {
+                r = mm_rec_fail(rec, MM_EUNSUP, "the connector was not trained on this kind");
+                break;
+            }
+        } else {
+            if (x[i].clip && (r = prepare(p, rec, &x[i], err))) break;
+            if (!x[i].clip) x[i].job.spec[0] = *mm_vlm_spec(p->lm);
+            x[i].job.n = 1;
+        }
         x[i].job.src = x[i].ref.src;
         r = mm_workers_submit(p->pool, &x[i].job, err);
         x[i].sent = !r;
@@ -130,7 +159,7 @@ static int look(mm_pictures *p, mm_rec *rec, one *x, size_t n, mm_err *err)
         if (!x[i].sent) continue;
         mm_workers_wait(p->pool, &x[i].job);
         if (!r && x[i].job.code) r = mm_rec_fail(rec, x[i].job.code, "%s", x[i].job.message);
-        if (!r) r = add(p, &x[i].job, x[i].clip, err);
+        if (!r) r = add(p, rec, &x[i], err);
         mm_workers_release(p->pool, &x[i].job);
     }
     return r;
@@ -143,7 +172,7 @@ int mm_pictures_of(mm_pictures *p, mm_rec *rec, mm_err *err)
     p->n = p->rows = 0;
     mm_buf_reset(&p->text);
     if (!p->lm) return 0;
-    int r = take(rec, &x, &n);
+    int r = take(p, rec, &x, &n);
     if (!r && n) r = look(p, rec, x, n, err);
     for (size_t i = 0; i < n; i++) mm_buf_clear(&x[i].ref.bytes);
     free(x);

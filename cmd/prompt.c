@@ -109,30 +109,74 @@ static int ask(mm_prompts *p, mm_rec *rec)
 
 static const char *token_text(const mm_prompts *p, int32_t id) { return id >= 0 ? mm_tok_text(mm_lm_tokenizer(p->lm), id) : NULL; }
 
+static int room(mm_prompts *p, size_t more, mm_err *err)
+{
+    if (p->n_ids + more <= p->cap_ids) return 0;
+    int32_t *ids = mm_realloc(p->ids, 2 * (p->n_ids + more), sizeof *ids);
+    if (!ids) return no_memory(err);
+    p->ids = ids;
+    p->cap_ids = 2 * (p->n_ids + more);
+    return 0;
+}
+
+static int append(mm_prompts *p, const char *text, size_t len, mm_err *err)
+{
+    int r = mm_tok_encode(mm_lm_tokenizer(p->lm), text, len, 0, &p->tok, err);
+    if (!r) r = room(p, p->tok.n, err);
+    if (r) return r;
+    if (p->tok.n) memcpy(p->ids + p->n_ids, p->tok.ids, p->tok.n * sizeof *p->ids);
+    p->n_ids += p->tok.n;
+    return 0;
+}
+
+/* n ids that stand for rows. */
+static int append_marks(mm_prompts *p, size_t n, int32_t mark, mm_err *err)
+{
+    const int r = room(p, n, err);
+    for (size_t i = 0; i < n && !r; i++) p->ids[p->n_ids++] = mark;
+    return r;
+}
+
+/* The text around a connector's rows, which have an id that is nowhere else in it. */
+static int connected(mm_prompts *p, const char *text, size_t len, mm_err *err)
+{
+    const size_t mark = strlen(MM_VLM_IMAGE), rows = mm_connector_rows(p->pictures.connect.c), start = p->n_ids;
+    size_t met = 0;
+    int r = 0;
+    for (const char *s = text, *end = text + len, *q = s; q && !r; s = q + mark) {
+        q = memmem(s, (size_t)(end - s), MM_VLM_IMAGE, mark);
+        r = append(p, s, (size_t)((q ? q : end) - s), err);
+        if (q && !r) r = append_marks(p, rows, -1, err);
+        met += q != NULL;
+    }
+    if (!r && met != p->pictures.n)
+        r = mm_fail(err, MM_EDATA, "%zu pictures, sounds or clips are given, the prompt has %zu of '" MM_VLM_IMAGE "'", p->pictures.n, met);
+    int32_t free_id = 0;
+    for (size_t i = start; i < p->n_ids; i++)
+        if (p->ids[i] == free_id) free_id++, i = start - 1;
+    for (size_t i = start; i < p->n_ids; i++)
+        if (p->ids[i] < 0) p->ids[i] = free_id;
+    p->mark = free_id;
+    return r;
+}
+
 /* The ids of a text, with this one in front unless it is -1 or there already. */
 static int encode(mm_prompts *p, const mm_buf *text, int32_t first, mm_err *err)
 {
-    if (p->pictures.lm) {
+    int r = 0;
+    p->n_ids = 0;
+    if (p->pictures.lm && !p->pictures.connect.c) {
         mm_buf_reset(&p->expanded);
-        const int e = mm_vlm_prompt(p->lm, text->p ? text->p : "", text->len, p->pictures.pics, p->pictures.n, &p->expanded, err);
-        if (e) return e;
+        if ((r = mm_vlm_prompt(p->lm, text->p ? text->p : "", text->len, p->pictures.pics, p->pictures.n, &p->expanded, err))) return r;
         text = &p->expanded;
     }
-    int r = mm_tok_encode(mm_lm_tokenizer(p->lm), text->p ? text->p : "", text->len, 0, &p->tok, err);
+    r = append_marks(p, p->seen.n, MM_SAY_MARK, err);
+    if (!r && first >= 0) r = append_marks(p, 1, first, err);
     if (r) return r;
-    if (first >= 0 && p->tok.n && p->tok.ids[0] == first) first = -1;
-    const size_t seen = p->seen.n;
-    p->n_ids = seen + p->tok.n + (first >= 0);
-    if (p->n_ids > p->cap_ids) {
-        int32_t *ids = mm_realloc(p->ids, 2 * p->n_ids, sizeof *ids);
-        if (!ids) return no_memory(err);
-        p->ids = ids;
-        p->cap_ids = 2 * p->n_ids;
-    }
-    for (size_t i = 0; i < seen; i++) p->ids[i] = MM_SAY_MARK;
-    if (first >= 0) p->ids[seen] = first;
-    if (p->tok.n) memcpy(p->ids + seen + (first >= 0), p->tok.ids, p->tok.n * sizeof *p->ids);
-    return 0;
+    const size_t at = p->n_ids;
+    r = p->pictures.n && p->pictures.connect.c ? connected(p, text->p ? text->p : "", text->len, err) : append(p, text->p ? text->p : "", text->len, err);
+    if (!r && first >= 0 && p->n_ids > at && p->ids[at] == first) memmove(p->ids + at, p->ids + at + 1, (--p->n_ids - at) * sizeof *p->ids);
+    return r;
 }
 
 /* What is seen, <|text|>, and --prompt: the caption goes on from there. */
@@ -164,6 +208,43 @@ static size_t pictures_of(const json_t *part)
 {
     const char *type = json_string_value(json_object_get(part, "type"));
     return type && !strcmp(type, "image") ? 1 : marks(json_string_value(json_object_get(part, "text")));
+}
+
+/* A content of parts as a text with marks. */
+static json_t *in_words(const json_t *content)
+{
+    mm_buf text = { 0 };
+    const json_t *part;
+    size_t i;
+    json_array_foreach(content, i, part)
+    {
+        const char *type = json_string_value(json_object_get(part, "type")), *said = json_string_value(json_object_get(part, "text"));
+        mm_buf_adds(&text, type && !strcmp(type, "image") ? MM_VLM_IMAGE : said ? said : "");
+    }
+    json_t *j = text.failed ? NULL : json_stringn(text.p ? text.p : "", text.len);
+    mm_buf_clear(&text);
+    return j;
+}
+
+/* Messages before a connector: texts with marks; where there are too few, in front of the last one. NULL: no memory. */
+static json_t *with_marks(const mm_prompts *p, const json_t *messages)
+{
+    json_t *all = json_deep_copy(messages), *m;
+    size_t i, met = 0;
+    json_array_foreach(all, i, m)
+    {
+        const json_t *content = json_object_get(m, "content");
+        if (json_is_array(content) && json_object_set_new(m, "content", in_words(content))) return json_decref(all), NULL;
+        met += marks(json_string_value(json_object_get(m, "content")));
+    }
+    json_t *last = json_array_get(all, json_array_size(all) - 1);
+    const char *said = json_string_value(json_object_get(last, "content"));
+    mm_buf text = { 0 };
+    for (i = met; i < p->pictures.n; i++) mm_buf_adds(&text, MM_VLM_IMAGE);
+    mm_buf_adds(&text, said ? said : "");
+    if (met < p->pictures.n && (text.failed || json_object_set_new(last, "content", json_stringn(text.p, text.len)))) json_decref(all), all = NULL;
+    mm_buf_clear(&text);
+    return all;
 }
 
 /* Messages as templates of decoders that look at pictures want them: contents are lists of parts. Pictures that no part stands for come in front
@@ -200,7 +281,7 @@ int mm_prompts_talk(mm_prompts *p, const json_t *messages, mm_err *err)
 {
     if (!p->chat) return mm_fail(err, MM_EUNSUP, "the model has no chat template");
     if (!p->pictures.lm) return render(p, messages, err);
-    json_t *parts = in_parts(p, messages);
+    json_t *parts = (p->pictures.connect.c ? with_marks : in_parts)(p, messages);
     int r = parts ? render(p, parts, err) : no_memory(err);
     json_decref(parts);
     return r;
@@ -245,12 +326,24 @@ static int put_marks(mm_prompts *p)
     return p->whole.failed || p->text.failed;
 }
 
+/* What is seen, and --prompt: a connector learned what to say behind it. */
+static int connected_caption(mm_prompts *p, mm_rec *rec, mm_err *err)
+{
+    mm_err e = { 0 };
+    if (!p->pictures.n) return mm_rec_fail(rec, MM_EDATA, "nothing to see: no key \"image\", \"audio\" or \"video\", and no path of a file");
+    if (p->prompt) mm_buf_adds(&p->text, p->prompt);
+    if (put_marks(p)) return no_memory(err);
+    const int r = encode(p, &p->text, mm_lm_add_bos(p->lm) ? mm_lm_bos(p->lm) : -1, &e);
+    if (r == MM_ENOMEM) return no_memory(err);
+    return r ? mm_rec_fail(rec, r, "%s", e.msg) : 0;
+}
+
 int mm_prompts_of(mm_prompts *p, mm_rec *rec, mm_err *err)
 {
     mm_slice given = { 0 };
     free(p->embd);
     p->embd = NULL;
-    if (p->caption) return caption(p, rec, err);
+    if (p->caption && !p->pictures.connect.c) return caption(p, rec, err);
     int r = mm_pictures_of(&p->pictures, rec, err);
     if (r) return mm_rec_failed(rec) ? mm_rec_failed(rec) : r;
     if (p->pictures.n) {
@@ -259,6 +352,7 @@ int mm_prompts_of(mm_prompts *p, mm_rec *rec, mm_err *err)
         p->pictures.embd = NULL;
     }
     mm_buf_reset(&p->text);
+    if (p->caption) return connected_caption(p, rec, err);
     if (p->template && !p->fill.len && mm_unescape(&p->fill, p->template)) return no_memory(err);
     if (p->template) r = fill(p, rec);
     else if (p->chat && mm_rec_get(rec, "messages", &given)) {

@@ -15,11 +15,11 @@ typedef struct mm_prompts {
     const char *template; /* with {{keys}}; NULL: the text is all */
     const char *system;
     int raw;              /* no chat template */
-    int caption;          /* what a unified model says of the record; --prompt is how it begins */
+    int caption;          /* what is said of what the record shows; --prompt is how it begins */
     /* state */
     const mm_lm *lm;
-    mm_pictures pictures; /* of the last record; opened by the caller, where the decoder looks at some */
-    mm_seen seen;         /* the same with `caption` */
+    mm_pictures pictures; /* of the last record; opened by the caller, where the decoder looks at some or has a connector */
+    mm_seen seen;         /* the same of a unified model that says itself, with `caption` */
     mm_chat *chat;        /* NULL: plain texts */
     mm_buf text, file, whole, fill, expanded;
     mm_tok_out tok;

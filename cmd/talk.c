@@ -35,20 +35,14 @@ static int add(talk *k, const char *role, const char *text, size_t len, size_t p
 
 static size_t shown(const json_t *turn) { return (size_t)json_integer_value(json_object_get(turn, PICTURES)); }
 
-static size_t rows_of(const talk *k, size_t first, size_t n)
-{
-    size_t squares = 0;
-    for (size_t i = first; i < first + n; i++) squares += mm_vlm_squares(&k->pics[i]);
-    return squares * mm_vlm_tokens(k->t->prompts->lm);
-}
+static size_t rows_of(const talk *k, size_t first, size_t n) { return mm_pictures_rows(&k->t->prompts->pictures, k->pics + first, n); }
 
 /* The record's pictures behind those of the turns before: *n of them, 0 when it has failed. */
 static int look(talk *k, mm_rec *rec, size_t *n)
 {
     mm_pictures *p = &k->t->prompts->pictures;
-    mm_slice v;
     *n = 0;
-    if (!p->lm || !(mm_rec_get(rec, "image", &v) || mm_rec_get(rec, "video", &v))) return 0;
+    if (!mm_pictures_named(p, rec)) return 0;
     int r = mm_pictures_of(p, rec, &k->t->c->err);
     if (r) return mm_rec_failed(rec) ? 0 : r;
     const size_t width = mm_lm_width(p->lm);
@@ -162,7 +156,7 @@ static int answer(talk *k)
         job.n_ids = t->prompts->n_ids;
         if (k->n_pics) {
             job.embd = k->embd + rows_of(k, 0, first_pic) * mm_lm_width(t->prompts->lm);
-            job.mark = mm_vlm_mark(t->prompts->lm);
+            job.mark = t->prompts->pictures.connect.c ? t->prompts->mark : mm_vlm_mark(t->prompts->lm);
         }
         mm_gen_add(t->gen, &job);
         while ((r = mm_gen_step(t->gen, &t->c->err)) > 0);

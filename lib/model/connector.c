@@ -124,7 +124,8 @@ int mm_connector_new(mm_connector **out, const mm_model *uni, const mm_lm *lm, u
     *out = NULL;
     if (!mm_model_uni(uni)) return mm_fail(err, MM_EUNSUP, "a connector begins at a unified model");
     if (lm->m->uni) return mm_fail(err, MM_EUNSUP, "a connector ends at a decoder of another family");
-    const mm_connector_shape s = { .seen = mm_uni_get_config(uni->uni)->width, .hidden = 512, .heads = 8, .rows = 8, .ff = 1024, .out = (int64_t)mm_lm_width(lm) };
+    const mm_connector_shape s = { .seen = mm_uni_get_config(uni->uni)->width, .hidden = 512, .heads = 8, .rows = 4, .ff = 1024,
+                                   .out = (int64_t)mm_lm_width(lm) };
     float size;
     int r = make(out, &s, err);
     if (!r) r = usual_size(lm, &size, err);
@@ -166,7 +167,8 @@ mm_tensor mm_connector_make(mm_graph *g, const mm_connector *c, mm_tensor seen, 
     mm_tensor x = mm_op_linear(g, mm_op_layer_norm(g, seen, &c->norm, EPS, NULL), &c->in, MMK_ACT_NONE, NULL, NULL), query = mm_op_param(g, c->query);
     for (size_t k = 0; k < rows; k++) part[k] = mm_op_attend(g, x, mm_op_rows(g, query, &k, 1), (size_t)c->s.heads, r);
     for (size_t i = 0; i < r->n * rows; i++) which[i] = i % rows;
-    const mm_tensor both[2] = { mm_op_reshape(g, mm_op_beside(g, part, rows), r->n * rows, hidden), mm_op_rows(g, mm_op_param(g, c->place), which, r->n * rows) };
+    const mm_tensor both[2] = { mm_op_reshape(g, mm_op_beside(g, part, rows), r->n * rows, hidden),
+                                mm_op_rows(g, mm_op_param(g, c->place), which, r->n * rows) };
     const float one[2] = { 1, 1 };
     x = mm_op_linear(g, mm_op_sum(g, both, one, 2), &c->up, MMK_ACT_GELU_TANH, NULL, NULL);
     return mm_op_layer_norm(g, mm_op_linear(g, x, &c->down, MMK_ACT_NONE, NULL, NULL), &c->last, EPS, NULL);
@@ -202,7 +204,8 @@ static int read_config(mm_connector **out, const mm_store *st, mm_err *err)
     if (r) return r;
     json_t *j = mm_json_load(text, strlen(text), ARCH ".config", err);
     if (!j) return MM_EDATA;
-    if (json_unpack(j, "{s:I,s:I,s:I,s:I,s:I,s:I,s:I}", "seen", &v[0], "hidden", &v[1], "heads", &v[2], "rows", &v[3], "ff", &v[4], "out", &v[5], "modalities", &v[6]))
+    if (json_unpack(j, "{s:I,s:I,s:I,s:I,s:I,s:I,s:I}", "seen", &v[0], "hidden", &v[1], "heads", &v[2], "rows", &v[3], "ff", &v[4], "out", &v[5],
+                    "modalities", &v[6]))
         r = mm_fail(err, MM_EDATA, ARCH ".config lacks a number");
     json_decref(j);
     if (!r && (v[6] < 1 || v[6] >= 1 << MM_MODALITIES)) r = mm_fail(err, MM_EDATA, ARCH ".config: modalities of %lld", (long long)v[6]);

@@ -157,7 +157,8 @@ int mm_uni_part(const mm_model *m, const mm_part *what, mm_uni_in *in, mm_arena 
     if (what->mod == MM_TEXT) {
         r = mm_text_tokens(m, &what->text, 1, &ids, off, &cut, err);
         if (!r && cut.code) r = mm_fail(err, MM_EEMPTY, "the text has no tokens");
-        if (!r && cut.used < cut.tokens) r = mm_fail(err, MM_ELONG, "a text of %u tokens is more than the model sees, %lld", cut.tokens, (long long)t->cfg.window);
+        if (!r && cut.used < cut.tokens)
+            r = mm_fail(err, MM_ELONG, "a text of %u tokens is more than the model sees, %lld", cut.tokens, (long long)t->cfg.window);
         job = (mm_tower_job){ .t = t, .ids = ids, .off = off, .n = 1 };
     }
     if (!r && mm_uni_gather(m, in, &job, &first, 1, arena)) r = mm_fail(err, MM_ENOMEM, "out of memory");

@@ -122,7 +122,7 @@ uint32_t mm_captions_draw(const mm_captions *c, uint32_t e, mm_rng *r)
 
 /* ---- tokens ---- */
 
-int mm_tokenize(const mm_tok *tok, size_t window, const mm_slice *text, size_t n, mm_id_lists *k, mm_err *err)
+int mm_tokenize(const mm_tok *tok, unsigned flags, size_t window, const mm_slice *text, size_t n, mm_id_lists *k, mm_err *err)
 {
     size_t cap = 0, at = 0;
     mm_tok_out out = { 0 };
@@ -130,7 +130,7 @@ int mm_tokenize(const mm_tok *tok, size_t window, const mm_slice *text, size_t n
     k->off = mm_realloc(NULL, n + 1, sizeof *k->off);
     if (!k->off) return no_memory(err);
     for (size_t i = 0; i < n && !r; i++) {
-        r = mm_tok_encode(tok, text[i].p, text[i].len, MM_TOK_SPECIAL, &out, err);
+        r = mm_tok_encode(tok, text[i].p, text[i].len, flags, &out, err);
         size_t len = out.n < window ? out.n : window, need = len ? len : 1;
         if (!r && at + need > cap) {
             int32_t *q = mm_realloc(k->ids, cap = 2 * cap + need + 4096, sizeof *q);

@@ -52,8 +52,8 @@ typedef struct mm_id_lists {
     int32_t *ids;
     size_t *off; /* [n + 1] */
 } mm_id_lists;
-/* Cut at `window` tokens; a text without tokens has the first one. */
-int mm_tokenize(const mm_tok *tok, size_t window, const mm_slice *text, size_t n, mm_id_lists *k, mm_err *err);
+/* As mm_tok_encode() with these flags, cut at `window` tokens; a text without tokens has the first one. */
+int mm_tokenize(const mm_tok *tok, unsigned flags, size_t window, const mm_slice *text, size_t n, mm_id_lists *k, mm_err *err);
 /* Those of chosen texts, in memory of the arena. MM_ENOMEM. */
 int mm_gather_ids(mm_arena *a, const mm_id_lists *k, const uint32_t *pick, size_t n, int32_t **ids, size_t **off);
 void mm_id_lists_clear(mm_id_lists *k);

@@ -2,27 +2,19 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
-#include "train/captions.h"
+#include "train/captioned.h"
 #include "train/mm_heads_task.h"
 #include "train/mm_uni_task.h"
 
-enum { STREAM_SAID = 0x7361, STREAM_FLOW = 0x666c, STREAM_PAIR = 0x7072 };
+enum { STREAM_FLOW = 0x666c, STREAM_PAIR = 0x7072 };
 enum { LONGEST = 48 };      /* tokens of a text that is written */
 enum { VAL_BATCHES = 6 };
 #define NO_PROMPT 0.1f
 #define NEAREST 0.05f       /* the least 1 - t that an error is divided by */
 
-typedef struct { /* one split */
-    mm_batches *batches;
-    mm_captions captions[MM_MODALITIES];
-    mm_id_lists ids[MM_MODALITIES];
-    const mm_example *first;
-} part;
-
 struct mm_heads_task {
     mm_heads_task_opts o;
-    part train, val;
-    mm_batch_opts bo[2];
+    mm_captioned train, val;
     mm_id_lists from, to; /* of the pairs */
     double *sum[2];       /* [n_pairs + 1] weights so far: of those that are trained on, of those kept out; NULL: none */
     mm_arena arena, batch;
@@ -31,37 +23,14 @@ struct mm_heads_task {
 
 static int no_memory(mm_err *err) { return mm_fail(err, MM_ENOMEM, "out of memory"); }
 
-static int want(void *arg, const mm_example *e, mm_modality m)
-{
-    const part *p = arg;
-    return m != MM_TEXT && mm_captions_count(&p->captions[m], e - p->first) > 0;
-}
-
-static int open_part(mm_heads_task *t, part *p, mm_batch_opts *bo, mm_split split, mm_err *err)
+static int open_part(mm_heads_task *t, mm_captioned *p, mm_split split, mm_err *err)
 {
     const mm_uni_config *c = mm_uni_get_config(t->o.model);
-    mm_caption_finder f;
-    int some = 0, r = mm_caption_finder_make(&f, t->o.data, err);
-    *bo = *t->o.batch;
-    bo->seed = t->o.seed;
-    bo->split = split;
-    bo->langs = "en,eng,en_GB,en_US";
-    bo->count[MM_TEXT] = 0;
-    bo->want = want;
-    bo->arg = p;
-    bo->bare = 1;
-    p->first = mm_dataset_example(t->o.data, 0);
-    for (int m = MM_IMAGE; m < MM_MODALITIES && !r; m++) {
-        if (split == MM_VAL) bo->augment[m] = (mm_augment){ 0, 0 };
-        if (!c->mod[m].width || (m != MM_IMAGE && t->o.weight[MM_HEADS_NEXT] == 0)) bo->count[m] = 0;
-        if (!bo->count[m]) continue;
-        r = mm_captions_make(&p->captions[m], &f, (mm_modality)m, split, err);
-        if (!r) r = mm_tokenize(t->o.tok, LONGEST, p->captions[m].text, p->captions[m].n, &p->ids[m], err);
-        if (!r && !p->captions[m].n) bo->count[m] = 0;
-        some |= bo->count[m];
-    }
-    json_decref(f.by_concept);
-    return r || !some ? r : mm_batches_open(&p->batches, t->o.data, bo, err);
+    mm_captioned_opts o = { .data = t->o.data, .batch = t->o.batch, .seed = t->o.seed, .split = split, .tok = t->o.tok, .flags = MM_TOK_SPECIAL,
+                            .longest = LONGEST };
+    for (int m = MM_IMAGE; m < MM_MODALITIES; m++)
+        if (c->mod[m].width && (m == MM_IMAGE || t->o.weight[MM_HEADS_NEXT] > 0)) o.mods |= 1u << m;
+    return mm_captioned_open(p, &o, err);
 }
 
 static int open_pairs(mm_heads_task *t, mm_err *err)
@@ -80,9 +49,9 @@ static int open_pairs(mm_heads_task *t, mm_err *err)
         if (!val) r = mm_fail(err, MM_EARG, "no pair of texts has a weight");
     }
     for (size_t i = 0; i < n && !r; i++) text[i] = (mm_slice){ t->o.pairs[i].text, t->o.pairs[i].len };
-    if (!r) r = mm_tokenize(t->o.tok, (size_t)mm_uni_get_config(t->o.model)->window, text, n, &t->from, err);
+    if (!r) r = mm_tokenize(t->o.tok, MM_TOK_SPECIAL, (size_t)mm_uni_get_config(t->o.model)->window, text, n, &t->from, err);
     for (size_t i = 0; i < n && !r; i++) text[i] = (mm_slice){ t->o.pairs[i].en, t->o.pairs[i].en_len };
-    if (!r) r = mm_tokenize(t->o.tok, LONGEST, text, n, &t->to, err);
+    if (!r) r = mm_tokenize(t->o.tok, MM_TOK_SPECIAL, LONGEST, text, n, &t->to, err);
     free(text);
     return r;
 }
@@ -112,7 +81,7 @@ static int begin_words(mm_heads_task *t, mm_err *err)
     if (t->sum[0]) count_tokens(count, &t->to, NULL, t->o.n_pairs, t->o.texts);
     for (int m = MM_IMAGE; m < MM_MODALITIES; m++) {
         const mm_captions *c = &t->train.captions[m];
-        if (t->bo[0].count[m] && c->first) count_tokens(count, &t->train.ids[m], c->rows, c->n_rows, t->bo[0].count[m]);
+        if (t->train.bo.count[m] && c->first) count_tokens(count, &t->train.ids[m], c->rows, c->n_rows, t->train.bo.count[m]);
     }
     double all = 0, least = 0;
     for (size_t i = 0; i < p->cols; i++) all += count[i];
@@ -138,8 +107,8 @@ int mm_heads_task_open(mm_heads_task **out, const mm_heads_task_opts *o, mm_err 
     int r = t->tape ? 0 : no_memory(err);
     if (!r && ((o->weight[MM_HEADS_NEXT] > 0 && !c->next) || ((o->weight[MM_HEADS_FLOW] > 0 || o->weight[MM_HEADS_ALIGN] > 0) && !c->patch)))
         r = mm_fail(err, MM_EUNSUP, "the model has not the head that a loss is of");
-    if (!r && o->data) r = open_part(t, &t->train, &t->bo[0], MM_TRAIN, err);
-    if (!r && o->data) r = open_part(t, &t->val, &t->bo[1], MM_VAL, err);
+    if (!r && o->data) r = open_part(t, &t->train, MM_TRAIN, err);
+    if (!r && o->data) r = open_part(t, &t->val, MM_VAL, err);
     if (!r && o->n_pairs && o->texts && o->weight[MM_HEADS_NEXT] > 0) r = open_pairs(t, err);
     if (!r && !t->train.batches && !t->sum[0]) r = mm_fail(err, MM_EEMPTY, "nothing with a caption to train the heads on");
     if (!r && o->weight[MM_HEADS_NEXT] > 0) r = begin_words(t, err);
@@ -147,21 +116,12 @@ int mm_heads_task_open(mm_heads_task **out, const mm_heads_task_opts *o, mm_err 
     return r;
 }
 
-static void close_part(part *p)
-{
-    mm_batches_close(&p->batches);
-    for (int m = 0; m < MM_MODALITIES; m++) {
-        mm_captions_clear(&p->captions[m]);
-        mm_id_lists_clear(&p->ids[m]);
-    }
-}
-
 void mm_heads_task_close(mm_heads_task **tp)
 {
     mm_heads_task *t = *tp;
     if (!t) return;
-    close_part(&t->train);
-    close_part(&t->val);
+    mm_captioned_clear(&t->train);
+    mm_captioned_clear(&t->val);
     mm_tape_free(&t->tape);
     mm_id_lists_clear(&t->from);
     mm_id_lists_clear(&t->to);
@@ -248,14 +208,6 @@ static int paint(mm_heads_task *t, mm_graph *g, const mm_batch *b, const mm_id_l
     return g->failed;
 }
 
-static void draw(mm_heads_task *t, const part *p, mm_modality m, const mm_batch *b, uint32_t *row)
-{
-    for (int i = 0; i < b->n[m]; i++) {
-        mm_rng r = mm_rng_at(t->o.seed, STREAM_SAID + (uint64_t)m, b->step, (uint64_t)i);
-        row[i] = mm_captions_draw(&p->captions[m], b->pick[m][i].example, &r);
-    }
-}
-
 typedef struct {
     mm_tensor t[3];
     float w[3];
@@ -289,13 +241,13 @@ static int finish(mm_heads_task *t, mm_graph *g, const losses *l, float scale, d
     return r;
 }
 
-static int media(mm_heads_task *t, const part *p, mm_modality m, const mm_batch *b, losses *l, mm_graph *g)
+static int media(mm_heads_task *t, const mm_captioned *p, mm_modality m, const mm_batch *b, losses *l, mm_graph *g)
 {
     const float *w = t->o.weight;
     uint32_t *row = mm_arena_alloc(&t->batch, (size_t)b->n[m], sizeof *row);
     mm_uni_in in;
     if (!row || mm_uni_batch_in(t->o.model, b, m, &t->batch, &in)) return g->failed = 1;
-    draw(t, p, m, b, row);
+    mm_captioned_draw(p, m, b, row);
     if (w[MM_HEADS_NEXT] > 0) {
         mm_uni_given *seen = mm_arena_alloc(&t->batch, 1, sizeof *seen);
         if (!seen) return g->failed = 1;
@@ -350,13 +302,7 @@ int mm_heads_task_step(mm_heads_task *t, uint64_t step, float scale, float loss[
     }
     if (!r && t->train.batches) {
         const mm_batch *b;
-        mm_batch_state s;
-        mm_batches_state(t->train.batches, &s);
-        if (s.step != step) {
-            s.step = step;
-            r = mm_batches_seek(t->train.batches, &s, err);
-        }
-        if (!r) r = mm_batches_next(t->train.batches, &b, err);
+        r = mm_captioned_at(&t->train, step, &b, err);
         for (int m = MM_IMAGE; m < MM_MODALITIES && !r; m++) {
             mm_graph g = graph(t, t->tape);
             losses l = { .n = 0 };
@@ -411,7 +357,7 @@ int mm_heads_task_validate(mm_heads_task *t, double score[MM_HEADS_LOSSES], mm_e
                 if (texts(t, step, 1, &l, &g)) return no_memory(err);
             } else {
                 if (!row || mm_uni_batch_in(t->o.model, &b, (mm_modality)m, &t->batch, &in)) return no_memory(err);
-                draw(t, &t->val, (mm_modality)m, &b, row);
+                mm_captioned_draw(&t->val, (mm_modality)m, &b, row);
                 mm_uni_given seen = mm_uni_see(&g, t->o.model, &in, NULL);
                 also(&l, written(t, &g, &seen, &t->val.ids[m], row, (size_t)b.n[m]), MM_HEADS_NEXT, 1);
             }
@@ -422,7 +368,7 @@ int mm_heads_task_validate(mm_heads_task *t, double score[MM_HEADS_LOSSES], mm_e
             canvas c;
             uint32_t *row = mm_arena_alloc(&t->batch, (size_t)b.n[MM_IMAGE], sizeof *row);
             if (!row) return no_memory(err);
-            draw(t, &t->val, MM_IMAGE, &b, row);
+            mm_captioned_draw(&t->val, MM_IMAGE, &b, row);
             if (!paint(t, &g, &b, &t->val.ids[MM_IMAGE], row, 0, &c)) measure(t, &g, &c, sum, count);
             if (g.failed) return no_memory(err);
             mm_arena_reset(&t->arena);

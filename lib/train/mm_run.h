@@ -53,6 +53,7 @@ typedef struct mm_train_opts {
     const char *cache;       /* of decoded media; NULL: OUTPUT.cache. The teacher's vectors are beside it, in CACHE.teacher */
     const char *output;
     const char *from;        /* model to begin with; NULL with config NULL: the default one */
+    const char *connector;   /* a decoder: train what stands between it and `from` (model/mm_connector.h), and nothing else; NULL: no */
     const char *config;      /* "tiny", "small", "base": from nothing; NULL: as in `from` */
     const char *plan;        /* what modalities share, with `config`; NULL: the configuration's */
     const char *positions;   /* "aligned", "unaligned", "absolute" (mm_uni_positions), with `config`; NULL: aligned */
@@ -72,7 +73,7 @@ typedef struct mm_train_opts {
     /* how */
     uint64_t steps;          /* 0: by time, or the family's */
     double minutes;          /* with steps 0: the run's length; else the run stops after that long; 0: none */
-    unsigned accumulate;     /* 0: 8, with few examples 1 */
+    unsigned accumulate;     /* 0: 8, with few examples or a connector 1 */
     const char *lr, *schedule; /* one for all stages or one for each: "1e-3,3e-4". NULL: the family's; cosine */
     double warmup;           /* steps of each stage; below 1: share of it */
     double floor;            /* of the learning rate at the end, as a share */

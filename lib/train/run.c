@@ -197,7 +197,8 @@ static json_t *configuration(const mm_train_opts *o, const mm_trainable *t, cons
               set(j, "stages", stage_list(s)) || set(j, "accumulate", json_integer(o->accumulate)) || set(j, "wd", json_real(o->wd)) ||
               set(j, "clip", json_real(o->clip)) || set(j, "ema", json_real(o->ema)) || set(j, "blend", json_real(o->blend)) ||
               set(j, "precision", text(precisions[o->precision])) || set(j, "validate", text(o->validate)) || set(j, "patience", json_integer(o->patience)) ||
-              (o->positions && set(j, "positions", text(o->positions))) || (t->config && json_object_set(j, "model", t->config));
+              (o->positions && set(j, "positions", text(o->positions))) || (o->connector && set(j, "connector", text(o->connector))) ||
+              (t->config && json_object_set(j, "model", t->config));
     if (!bad) return j;
     json_decref(j);
     return NULL;
@@ -227,10 +228,10 @@ const char *mm_last_part(const char *path)
 
 json_t *mm_without_folders(const json_t *about)
 {
-    static const char *const keys[] = { "from", "distil", "config" };
+    static const char *const keys[] = { "from", "distil", "config", "connector" };
     json_t *j = json_deep_copy(about), *c = json_object_get(j, "config"), *v;
     size_t i;
-    for (i = 0; i < 3; i++)
+    for (i = 0; i < sizeof keys / sizeof *keys; i++)
         if ((v = json_object_get(c, keys[i])) && json_is_string(v)) json_object_set_new(c, keys[i], json_string(mm_last_part(json_string_value(v))));
     json_t *data = json_object_get(c, "data");
     json_array_foreach(data, i, v) json_array_set_new(data, i, json_string(mm_last_part(json_string_value(v))));
@@ -245,6 +246,7 @@ int mm_trainable_open(mm_trainable *out, const mm_train_opts *o, const mm_train_
     char *path;
     mm_store *st = NULL;
     const char *arch = "";
+    if (o->connector) return mm_connector_trainable(out, o, hooks, err);
     if (o->config) return mm_uni_trainable(out, o, hooks, err);
     int r = mm_store_resolve(&path, o->from ? o->from : MM_STORE_DEFAULT, err);
     if (r) return r;
@@ -299,7 +301,7 @@ static int check(const mm_train_opts *o, mm_err *err)
 static mm_train_opts settled(const mm_train_opts *o)
 {
     mm_train_opts s = *o;
-    if (!s.accumulate) s.accumulate = s.few ? 1 : 8;
+    if (!s.accumulate) s.accumulate = s.few || s.connector ? 1 : 8;
     if (s.augment < 0) s.augment = 0.5;
     if (s.ema < 0) s.ema = s.few ? 0 : 0.995;
     if (s.few == MM_FEW_LORA && !s.lora) s.lora = 8;

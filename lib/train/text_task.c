@@ -40,7 +40,7 @@ static int tokenize(const mm_text_task *t, const mm_slice *text, size_t n, mm_id
 {
     size_t suffix;
     const int32_t *end = mm_tok_suffix(t->o.tok, &suffix);
-    int r = mm_tokenize(t->o.tok, t->o.window, text, n, k, err);
+    int r = mm_tokenize(t->o.tok, MM_TOK_SPECIAL, t->o.window, text, n, k, err);
     for (size_t i = 0; i < n && !r && suffix && suffix < t->o.window; i++)
         if (k->off[i + 1] - k->off[i] == t->o.window) memcpy(k->ids + k->off[i + 1] - suffix, end, suffix * sizeof *end);
     return r;

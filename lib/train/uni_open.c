@@ -38,7 +38,6 @@ typedef struct {
     mm_train_lists lists;
     mm_uni *bare;          /* the model without the prototypes that u has, or NULL */
     mm_few few[MM_MODALITIES];
-    size_t bad;
 } uni_run;
 
 static const char *const loss_names[] = { "text", "image", "audio", "video", "next-token", "flow", "align" };
@@ -185,42 +184,6 @@ static int from_config(uni_run *x, mm_err *err)
 }
 
 /* ---- data ---- */
-
-static void bad(void *arg, int code, const char *message)
-{
-    uni_run *x = arg;
-    (void)code;
-    if (x->bad++ < 20 && x->h->say) x->h->say(x->h->arg, 1, message);
-}
-
-static int decoding(void *arg, size_t done, size_t total)
-{
-    const mm_train_hooks *h = ((uni_run *)arg)->h;
-    return h->work ? h->work(h->arg, "decoding", done, total) : 0;
-}
-
-static int open_data(uni_run *x, mm_err *err)
-{
-    const mm_uni_config *c = mm_uni_get_config(x->u);
-    mm_prep prep;
-    mm_buf cache = { 0 };
-    mm_prep_init(&prep, 80);
-    /* as the model sees them, with room for crops */
-    const int room = x->o->few == MM_FEW_PROTOTYPE ? 0 : 16;
-    if (c->mod[MM_IMAGE].width) mm_uni_spec(&prep.image, MM_IMAGE, (int)c->mod[MM_IMAGE].size + room, 1);
-    if (c->mod[MM_VIDEO].width) mm_uni_spec(&prep.video, MM_VIDEO, (int)c->mod[MM_VIDEO].size + room, (int)c->mod[MM_VIDEO].frames);
-    if (c->mod[MM_AUDIO].width) {
-        mm_uni_spec(&prep.audio, MM_AUDIO, 0, (int)c->mod[MM_AUDIO].frames);
-        prep.max_seconds = (double)c->mod[MM_AUDIO].frames / 100;
-    }
-    int r = mm_buf_addf(&cache, "%s%s", x->o->cache ? x->o->cache : x->o->output, x->o->cache ? "" : ".cache") ? no_memory(err) : 0;
-    const mm_dataset_opts d = { .prep = &prep, .cache = cache.p, .bad = bad, .progress = decoding, .arg = x };
-    if (!r) r = mm_dataset_open(&x->data, &d, err);
-    for (size_t i = 0; i < x->o->n_data && !r; i++) r = mm_dataset_add(x->data, x->o->data[i], err);
-    if (!r) r = mm_dataset_load(x->data, err);
-    mm_buf_clear(&cache);
-    return r; /* 1: stopped, and what is decoded is kept */
-}
 
 static float named_or(const uni_run *x, int loss, float dflt)
 {
@@ -584,7 +547,7 @@ int mm_uni_trainable(mm_trainable *out, const mm_train_opts *o, const mm_train_h
     if (!r && o->pairs && !o->dry_run) r = mm_pairs_read(&x->pairs, o->pairs, err);
     if (!r && o->distil && !o->dry_run) r = mm_distil_open(&x->teacher_model, &x->teacher, o, err);
     if (!r) r = o->config ? from_config(x, err) : from_file(x, err);
-    if (!r && !o->dry_run && o->n_data) r = open_data(x, err);
+    if (!r && !o->dry_run && o->n_data) r = mm_uni_data_open(&x->data, mm_uni_get_config(x->u), o, hooks, err);
     if (!r && !o->dry_run) r = open_task(x, err);
     if (!r && o->few == MM_FEW_PROTOTYPE) {
         out->solve = solve;

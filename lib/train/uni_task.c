@@ -21,7 +21,7 @@ static int remember(mm_uni_task *t, const mm_slice *text, size_t n, float **vec,
     mm_id_lists k = { 0 };
     float *v = mm_aligned((n ? n : 1) * t->out, sizeof *v);
     uint32_t *all = mm_realloc(NULL, n + 1, sizeof *all);
-    int r = v && all ? mm_tokenize(t->o.tok, window_of(t), text, n, &k, err) : no_memory(err);
+    int r = v && all ? mm_tokenize(t->o.tok, MM_TOK_SPECIAL, window_of(t), text, n, &k, err) : no_memory(err);
     for (size_t i = 0; i < n && !r; i++) all[i] = (uint32_t)i;
     if (!r) r = embed_texts(t, &k, all, n, v, err);
     mm_id_lists_clear(&k);
@@ -58,7 +58,7 @@ static int make_bank(mm_uni_task *t, const mm_caption_finder *f, mm_modality m, 
     int r = mm_captions_make(&b->c, f, m, (mm_split)t->bo.split, err);
     if (!r && b->c.n) r = teach(t, b->c.text, b->c.n, &b->vec, err);
     if (!r && (t->o.weight.infonce > 0 || t->o.weight.sigmoid > 0 || t->o.weight.fused > 0))
-        r = mm_tokenize(t->o.tok, window_of(t), b->c.text, b->c.n, &t->caption_ids[m], err);
+        r = mm_tokenize(t->o.tok, MM_TOK_SPECIAL, window_of(t), b->c.text, b->c.n, &t->caption_ids[m], err);
     return r;
 }
 
@@ -109,7 +109,7 @@ static int open_pairs(mm_uni_task *t, mm_err *err)
     }
     if (!r && !(t->sum[n] > 0)) r = mm_fail(err, MM_EARG, "no pair of texts has a weight");
     if (!r) r = teach(t, x.text, x.n, &t->targets, err);
-    if (!r) r = mm_tokenize(t->o.tok, window_of(t), text, n, &t->pair_ids, err);
+    if (!r) r = mm_tokenize(t->o.tok, MM_TOK_SPECIAL, window_of(t), text, n, &t->pair_ids, err);
     if (!r) {
         t->pair_target = x.rows;
         x.rows = NULL;
@@ -455,7 +455,7 @@ static int score_set(mm_uni_task *t, const mm_caption_finder *f, mm_modality m, 
         mm_captions_of(f, x->e[i], mm_text_set_add, &all);
     }
     if (!r) first[x->n] = all.n_rows;
-    if (!r) r = mm_tokenize(t->o.tok, window_of(t), all.text, all.n, &k, err);
+    if (!r) r = mm_tokenize(t->o.tok, MM_TOK_SPECIAL, window_of(t), all.text, all.n, &k, err);
     every = mm_realloc(NULL, all.n + 1, sizeof *every);
     c = mm_aligned((all.n + 1) * d, sizeof *c);
     right = calloc(x->n * (all.n + 1), 1);

@@ -1,0 +1,51 @@
+#include "cmd/connect.h"
+#include <stdlib.h>
+#include <string.h>
+#include "store/mm_store.h"
+
+int mm_connect_open(mm_connect *k, const mm_lm *lm, mm_ctx *c)
+{
+    mm_model_opts mo = MM_MODEL_OPTS_INIT;
+    char *path = NULL, *encoder = NULL;
+    if (!k->file) return k->encoder ? mm_fail(&c->err, MM_EARG, "option '--encoder' goes with '--connector'") : 0;
+    mo.threads = (int)c->threads;
+    int r = mm_store_resolve(&path, k->file, &c->err);
+    if (!r) r = mm_connector_open(&k->c, path, &c->err);
+    if (!r) r = mm_store_resolve(&encoder, k->encoder ? k->encoder : MM_STORE_DEFAULT, &c->err);
+    if (!r) r = mm_model_open(&k->uni, encoder, &mo, &c->err);
+    if (!r && (r = mm_connector_fits(k->c, k->uni, lm, &c->err))) mm_err_prefix(&c->err, "option '--connector': '%s': ", k->file);
+    if (!r && k->embed && !(k->vec = mm_aligned(mm_model_dim(k->uni), sizeof *k->vec))) r = mm_fail(&c->err, MM_ENOMEM, "out of memory");
+    if (!r && c->verbose > 0 && strcmp(mm_connector_decoder(k->c), mm_lm_fingerprint(lm)))
+        mm_info(c, "the connector was trained before '%s', this is '%s'", mm_connector_decoder(k->c), mm_lm_fingerprint(lm));
+    free(path);
+    free(encoder);
+    return r;
+}
+
+void mm_connect_close(mm_connect *k)
+{
+    mm_connector_close(&k->c);
+    mm_model_close(&k->uni);
+    free(k->vec);
+    k->vec = NULL;
+}
+
+int mm_connect_specs(const mm_connect *k, int only, mm_job *job, mm_modality is[MM_JOB_SPECS])
+{
+    static const mm_modality order[] = { MM_VIDEO, MM_IMAGE, MM_AUDIO }; /* of preference where one file holds several */
+    static const mm_modality of_ref[] = { MM_MODALITIES, MM_IMAGE, MM_AUDIO, MM_VIDEO };
+    job->n = 0;
+    for (size_t i = 0; i < 3; i++) {
+        const mm_input_spec *spec = mm_model_input_spec(k->uni, order[i]);
+        if (!spec || !(mm_connector_mods(k->c) >> order[i] & 1) || (of_ref[only] != MM_MODALITIES && of_ref[only] != order[i])) continue;
+        is[job->n] = order[i];
+        job->spec[job->n++] = *spec;
+    }
+    return job->n;
+}
+
+int mm_connect_see(mm_connect *k, mm_modality m, const float *x, float *rows, mm_err *err)
+{
+    int r = mm_connector_see(k->c, k->uni, &(mm_part){ .mod = m, .x = x }, rows, err);
+    return r || !k->embed ? r : mm_model_embed_input(k->uni, m, &x, 1, k->vec, err);
+}
