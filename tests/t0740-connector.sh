@@ -16,8 +16,8 @@ shade() { # FILE RED GREEN BLUE
 }
 for i in 1 2 3; do
     shade r$i.ppm $((180 + 10 * i)) 20 $((30 + i)) && shade b$i.ppm 20 $((10 * i)) 210 && shade g$i.ppm 40 $((170 + 12 * i)) 30
-    split=train
-    [ "$i" -lt 3 ] || split=val
+    split='train'
+    [ "$i" -lt 3 ] || split='val'
     for c in r:b b:t g:z; do echo '{"image":"'${c%:*}$i'.ppm","text":"'${c#*:}'","split":"'$split'"}' >> few.jsonl; done
 done
 mk_media wav s.wav ms=500 || exit 1
