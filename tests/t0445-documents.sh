@@ -33,4 +33,6 @@ else
     test_ok 'memory stays near the text: 4 MB in 400 MB' 'for i in $(seq 1100); do cat long; done | tr -d "\n" | head -c 4000000 > big; echo >> big; (ulimit -v 400000; mm-embed -j1 -t --overflow document big > out); test_json out ".[0].chunks > 1000"'
 fi
 test_ok 'options that do not go together' 'expect_code 2 mm-embed -t --key 2 --overflow split long 2> err; grep -q "overflow document" err; expect_code 2 mm-embed -t --key 0 long; expect_code 2 mm-embed -t --key 2 --emit inputs long'
+test_ok 'rotary positions have no table that ends: all tokens of a long text in one window' 'awk "BEGIN { for (i = 0; i < 900; i++) printf \"\347\214\253\" }" > one; mm-embed -m uni.gguf -t one > cut && mm-embed -m uni.gguf -t --max-tokens 5000 one > out && test_json out ".[0] | (has(\"truncated\") | not) and .tokens == 2700" && test_json cut ".[0].truncated" &&
+    expect_code 2 mm-embed -t --max-tokens 5000 one 2> err && grep -q "window of 5000" err'
 finish

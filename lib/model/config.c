@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include "model/model_int.h"
+#include "model/uni_int.h"
 
 int mm_act_by_name(const char *s, mmk_act *act, mm_err *err)
 {
@@ -155,7 +156,8 @@ int mm_config_read(mm_model *m, mm_err *err)
         c->pool = (mm_pool)m->opts.pool, c->pool_stated = 1;
     }
     if (m->opts.window) {
-        int64_t rows = c->positions - c->pos_offset;
+        /* rotary positions have no table that ends */
+        int64_t rows = m->uni && mm_uni_get_config(m->uni)->positions != MM_UNI_ABSOLUTE ? MM_UNI_LONGEST : c->positions - c->pos_offset;
         if (c->pad_to) return mm_fail(err, MM_EARG, "this model always sees %lld tokens", (long long)c->pad_to);
         if (m->opts.window < 3 || m->opts.window > rows)
             return mm_fail(err, MM_EARG, "a window of %lld tokens is asked for, this model takes 3 to %lld",
