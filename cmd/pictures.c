@@ -116,40 +116,56 @@ static int add(mm_pictures *p, mm_rec *rec, const one *x, mm_err *err)
     return r;
 }
 
-/* How a clip, or what may be one, is prepared: by how long it is. */
-static int prepare(mm_pictures *p, mm_rec *rec, one *x, mm_err *err)
+static int submit(mm_pictures *p, one *x, int specs, mm_err *err)
 {
-    x->job.n = 0;
+    x->job.n = specs;
     x->job.src = x->ref.src;
-    int r = mm_workers_submit(p->pool, &x->job, err);
+    const int r = mm_workers_submit(p->pool, &x->job, err);
+    x->sent = !r;
+    return r;
+}
+
+/* A clip is prepared by how long it is. */
+static int submit_clip(mm_pictures *p, mm_rec *rec, one *x, mm_err *err)
+{
+    int r = submit(p, x, 0, err);
     if (r) return r;
     mm_workers_wait(p->pool, &x->job);
-    const mm_media_info info = x->job.facts.info;
-    if (x->job.code) r = mm_rec_fail(rec, x->job.code, "%s", x->job.message);
+    if (x->job.code) return mm_rec_fail(rec, x->job.code, "%s", x->job.message);
+    const double seconds = x->job.facts.info.seconds;
     mm_workers_release(p->pool, &x->job);
-    if (x->clip < 0) x->clip = (info.has & MM_MEDIA_VIDEO) && !(info.has & MM_MEDIA_IMAGE);
-    return r || !x->clip ? r : mm_vlm_clip_spec(p->lm, info.seconds, (int)p->frames, &x->job.spec[0], err);
+    x->sent = 0;
+    r = mm_vlm_clip_spec(p->lm, seconds, (int)p->frames, &x->job.spec[0], err);
+    return r ? r : submit(p, x, 1, err);
+}
+
+/* As a picture; where that is yet to be seen, and it is none, as the clip that it may be. */
+static int submit_picture(mm_pictures *p, mm_rec *rec, one *x, mm_err *err)
+{
+    const int unknown = x->clip < 0;
+    x->clip = 0;
+    x->job.spec[0] = *mm_vlm_spec(p->lm);
+    const int r = submit(p, x, 1, err);
+    if (r || !unknown) return r;
+    mm_workers_wait(p->pool, &x->job);
+    if (x->job.chosen >= 0 || !(x->job.facts.info.has & MM_MEDIA_VIDEO)) return 0;
+    mm_workers_release(p->pool, &x->job);
+    x->sent = 0;
+    x->clip = 1;
+    return submit_clip(p, rec, x, err);
+}
+
+static int submit_connected(mm_pictures *p, mm_rec *rec, one *x, mm_err *err)
+{
+    x->clip = 0;
+    if (!mm_connect_specs(&p->connect, x->ref.modality, &x->job, x->is)) return mm_rec_fail(rec, MM_EUNSUP, "the connector was not trained on this kind");
+    return submit(p, x, x->job.n, err);
 }
 
 static int look(mm_pictures *p, mm_rec *rec, one *x, size_t n, mm_err *err)
 {
     int r = 0;
-    for (size_t i = 0; i < n && !r; i++) {
-        if (p->connect.c) {
-            x[i].clip = 0;
-            if (!mm_connect_specs(&p->connect, x[i].ref.modality, &x[i].job, x[i].is)) {
-                r = mm_rec_fail(rec, MM_EUNSUP, "the connector was not trained on this kind");
-                break;
-            }
-        } else {
-            if (x[i].clip && (r = prepare(p, rec, &x[i], err))) break;
-            if (!x[i].clip) x[i].job.spec[0] = *mm_vlm_spec(p->lm);
-            x[i].job.n = 1;
-        }
-        x[i].job.src = x[i].ref.src;
-        r = mm_workers_submit(p->pool, &x[i].job, err);
-        x[i].sent = !r;
-    }
+    for (size_t i = 0; i < n && !r; i++) r = (p->connect.c ? submit_connected : x[i].clip > 0 ? submit_clip : submit_picture)(p, rec, &x[i], err);
     size_t all = 0;
     for (size_t i = 0; i < n; i++) all += x[i].clip ? (size_t)x[i].job.spec[0].views : 1;
     mm_vlm_picture *pics = mm_realloc(p->pics, all + 1, sizeof *pics);
