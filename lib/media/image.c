@@ -89,12 +89,6 @@ int media_finish(mm_image *out, media_raw *raw, const mm_image_opts *opts, mm_me
     return r;
 }
 
-void mm_image_clear(mm_image *im)
-{
-    free(im->px);
-    *im = (mm_image){ 0 };
-}
-
 /* ---- kinds that FFmpeg decodes from the bytes as they are ---- */
 
 static int largest_icon(const media_job *j, media_packet *k)

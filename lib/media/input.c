@@ -194,22 +194,3 @@ int mm_input_make(float *x, const mm_input_spec *s, const mm_media_src *src, con
     mm_image_clear(&im);
     return r;
 }
-
-#define FLAT (6.0f / 255) /* what coding leaves of one shade */
-
-const char *mm_input_nothing(const float *x, const mm_input_spec *s, const mm_input_facts *f)
-{
-    if (s->source == MM_MEDIA_AUDIO) return f->has_sound && f->sound.silence >= 1 ? "silence" : NULL;
-    const size_t n = plane(s), planes = (size_t)s->views * (size_t)s->frames * (size_t)s->channels;
-    float low = 2, high = -1;
-    for (size_t p = 0; p < planes && high - low <= FLAT; p++) {
-        const float mean = s->image.mean[p % 3], std = s->image.std[p % 3];
-        for (size_t i = 0; i < n; i++) {
-            const float v = x[p * n + i] * std + mean;
-            if (v < low) low = v;
-            if (v > high) high = v;
-        }
-    }
-    if (high - low > FLAT) return NULL;
-    return high < 0.1f ? "black all over" : low > 0.9f ? "white all over" : "gray all over";
-}
