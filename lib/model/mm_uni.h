@@ -33,6 +33,7 @@ extern "C" {
 enum { MM_UNI_NORM, MM_UNI_ATTENTION, MM_UNI_FFN, MM_UNI_PARTS };
 /* What goes through the trunk: the modalities, and heads that make words and pictures (mm_uni_heads.h). */
 enum { MM_UNI_NEXT = MM_MODALITIES, MM_UNI_FLOW, MM_UNI_STREAMS };
+#define MM_UNI_MODALITIES ((1u << MM_MODALITIES) - 1) /* bits of the modalities among those of streams */
 enum { MM_UNI_MEL = 64 }; /* bins of a sound's spectrum */
 enum { MM_UNI_QUALITY = 4 }; /* numbers that measure an input, each about 0..1; 1 is good */
 

@@ -217,7 +217,7 @@ void mm_uni_share(const mm_uni *u, mm_modality mod, size_t *total, size_t *share
         const mm_uni_slot *s = &u->slots[i];
         if (!(s->mods >> mod & 1) || &s->p == u->tokens || strstr(s->name, ".few_")) continue;
         *total += s->p.rows * s->p.cols;
-        unsigned mods = s->mods & UNI_MODALITIES; /* what a head has in common with one modality is still that one's own */
+        unsigned mods = s->mods & MM_UNI_MODALITIES; /* what a head has in common with one modality is still that one's own */
         if (mods & (mods - 1)) *shared += s->p.rows * s->p.cols;
     }
 }

@@ -68,7 +68,7 @@ static int read_all(mm_uni *u, mm_store *st, int pack_too, unsigned wanted, mm_e
 }
 
 int mm_uni_read(mm_uni *u, mm_store *st, mm_err *err) { return read_all(u, st, 0, ~0u, err); }
-int mm_uni_load(mm_uni *u, mm_store *st, unsigned heads, mm_err *err) { return read_all(u, st, 1, UNI_MODALITIES | heads, err); }
+int mm_uni_load(mm_uni *u, mm_store *st, unsigned heads, mm_err *err) { return read_all(u, st, 1, MM_UNI_MODALITIES | heads, err); }
 
 int mm_uni_config_read(mm_uni_config *c, mm_store *st, mm_err *err)
 {

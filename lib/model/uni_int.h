@@ -48,7 +48,6 @@ struct mm_uni {
 
 enum { MM_UNI_TIME = 64 }; /* waves that tell the flow head its time */
 enum { MM_UNI_LONGEST = 1 << 20 }; /* tokens of the widest window that may be asked for */
-#define UNI_MODALITIES ((1u << MM_MODALITIES) - 1)
 
 /* What a block runs over: tokens of one stream, or of several, sorted by stream. */
 typedef struct uni_layout {

@@ -359,7 +359,7 @@ static void put_between(uni_run *x, float *own, float k)
     for (size_t i = 0; i < mm_uni_count(x->u); i++) {
         const mm_uni_slot *s = mm_uni_slot_at(x->u, i);
         const mm_param *p = &s->p;
-        const float share = s->mods & ((1u << MM_MODALITIES) - 1) ? k : 1; /* a head begins with nothing to be forgotten */
+        const float share = s->mods & MM_UNI_MODALITIES ? k : 1; /* a head begins with nothing to be forgotten */
         for (size_t e = 0; e < p->rows * p->cols; e++, at++) {
             own[at] = p->w[e];
             p->w[e] = x->weights[at] + share * (p->w[e] - x->weights[at]);
@@ -441,7 +441,7 @@ static float pace(const char *name)
 static int rests(const uni_run *x, const mm_uni_slot *s)
 {
     const float *w = x->head_weight;
-    if (s->mods & ((1u << MM_MODALITIES) - 1)) return heads_alone(x);
+    if (s->mods & MM_UNI_MODALITIES) return heads_alone(x);
     return s->mods >> MM_UNI_NEXT & 1 ? !(w[MM_HEADS_NEXT] > 0) : !(w[MM_HEADS_FLOW] > 0 || w[MM_HEADS_ALIGN] > 0);
 }
 
