@@ -18,7 +18,8 @@
     X(avcodec_open2) X(avcodec_parameters_to_context) X(avcodec_receive_frame) X(avcodec_send_packet)
 #define MEDIA_AV_FORMATS(X) \
     X(av_find_best_stream) X(av_guess_frame_rate) X(av_read_frame) X(av_seek_frame) X(av_stream_get_side_data) X(avformat_alloc_context) \
-    X(avformat_close_input) X(avformat_find_stream_info) X(avformat_open_input) X(avio_alloc_context) X(avio_context_free)
+    X(avformat_close_input) X(avformat_find_stream_info) X(avformat_index_get_entries_count) X(avformat_open_input) X(avio_alloc_context) \
+    X(avio_context_free)
 
 #define MEDIA_AV_POINTER(f) __typeof__(f) *f;
 extern struct media_av {
@@ -55,6 +56,7 @@ MM_MUST_CHECK int media_av_load(media_av_part part, mm_err *err);
 #define avformat_alloc_context media_av.avformat_alloc_context
 #define avformat_close_input media_av.avformat_close_input
 #define avformat_find_stream_info media_av.avformat_find_stream_info
+#define avformat_index_get_entries_count media_av.avformat_index_get_entries_count
 #define avformat_open_input media_av.avformat_open_input
 #define avio_alloc_context media_av.avio_alloc_context
 #define avio_context_free media_av.avio_context_free
