@@ -5,7 +5,7 @@
  * float16 rows go by faster and gain a quarter from one.
  *
  * The including file defines V, W, RT (queries in a tile of four rows), ZERO, LOADQ, FMA, row_f32 / row_f16 (W elements at p),
- * rown_* (n < W elements, the rest zero), and reduce4(): four accumulators to four sums. */
+ * rown_* (n < W elements, the rest zero), KEEP(v), which may hold v in a register, and reduce4(): four accumulators to four sums. */
 
 #define ROWS 4
 #define STRIP 16   /* rows, a multiple of ROWS */
@@ -17,11 +17,12 @@ typedef V rown_fn(const char *p, size_t n);
 /* W elements from j on; queries have zeros behind d */
 #define STEP(ROW)                                                                                        \
     do {                                                                                                 \
-        _Pragma("GCC unroll 4") for (int r = 0; r < ROWS; r++) v[r] = ROW;                               \
-        _Pragma("GCC unroll 8") for (int i = 0; i < nq; i++)                                             \
+        _Pragma("GCC unroll 8") for (int i = 0; i < nq; i++) y[i] = LOADQ(q + (size_t)i * dq + j);       \
+        _Pragma("GCC unroll 4") for (int r = 0; r < ROWS; r++)                                           \
         {                                                                                                \
-            V y = LOADQ(q + (size_t)i * dq + j);                                                         \
-            _Pragma("GCC unroll 4") for (int r = 0; r < ROWS; r++) a[i][r] = FMA(v[r], y, a[i][r]);      \
+            V v = ROW;                                                                                   \
+            if (nq > 1) KEEP(v); /* loaded once, not with each product */                                \
+            _Pragma("GCC unroll 8") for (int i = 0; i < nq; i++) a[i][r] = FMA(v, y[i], a[i][r]);        \
         }                                                                                                \
     } while (0)
 
@@ -29,7 +30,7 @@ static inline __attribute__((always_inline)) void tile(float *out, size_t ldo, c
                                                        const float *q, size_t dq, int nq, row_fn *row, rown_fn *rown,
                                                        size_t esize)
 {
-    V a[RT][ROWS], v[ROWS];
+    V a[RT][ROWS], y[RT];
     size_t j = 0;
 #pragma GCC unroll 8
     for (int i = 0; i < nq; i++)
@@ -59,7 +60,7 @@ static inline __attribute__((always_inline)) void score(float *out, size_t ldo, 
     for (size_t strip = 0; strip < n; strip += STRIP) {
         size_t end = n - strip < STRIP ? n : strip + STRIP;
         for (size_t i = 0, m; i < nq; i += m) {
-            m = nq - i >= RT ? RT : 1;
+            m = nq - i >= RT ? RT : nq - i >= 2 ? 2 : 1;
             if (nq >= RT) fetch((const char *)rows + end * stride, STRIP * stride, i, i + m, nq);
             for (size_t r = strip; r < end; r += ROWS) {
                 const char *x[ROWS];
@@ -69,6 +70,7 @@ static inline __attribute__((always_inline)) void score(float *out, size_t ldo, 
                 float *o = tail ? last : out + i * ldo + r;
                 size_t ld = tail ? ROWS : ldo;
                 if (m == RT) tile(o, ld, x, d, q + i * dq, dq, RT, row, rown, esize);
+                else if (m == 2) tile(o, ld, x, d, q + i * dq, dq, 2, row, rown, esize);
                 else tile(o, ld, x, d, q + i * dq, dq, 1, row, rown, esize);
                 for (size_t k = 0; tail && k < m; k++)
                     for (size_t t = 0; t < end - r; t++) out[(i + k) * ldo + r + t] = last[k * ROWS + t];

@@ -4,7 +4,8 @@
 
 #define V float32x4_t
 #define W 4
-#define RT 6 /* 24 accumulators, 4 rows, 1 query: 29 of 32 registers */
+#define RT 6 /* 24 accumulators, 6 queries, 1 row: 31 of 32 registers */
+#define KEEP(v) ((void)(v))
 #define ZERO() vdupq_n_f32(0)
 #define LOADQ(p) vld1q_f32(p)
 #define STORE4(p, v) vst1q_f32(p, v)

@@ -5,7 +5,8 @@
 
 #define V __m256
 #define W 8
-#define RT 2 /* 8 accumulators, 4 rows, 1 query: 13 of 16 registers */
+#define RT 3 /* 12 accumulators, 3 queries, 1 row: all 16 registers */
+#define KEEP(v) __asm__("" : "+x"(v))
 #define ZERO() _mm256_setzero_ps()
 #define STORE4(p, v) _mm_storeu_ps(p, v)
 #define LOADQ(p) _mm256_load_ps(p)

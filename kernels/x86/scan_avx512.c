@@ -4,7 +4,8 @@
 
 #define V __m512
 #define W 16
-#define RT 6 /* 24 accumulators, 4 rows, 1 query: 29 of 32 registers */
+#define RT 6 /* 24 accumulators, 6 queries, 1 row: 31 of 32 registers */
+#define KEEP(v) ((void)(v))
 #define TAIL(n) ((__mmask16)((1u << (n)) - 1))
 #define ZERO() _mm512_setzero_ps()
 #define STORE4(p, v) _mm_storeu_ps(p, v)
