@@ -247,7 +247,7 @@ static int sniff(mm_reader *r, int nowait, mm_err *err)
         if (at == 8 && memcmp(p, "RIFF", 4) && memcmp(p, "RIFX", 4) && memcmp(p, "FORM", 4)) continue;
         if (at == 6 && memcmp(p, "BM", 2)) continue;
         if (at == 4 && p[0] && memcmp(p, "BZh", 3)) continue; /* of a box, the first byte of its length */
-        if (!memcmp(p, "GIF8", 4) && printable(p + 6, have > 10 ? 4 : have - 6)) continue; /* where a picture has its size */
+        if (have >= 6 && !memcmp(p, "GIF8", 4) && printable(p + 6, have > 10 ? 4 : have - 6)) continue; /* where a picture has its size */
         if (i >= first_other) return mm_fail(err, MM_EUNSUP, "%s: this is %s", r->name, other[i - first_other]);
         return r->kind = K_MEDIA, S_READY;
     }

@@ -23,6 +23,7 @@ printf '3one\r\n\n\377\nlast' > text
 printf '4one\n\0two' > text0
 printf '1RIFF\0\0\0\0WAVEfmt ' > wav
 printf '1\37\213\10\0' > gzip
+printf '1\377\361' > short-sound
 cd ../fuzz_frames
 { tail -c +2 ../fuzz_jsonl/good; echo; tail -c +2 ../fuzz_jsonl/base64; } | mm-cat -qb > good || true
 mm-cat -qb --unbuffered good > each || true
