@@ -1,7 +1,7 @@
-/* check_kern [--bench] [LEVEL] - every kernel level that this CPU has against kernels/ref: all small sizes and odd big ones,
+/* check_kern [--bench] [LEVEL...] - every kernel level that this CPU has against kernels/ref: all small sizes and odd big ones,
  * unaligned pointers, inputs of several kinds, guard bytes around outputs; a crash inside a kernel is that kernel's
  * failure. Prints TAP, and the seed.
- * --bench prints timings as JSON lines instead. LEVEL: that one only. */
+ * --bench prints timings as JSON lines instead. LEVEL: those only. */
 #include <math.h>
 #include <setjmp.h>
 #include <signal.h>
@@ -171,6 +171,13 @@ static void guard_case(void (*f)(const mm_kern *, const mm_kern *), const mm_ker
     end();
 }
 
+static int wanted(char **names, const char *name) /* none named: all */
+{
+    if (!*names) return 1;
+    while (*names && strcmp(*names, name)) names++;
+    return *names != NULL;
+}
+
 int main(int argc, char **argv)
 {
     static const char *const names[] = { "ref", "avx2", "avx512",  "avx512vnni", "avx512bf16",
@@ -188,7 +195,7 @@ int main(int argc, char **argv)
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
         unsigned want = mm_cpu_level_flags(names[i]);
         if (!mm_cpu_level_known(names[i])) continue; /* of another architecture */
-        if (argc > 1 + bench && strcmp(argv[1 + bench], names[i])) continue;
+        if (!wanted(argv + (argc > 0) + bench, names[i])) continue;
         level = names[i];
         if ((mm_cpu_flags() & want) != want) {
             if (!bench) printf("ok %d - %s # SKIP this CPU does not have it\n", ++tests, level);
