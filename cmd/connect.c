@@ -30,22 +30,9 @@ void mm_connect_close(mm_connect *k)
     k->vec = NULL;
 }
 
-int mm_connect_specs(const mm_connect *k, int only, mm_job *job, mm_modality is[MM_JOB_SPECS])
-{
-    static const mm_modality order[] = { MM_VIDEO, MM_IMAGE, MM_AUDIO }; /* of preference where one file holds several */
-    static const mm_modality of_ref[] = { MM_MODALITIES, MM_IMAGE, MM_AUDIO, MM_VIDEO };
-    job->n = 0;
-    for (size_t i = 0; i < 3; i++) {
-        const mm_input_spec *spec = mm_model_input_spec(k->uni, order[i]);
-        if (!spec || !(mm_connector_mods(k->c) >> order[i] & 1) || (of_ref[only] != MM_MODALITIES && of_ref[only] != order[i])) continue;
-        is[job->n] = order[i];
-        job->spec[job->n++] = *spec;
-    }
-    return job->n;
-}
-
 int mm_connect_see(mm_connect *k, mm_modality m, const float *x, float *rows, mm_err *err)
 {
+    k->saw = m;
     int r = mm_connector_see(k->c, k->uni, &(mm_part){ .mod = m, .x = x }, rows, err);
     return r || !k->embed ? r : mm_model_embed_input(k->uni, m, &x, 1, k->vec, err);
 }

@@ -3,13 +3,13 @@
 #define MM_CMD_CONNECT_H
 
 #include "cmd/cmd.h"
-#include "media/mm_worker.h"
 #include "model/mm_connector.h"
 
 typedef struct mm_connect {
     const char *file, *encoder; /* options; file NULL: there is none */
     mm_connector *c;            /* NULL until it is open */
     mm_model *uni;
+    mm_modality saw;            /* what the last input was */
     int embed;                  /* `vec` is wanted */
     float *vec;                 /* [mm_model_dim(uni)] the unified model's own vector of what was seen last */
 } mm_connect;
@@ -17,9 +17,6 @@ typedef struct mm_connect {
 /* Nothing is opened without a file. */
 MM_MUST_CHECK int mm_connect_open(mm_connect *k, const mm_lm *lm, mm_ctx *c);
 void mm_connect_close(mm_connect *k);
-/* What is wanted of a medium that is a picture, a sound or a clip (only: mm_media_ref.modality, 0 any): the job's specifications, and of which modality
- * each is. How many. */
-int mm_connect_specs(const mm_connect *k, int only, mm_job *job, mm_modality is[MM_JOB_SPECS]);
 /* Rows of one, mm_connector_rows() of them. */
 MM_MUST_CHECK int mm_connect_see(mm_connect *k, mm_modality m, const float *x, float *rows, mm_err *err);
 

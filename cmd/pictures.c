@@ -2,6 +2,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include "base/mm_base.h"
+#include "cmd/seen.h"
 
 #define MOST 256 /* pictures of one record */
 
@@ -158,7 +159,8 @@ static int submit_picture(mm_pictures *p, mm_rec *rec, one *x, mm_err *err)
 static int submit_connected(mm_pictures *p, mm_rec *rec, one *x, mm_err *err)
 {
     x->clip = 0;
-    if (!mm_connect_specs(&p->connect, x->ref.modality, &x->job, x->is)) return mm_rec_fail(rec, MM_EUNSUP, "the connector was not trained on this kind");
+    if (!mm_seen_specs(p->connect.uni, mm_connector_mods(p->connect.c), x->ref.modality, &x->job, x->is))
+        return mm_rec_fail(rec, MM_EUNSUP, "the connector was not trained on this kind");
     return submit(p, x, x->job.n, err);
 }
 

@@ -331,8 +331,9 @@ static int connected_caption(mm_prompts *p, mm_rec *rec, mm_err *err)
 {
     mm_err e = { 0 };
     if (!p->pictures.n) return mm_rec_fail(rec, MM_EDATA, "nothing to see: no key \"image\", \"audio\" or \"video\", and no path of a file");
+    const char *saw = mm_modality_name(p->pictures.connect.saw);
     if (p->prompt) mm_buf_adds(&p->text, p->prompt);
-    if (put_marks(p)) return no_memory(err);
+    if (put_marks(p) || mm_rec_set_str(rec, "modality", saw, strlen(saw))) return no_memory(err);
     const int r = encode(p, &p->text, mm_lm_add_bos(p->lm) ? mm_lm_bos(p->lm) : -1, &e);
     if (r == MM_ENOMEM) return no_memory(err);
     return r ? mm_rec_fail(rec, r, "%s", e.msg) : 0;
