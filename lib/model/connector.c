@@ -254,20 +254,6 @@ static int type_of(const mm_connector_slot *s, int type)
     return s->p.cols % mm_dtype_get(type)->block ? MM_F16 : type;
 }
 
-static int write_slot(mm_gguf_writer *w, const mm_connector_slot *s, int type, mm_err *err)
-{
-    size_t bytes;
-    int r = mm_dtype_bytes(type, s->p.cols, &bytes);
-    char *row = r ? NULL : mm_realloc(NULL, bytes, 1);
-    if (!row) return no_memory(err);
-    for (size_t i = 0; i < s->p.rows && !r; i++) {
-        mm_kern_get()->from_f32[mmk_fmt(type)](row, s->p.w + i * s->p.cols, s->p.cols);
-        r = mm_gguf_data(w, row, bytes, err);
-    }
-    free(row);
-    return r;
-}
-
 int mm_connector_write(const mm_connector *c, const char *path, int type, const mm_model *uni, const mm_lm *lm, unsigned mods, const char *training,
                        mm_err *err)
 {
@@ -289,7 +275,7 @@ int mm_connector_write(const mm_connector *c, const char *path, int type, const 
         mm_gguf_tensor(w, s->name, type_of(s, type), s->matrix ? 2 : 1, shape);
     }
     r = config ? mm_gguf_begin(w, err) : no_memory(err);
-    for (size_t i = 0; i < SLOTS && !r; i++) r = write_slot(w, &c->slot[i], type_of(&c->slot[i], type), err);
+    for (size_t i = 0; i < SLOTS && !r; i++) r = mm_rows_write(w, c->slot[i].p.w, c->slot[i].p.rows, c->slot[i].p.cols, type_of(&c->slot[i], type), err);
     free(config);
     if (!r) return mm_gguf_commit(&w, err);
     mm_gguf_abort(&w);

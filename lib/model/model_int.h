@@ -102,6 +102,8 @@ int mm_tokenizer_load(mm_model *m, mm_err *err);
 /* load.c: what is needed at once, and a tower at its first use */
 int mm_weights_load(mm_model *m, mm_err *err);
 int mm_tower_load(mm_model *m, mm_tower *t, mm_err *err);
+/* uni_file.c: rows of float32 as the next tensor of a file, in `type` (MM_F32, MM_F16, MM_BF16, MM_Q8_0). */
+int mm_rows_write(mm_gguf_writer *w, const float *x, size_t rows, size_t cols, int type, mm_err *err);
 /* A row of any type of weights */
 void mm_row_to_f32(const mm_kern *kern, float *out, const void *row, int type, size_t n);
 /* model.c: mm_model_open(), or with `decoder` the decoder that it refuses */

@@ -218,17 +218,7 @@ static int type_of(const place *p, const mm_store_tensor *x, int type)
 static int write_tensor(mm_gguf_writer *w, const place *p, int type, mm_err *err)
 {
     const int vector = p->slot->p.rows == 1;
-    const size_t cols = vector ? p->rows : p->slot->p.cols, rows = vector ? 1 : p->rows;
-    size_t bytes;
-    int r = mm_dtype_bytes(type, cols, &bytes);
-    char *row = r ? NULL : mm_realloc(NULL, bytes, 1);
-    if (!row) return no_memory(err);
-    for (size_t i = 0; i < rows && !r; i++) {
-        mm_kern_get()->from_f32[mmk_fmt(type)](row, start(p) + i * cols, cols);
-        r = mm_gguf_data(w, row, bytes, err);
-    }
-    free(row);
-    return r;
+    return mm_rows_write(w, start(p), vector ? 1 : p->rows, vector ? p->rows : p->slot->p.cols, type, err);
 }
 
 int mm_text_net_write(mm_text_net *t, const char *path, int type, const char *training, mm_err *err)

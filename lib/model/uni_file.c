@@ -1,6 +1,7 @@
 /* The unified model on disk: GGUF, architecture "mm-uni", the configuration as JSON in key "mm-uni.config". */
 #include <stdlib.h>
 #include <string.h>
+#include "model/model_int.h"
 #include "model/uni_int.h"
 
 static int expect(const mm_uni_slot *s, const mm_store_tensor *t, mm_err *err)
@@ -90,15 +91,15 @@ static int type_of(const mm_uni_slot *s, int type)
     return type == MM_Q8_0 && !eighth ? MM_F16 : type;
 }
 
-static int write_tensor(mm_gguf_writer *w, const mm_uni_slot *s, const float *from, int type, mm_err *err)
+int mm_rows_write(mm_gguf_writer *w, const float *x, size_t rows, size_t cols, int type, mm_err *err)
 {
     const mm_kern *k = mm_kern_get();
     size_t bytes;
-    int r = mm_dtype_bytes(type, s->p.cols, &bytes);
+    int r = mm_dtype_bytes(type, cols, &bytes);
     char *row = r ? NULL : mm_realloc(NULL, bytes, 1);
     if (!row) return mm_fail(err, MM_ENOMEM, "out of memory");
-    for (size_t i = 0; i < s->p.rows && !r; i++) {
-        k->from_f32[mmk_fmt(type)](row, from + i * s->p.cols, s->p.cols);
+    for (size_t i = 0; i < rows && !r; i++) {
+        k->from_f32[mmk_fmt(type)](row, x + i * cols, cols);
         r = mm_gguf_data(w, row, bytes, err);
     }
     free(row);
@@ -129,7 +130,7 @@ int mm_uni_write(mm_uni *u, const char *path, int type, const float *const *from
     }
     r = config && (tok || !tokenizer) ? mm_gguf_begin(w, err) : mm_fail(err, MM_ENOMEM, "out of memory");
     for (size_t i = 0; i < u->n && !r; i++)
-        r = write_tensor(w, &u->slots[i], from ? from[i] : u->slots[i].p.w, type_of(&u->slots[i], type), err);
+        r = mm_rows_write(w, from ? from[i] : u->slots[i].p.w, u->slots[i].p.rows, u->slots[i].p.cols, type_of(&u->slots[i], type), err);
     json_decref(j);
     free(config);
     free(tok);
