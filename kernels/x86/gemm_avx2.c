@@ -177,14 +177,44 @@ static void pack_f32(void *dst, const void *const *rows, int n, size_t k)
         }
 }
 
+static inline void transpose8_16(__m128i t[8])
+{
+    __m128i u[8], v[8];
+#pragma GCC unroll 4
+    for (int i = 0; i < 4; i++) { /* lanes of rows i and i + 4 in turn, three times */
+        u[2 * i] = _mm_unpacklo_epi16(t[i], t[i + 4]);
+        u[2 * i + 1] = _mm_unpackhi_epi16(t[i], t[i + 4]);
+    }
+#pragma GCC unroll 4
+    for (int i = 0; i < 4; i++) {
+        v[2 * i] = _mm_unpacklo_epi16(u[i], u[i + 4]);
+        v[2 * i + 1] = _mm_unpackhi_epi16(u[i], u[i + 4]);
+    }
+#pragma GCC unroll 4
+    for (int i = 0; i < 4; i++) {
+        t[2 * i] = _mm_unpacklo_epi16(v[i], v[i + 4]);
+        t[2 * i + 1] = _mm_unpackhi_epi16(v[i], v[i + 4]);
+    }
+}
+
 static void pack_16(void *dst, const void *const *rows, int n, size_t k)
 {
     uint16_t *d = dst;
-    for (size_t i = 0; i < k; i++)
-        for (int j = 0; j < NR; j++, d++) {
-            *d = 0;
-            if (j < n)
-                memcpy(d, (const char *)rows[j] + 2 * i, 2);
+    size_t i = 0;
+    for (; i + 8 <= k; i += 8)
+        for (int h = 0; h < NR; h += 8) {
+            __m128i t[8];
+#pragma GCC unroll 8
+            for (int j = 0; j < 8; j++)
+                t[j] = h + j < n ? _mm_loadu_si128((const __m128i *)(const void *)((const char *)rows[h + j] + 2 * i)) : _mm_setzero_si128();
+            transpose8_16(t);
+#pragma GCC unroll 8
+            for (int j = 0; j < 8; j++) _mm_store_si128((__m128i *)(void *)(d + (i + (size_t)j) * NR + h), t[j]);
+        }
+    for (; i < k; i++)
+        for (int j = 0; j < NR; j++) {
+            d[i * NR + (size_t)j] = 0;
+            if (j < n) memcpy(d + i * NR + j, (const char *)rows[j] + 2 * i, 2);
         }
 }
 

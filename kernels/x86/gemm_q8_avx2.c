@@ -90,27 +90,30 @@ static void mul(float *tile, const void *a, const void *b, size_t b_stride, size
     }
 }
 
+/* A block of eight columns, of which n exist: a constant where it matters. */
+static inline __attribute__((always_inline)) void pack_half(char *d, char *groups, const void *const *rows, int n, size_t at)
+{
+    __m256 t[8];
+    uint16_t scales[8] = { 0 };
+#pragma GCC unroll 8
+    for (int j = 0; j < 8; j++) {
+        const char *block = j < n ? (const char *)rows[j] + at : NULL;
+        if (j < n) memcpy(&scales[j], block, 2);
+        t[j] = j < n ? _mm256_loadu_ps((const float *)(const void *)(block + 2)) : _mm256_setzero_ps(); /* 8 groups; only bits are moved */
+    }
+    transpose8(t);
+    _mm256_store_ps((float *)(void *)d, _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(const void *)scales)));
+#pragma GCC unroll 8
+    for (int g = 0; g < 8; g++) _mm256_store_ps((float *)(void *)(groups + g * NR * 4), t[g]);
+}
+
 static void pack_b(void *dst, const void *const *rows, int n, size_t k)
 {
     char *d = dst;
-    for (size_t b = 0; b < k / BLOCK; b++, d += B_STEP)
+    for (size_t at = 0; at < k / BLOCK * 34; at += 34, d += B_STEP)
         for (int h = 0; h < 2; h++) {
-            __m256 t[8];
-            float scales[8] = { 0 };
-            for (int j = 0; j < 8; j++) {
-                t[j] = _mm256_setzero_ps();
-                if (8 * h + j >= n)
-                    continue;
-                const char *block = (const char *)rows[8 * h + j] + b * 34;
-                uint16_t half;
-                memcpy(&half, block, sizeof half);
-                scales[j] = _cvtsh_ss(half);
-                t[j] = _mm256_loadu_ps((const float *)(const void *)(block + 2)); /* 8 groups; only bits are moved */
-            }
-            transpose8(t);
-            memcpy(d + 32 * h, scales, sizeof scales);
-            for (int g = 0; g < 8; g++)
-                _mm256_store_ps((float *)(void *)(d + NR * 4 + g * NR * 4 + 32 * h), t[g]);
+            if (n == NR) pack_half(d + 32 * h, d + NR * 4 + 32 * h, rows + 8 * h, 8, at);
+            else pack_half(d + 32 * h, d + NR * 4 + 32 * h, rows + 8 * h, n - 8 * h, at);
         }
 }
 
