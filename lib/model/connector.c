@@ -9,7 +9,7 @@
 #include "model/mm_connector.h"
 #include "model/model_int.h"
 
-enum { SLOTS = 12 };
+enum { SLOTS = 13 };
 #define ARCH "mm-connector"
 #define EPS 1e-5f
 
@@ -18,7 +18,7 @@ struct mm_connector {
     mm_connector_slot slot[SLOTS];
     size_t n;
     mm_norm norm, last;
-    mm_linear in, up, down;
+    mm_linear in, vector, up, down;
     mm_param *query, *place; /* [rows, hidden] */
     unsigned mods;
     char *uni, *decoder; /* fingerprints */
@@ -31,19 +31,21 @@ static int no_memory(mm_err *err) { return mm_fail(err, MM_ENOMEM, "out of memor
 
 static const struct {
     const char *name;
-    int rows, cols; /* of mm_connector_shape's members; -1: one row */
-} parts[] = { { "norm.weight", -1, 0 }, { "norm.bias", -1, 0 }, { "in.weight", 1, 0 }, { "in.bias", -1, 1 }, { "query.weight", 3, 1 }, { "place.weight", 3, 1 },
-              { "up.weight", 4, 1 }, { "up.bias", -1, 4 }, { "down.weight", 5, 4 }, { "down.bias", -1, 5 }, { "last.weight", -1, 5 }, { "last.bias", -1, 5 } };
+    enum { ONE, SEEN, VECTOR, HIDDEN, ROWS, ALL_HIDDEN, FF, OUT } rows, cols;
+} parts[SLOTS] = { { "norm.weight", ONE, SEEN }, { "norm.bias", ONE, SEEN }, { "in.weight", HIDDEN, SEEN }, { "in.bias", ONE, HIDDEN },
+                   { "query.weight", ROWS, HIDDEN }, { "place.weight", ROWS, HIDDEN }, { "vector.weight", ALL_HIDDEN, VECTOR }, { "up.weight", FF, HIDDEN },
+                   { "up.bias", ONE, FF }, { "down.weight", OUT, FF }, { "down.bias", ONE, OUT }, { "last.weight", ONE, OUT }, { "last.bias", ONE, OUT } };
 
-static size_t member(const mm_connector_shape *s, int i)
+static size_t size_of(const mm_connector_shape *s, int i)
 {
-    const int64_t v[] = { s->seen, s->hidden, s->heads, s->rows, s->ff, s->out };
-    return i < 0 ? 1 : (size_t)v[i];
+    const int64_t v[] = { [ONE] = 1,         [SEEN] = s->seen, [VECTOR] = s->vector, [HIDDEN] = s->hidden, [ROWS] = s->rows, [ALL_HIDDEN] = s->rows * s->hidden,
+                          [FF] = s->ff, [OUT] = s->out };
+    return (size_t)v[i];
 }
 
 static int check_shape(const mm_connector_shape *s, mm_err *err)
 {
-    const int64_t v[] = { s->seen, s->hidden, s->heads, s->rows, s->ff, s->out };
+    const int64_t v[] = { s->seen, s->vector, s->hidden, s->heads, s->rows, s->ff, s->out };
     for (size_t i = 0; i < sizeof v / sizeof *v; i++)
         if (v[i] < 1 || v[i] > MM_MAX_WIDTH) return mm_fail(err, MM_EDATA, "a connector cannot have a size of %lld", (long long)v[i]);
     if (s->rows > 1024) return mm_fail(err, MM_EDATA, "a connector that makes %lld rows is not supported", (long long)s->rows);
@@ -61,9 +63,9 @@ static int make(mm_connector **out, const mm_connector_shape *s, mm_err *err)
     c->s = *s;
     for (size_t i = 0; i < SLOTS && !r; i++) {
         mm_connector_slot *x = &c->slot[c->n++];
-        const size_t rows = member(s, parts[i].rows), cols = member(s, parts[i].cols);
+        const size_t rows = size_of(s, parts[i].rows), cols = size_of(s, parts[i].cols);
         snprintf(x->name, sizeof x->name, "%s", parts[i].name);
-        x->matrix = parts[i].rows >= 0;
+        x->matrix = parts[i].rows != ONE;
         x->p = (mm_param){ mm_arena_zalloc(&c->arena, rows * cols, sizeof(float)), NULL, rows, cols };
         if (!x->p.w) r = no_memory(err);
     }
@@ -91,9 +93,10 @@ void mm_connector_bind(mm_connector *c)
     c->in = (mm_linear){ .pw = p[2], .pb = p[3], .bias = p[3]->w };
     c->query = p[4];
     c->place = p[5];
-    c->up = (mm_linear){ .pw = p[6], .pb = p[7], .bias = p[7]->w };
-    c->down = (mm_linear){ .pw = p[8], .pb = p[9], .bias = p[9]->w };
-    c->last = (mm_norm){ p[10]->w, p[11]->w, p[10], p[11] };
+    c->vector = (mm_linear){ .pw = p[6] };
+    c->up = (mm_linear){ .pw = p[7], .pb = p[8], .bias = p[8]->w };
+    c->down = (mm_linear){ .pw = p[9], .pb = p[10], .bias = p[10]->w };
+    c->last = (mm_norm){ p[11]->w, p[12]->w, p[11], p[12] };
 }
 
 size_t mm_connector_rows(const mm_connector *c) { return (size_t)c->s.rows; }
@@ -124,8 +127,8 @@ int mm_connector_new(mm_connector **out, const mm_model *uni, const mm_lm *lm, u
     *out = NULL;
     if (!mm_model_uni(uni)) return mm_fail(err, MM_EUNSUP, "a connector begins at a unified model");
     if (lm->m->uni) return mm_fail(err, MM_EUNSUP, "a connector ends at a decoder of another family");
-    const mm_connector_shape s = { .seen = mm_uni_get_config(uni->uni)->width, .hidden = 512, .heads = 8, .rows = 4, .ff = 1024,
-                                   .out = (int64_t)mm_lm_width(lm) };
+    const mm_uni_config *u = mm_uni_get_config(uni->uni);
+    const mm_connector_shape s = { .seen = u->width, .vector = u->out, .hidden = 512, .heads = 8, .rows = 4, .ff = 1024, .out = (int64_t)mm_lm_width(lm) };
     float size;
     int r = make(out, &s, err);
     if (!r) r = usual_size(lm, &size, err);
@@ -147,6 +150,10 @@ int mm_connector_fits(const mm_connector *c, const mm_model *uni, const mm_lm *l
     const char *have = mm_model_fingerprint(uni);
     if (!mm_model_uni(uni) || !c->uni || strcmp(c->uni, have))
         return mm_fail(err, MM_ESHAPE, "it was made for what '%s' sees, and this is '%s'", c->uni ? c->uni : "?", have);
+    const mm_uni_config *u = mm_uni_get_config(uni->uni);
+    if (c->s.seen != u->width || c->s.vector != u->out)
+        return mm_fail(err, MM_ESHAPE, "it takes rows of %lld numbers and vectors of %lld, and '%s' has %lld and %lld", (long long)c->s.seen,
+                       (long long)c->s.vector, have, (long long)u->width, (long long)u->out);
     if (lm->m->uni || (size_t)c->s.out != mm_lm_width(lm))
         return mm_fail(err, MM_ESHAPE, "it was made for '%s', whose rows have %lld numbers, and this decoder's have %zu", c->decoder ? c->decoder : "?",
                        (long long)c->s.out, mm_lm_width(lm));
@@ -155,7 +162,7 @@ int mm_connector_fits(const mm_connector *c, const mm_model *uni, const mm_lm *l
 
 /* ---- the way through ---- */
 
-mm_tensor mm_connector_make(mm_graph *g, const mm_connector *c, mm_tensor seen, const mm_ragged *r)
+mm_tensor mm_connector_make(mm_graph *g, const mm_connector *c, mm_tensor seen, const mm_ragged *r, mm_tensor vectors)
 {
     const size_t rows = (size_t)c->s.rows, hidden = (size_t)c->s.hidden;
     mm_tensor *part = mm_arena_alloc(g->arena, rows, sizeof *part);
@@ -167,10 +174,11 @@ mm_tensor mm_connector_make(mm_graph *g, const mm_connector *c, mm_tensor seen, 
     mm_tensor x = mm_op_linear(g, mm_op_layer_norm(g, seen, &c->norm, EPS, NULL), &c->in, MMK_ACT_NONE, NULL, NULL), query = mm_op_param(g, c->query);
     for (size_t k = 0; k < rows; k++) part[k] = mm_op_attend(g, x, mm_op_rows(g, query, &k, 1), (size_t)c->s.heads, r);
     for (size_t i = 0; i < r->n * rows; i++) which[i] = i % rows;
-    const mm_tensor both[2] = { mm_op_reshape(g, mm_op_beside(g, part, rows), r->n * rows, hidden),
-                                mm_op_rows(g, mm_op_param(g, c->place), which, r->n * rows) };
-    const float one[2] = { 1, 1 };
-    x = mm_op_linear(g, mm_op_sum(g, both, one, 2), &c->up, MMK_ACT_GELU_TANH, NULL, NULL);
+    const mm_tensor all[3] = { mm_op_reshape(g, mm_op_beside(g, part, rows), r->n * rows, hidden),
+                               mm_op_rows(g, mm_op_param(g, c->place), which, r->n * rows),
+                               mm_op_reshape(g, mm_op_linear(g, vectors, &c->vector, MMK_ACT_NONE, NULL, NULL), r->n * rows, hidden) };
+    const float weight[3] = { 1, 1, sqrtf((float)c->s.vector) }; /* a vector has the length 1, other rows' numbers have it each */
+    x = mm_op_linear(g, mm_op_sum(g, all, weight, 3), &c->up, MMK_ACT_GELU_TANH, NULL, NULL);
     return mm_op_layer_norm(g, mm_op_linear(g, x, &c->down, MMK_ACT_NONE, NULL, NULL), &c->last, EPS, NULL);
 }
 
@@ -183,7 +191,7 @@ int mm_connector_see(const mm_connector *c, mm_model *uni, const mm_part *what, 
     const int r = mm_uni_part(uni, what, &in, g.arena, err);
     if (r) return r;
     const mm_uni_tokens t = mm_uni_stem(&g, uni->uni, &in);
-    const mm_tensor y = mm_connector_make(&g, c, mm_uni_trunk(&g, uni->uni, &t), &t.r);
+    const mm_tensor trunk = mm_uni_trunk(&g, uni->uni, &t), y = mm_connector_make(&g, c, trunk, &t.r, mm_uni_pool(&g, uni->uni, &t, trunk));
     if (g.failed) return no_memory(err);
     memcpy(rows, y.p, y.rows * y.cols * sizeof *rows);
     return 0;
@@ -195,7 +203,7 @@ static int read_config(mm_connector **out, const mm_store *st, mm_err *err)
 {
     const char *text, *arch, *uni, *decoder;
     mm_connector_shape s;
-    json_int_t v[7];
+    json_int_t v[8];
     int r = mm_store_kv_str(st, "general.architecture", "", &arch, err);
     if (!r && strcmp(arch, ARCH)) r = mm_fail(err, MM_EUNSUP, "it is a file of architecture '%s', and no connector", arch);
     if (!r) r = mm_store_kv_str(st, ARCH ".config", "", &text, err);
@@ -204,15 +212,15 @@ static int read_config(mm_connector **out, const mm_store *st, mm_err *err)
     if (r) return r;
     json_t *j = mm_json_load(text, strlen(text), ARCH ".config", err);
     if (!j) return MM_EDATA;
-    if (json_unpack(j, "{s:I,s:I,s:I,s:I,s:I,s:I,s:I}", "seen", &v[0], "hidden", &v[1], "heads", &v[2], "rows", &v[3], "ff", &v[4], "out", &v[5],
-                    "modalities", &v[6]))
+    if (json_unpack(j, "{s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I}", "seen", &v[0], "vector", &v[1], "hidden", &v[2], "heads", &v[3], "rows", &v[4], "ff", &v[5],
+                    "out", &v[6], "modalities", &v[7]))
         r = mm_fail(err, MM_EDATA, ARCH ".config lacks a number");
     json_decref(j);
-    if (!r && (v[6] < 1 || v[6] >= 1 << MM_MODALITIES)) r = mm_fail(err, MM_EDATA, ARCH ".config: modalities of %lld", (long long)v[6]);
-    s = (mm_connector_shape){ v[0], v[1], v[2], v[3], v[4], v[5] };
+    if (!r && (v[7] < 1 || v[7] >= 1 << MM_MODALITIES)) r = mm_fail(err, MM_EDATA, ARCH ".config: modalities of %lld", (long long)v[7]);
+    s = (mm_connector_shape){ v[0], v[1], v[2], v[3], v[4], v[5], v[6] };
     if (!r) r = make(out, &s, err);
     if (r) return r;
-    (*out)->mods = (unsigned)v[6];
+    (*out)->mods = (unsigned)v[7];
     (*out)->uni = strdup(uni);
     (*out)->decoder = strdup(decoder);
     return (*out)->uni && (*out)->decoder ? 0 : no_memory(err);
@@ -260,8 +268,9 @@ int mm_connector_write(const mm_connector *c, const char *path, int type, const 
     mm_gguf_writer *w;
     int r = mm_gguf_create(&w, path, err);
     if (r) return r;
-    json_t *j = json_pack("{s:I,s:I,s:I,s:I,s:I,s:I,s:I}", "seen", (json_int_t)c->s.seen, "hidden", (json_int_t)c->s.hidden, "heads", (json_int_t)c->s.heads,
-                          "rows", (json_int_t)c->s.rows, "ff", (json_int_t)c->s.ff, "out", (json_int_t)c->s.out, "modalities", (json_int_t)mods);
+    json_t *j = json_pack("{s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I}", "seen", (json_int_t)c->s.seen, "vector", (json_int_t)c->s.vector, "hidden",
+                          (json_int_t)c->s.hidden, "heads", (json_int_t)c->s.heads, "rows", (json_int_t)c->s.rows, "ff", (json_int_t)c->s.ff, "out",
+                          (json_int_t)c->s.out, "modalities", (json_int_t)mods);
     char *config = j ? json_dumps(j, JSON_COMPACT) : NULL;
     json_decref(j);
     mm_gguf_kv_str(w, "general.architecture", ARCH);

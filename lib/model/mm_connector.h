@@ -8,8 +8,9 @@
  *   mm_lm_part p = { .ids = ids, .n = n, .embd = rows, .mark = mark, .logits = 1 };
  *
  * Both models stay as they are; only what is between them is trained (mm-train --connector). The trunk's rows are normed and projected; learned
- * queries, one for each row that is made, pool them by attention, each part of the columns by itself (a small resampler, arXiv 2204.14198); each
- * goes through two layers with GELU between (arXiv 2310.03744) and is scaled to the length that the decoder's token rows have. */
+ * queries, one for each row that is made, pool them by attention, each part of the columns by itself (a small resampler, arXiv 2204.14198); what
+ * the model's own vector says, learned beside texts, is added, for each row by weights of its own; each goes through two layers with GELU between
+ * (arXiv 2310.03744) and is scaled to the length that the decoder's token rows have. */
 #ifndef MM_CONNECTOR_H
 #define MM_CONNECTOR_H
 
@@ -25,6 +26,7 @@ typedef struct mm_connector mm_connector;
 
 typedef struct mm_connector_shape {
     int64_t seen;   /* width of the trunk */
+    int64_t vector; /* length of the model's vectors */
     int64_t hidden; /* of what is pooled; a multiple of heads */
     int64_t heads;
     int64_t rows;   /* made of one input */
@@ -55,8 +57,9 @@ MM_API size_t mm_connector_count(const mm_connector *c);
 MM_API mm_connector_slot *mm_connector_at(mm_connector *c, size_t i);
 /* After p.w of slots was moved. */
 MM_API void mm_connector_bind(mm_connector *c);
-/* Rows of a trunk (mm_uni_trunk()), input i being off[i].. -> [r->n * mm_connector_rows(), width of the decoder]. */
-MM_API mm_tensor mm_connector_make(mm_graph *g, const mm_connector *c, mm_tensor seen, const mm_ragged *r);
+/* Rows of a trunk (mm_uni_trunk()), input i being off[i].., and the vectors of the inputs (mm_uni_pool()) ->
+ * [r->n * mm_connector_rows(), width of the decoder]. */
+MM_API mm_tensor mm_connector_make(mm_graph *g, const mm_connector *c, mm_tensor seen, const mm_ragged *r, mm_tensor vectors);
 /* One part as uni sees it: rows [mm_connector_rows(), width of the decoder]. MM_EUNSUP: a kind that it was not trained on; MM_EEMPTY, MM_ELONG, MM_EDATA
  * of texts as mm_say_see() has them; MM_ENOMEM. */
 MM_API MM_MUST_CHECK int mm_connector_see(const mm_connector *c, mm_model *uni, const mm_part *what, float *rows, mm_err *err);
