@@ -1,6 +1,7 @@
 #!/bin/sh
 # mm-train --connector and mm-generate --connector, between a tiny unified model and a tiny decoder with random weights: it learns what there is to
-# be learned from a random decoder, bad input costs one record.
+# be learned from a random decoder,
+# bad input costs one record.
 # shellcheck source=tests/lib-test.sh disable=SC2016
 . "$MM_ROOT/tests/lib-test.sh"
 cat >> "$test_dir/helpers" <<'HELPERS'
@@ -23,11 +24,11 @@ mk_media wav s.wav ms=500 || exit 1
 printf 'r1.ppm\nb1.ppm\ng1.ppm\n' > list
 
 test_ok 'options that do not go with it' 'usage "--loss" train -o x.gguf --loss infonce && usage "--config" mm-train --connector ./lm --config tiny -d few.jsonl -o x.gguf && usage "--pairs" train -o x.gguf --pairs few.jsonl &&
-    usage "--lora" train -o x.gguf --lora 2 && usage "--stage" train -o x.gguf --stage 3 && usage "--encoder" mm-generate -m ./lm --encoder u.gguf -p x < /dev/null && usage "--image" mm-generate --image --connector c.gguf < /dev/null'
+    usage "--lora" train -o x.gguf --lora 2 && usage "--encoder" mm-generate -m ./lm --encoder u.gguf -p x < /dev/null && usage "--image" mm-generate --image --connector c.gguf < /dev/null'
 test_ok 'what cannot be connected' 'expect_code 3 mm-train --connector u.gguf -m u.gguf -d few.jsonl -o x.gguf 2> err && grep -q "decoder of another family\|next-token head" err && expect_code 3 mm-train --connector ./lm -m ./lm -d few.jsonl -o x.gguf 2> err && cat err && [ ! -e x.gguf ]'
 test_ok 'only the connector is trained' 'train -o plan.gguf -n 5 --dry-run > out && test_json out ".[0] | .family == \"connector\" and .parameters == .trained and .parameters > 10000" && [ ! -e plan.gguf ]'
 test_ok 'it learns what letters colours are called by' 'train -o c.gguf -n 150 --lr 1e-2 --validate 50 --metrics m.jsonl > out && test_json out ".[0] | .finished and .score > 0" && mm-quantize --info c.gguf | grep -q "architecture mm-connector" &&
-    for l in words:5 next-token:15; do jq -s -e "map(.loss | select(.) | .[\"${l%:*}\"] | select(.)) | (.[-10:] | add) < (.[:10] | add) - ${l#*:}" m.jsonl > log || { cat log; grep "${l%:*}" m.jsonl; exit 1; }; done'
+    jq -s -e "map(select(.loss) | .loss[\"next-token\"]) | (.[-10:] | add) < (.[:10] | add) - 15" m.jsonl > log || { cat log; tail -3 m.jsonl; exit 1; }'
 test_ok 'it tells colours apart, the same in any company' 'say --caption list > a && test_json a "(map(.generated) | unique | length) >= 2 and all(.[]; .tokens.prompt == 4 and .modality == \"image\")" && say --caption --batch 1 -j 1 list > b && test_cmp a b &&
     for i in 1 2 3 4; do cat list; done > many; say --caption --batch 8 many > b && for i in 1 2 3 4; do cat a; done > c; test_cmp b c'
 test_ok 'a prompt is how the text begins; questions go through the template' 'echo b1.ppm > one && say --caption one > a && say --caption -p t one > b && [ "$(jq .tokens.prompt b)" -eq $(($(jq .tokens.prompt a) + 1)) ] &&

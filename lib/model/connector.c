@@ -15,6 +15,7 @@ enum { SLOTS = 13 };
 
 struct mm_connector {
     mm_connector_shape s;
+    double size; /* of a number of the rows that are made, root of the mean square: what the decoder's first layer is used to */
     mm_connector_slot slot[SLOTS];
     size_t n;
     mm_norm norm, last;
@@ -107,8 +108,8 @@ mm_connector_slot *mm_connector_at(mm_connector *c, size_t i) { return &c->slot[
 
 /* ---- a new one ---- */
 
-/* Root of the mean square of the decoder's token rows: what its first layer is used to. */
-static int usual_size(const mm_lm *lm, float *size, mm_err *err)
+/* That of the decoder's token rows. */
+static int usual_size(const mm_lm *lm, double *size, mm_err *err)
 {
     enum { SOME = 256 };
     const size_t vocab = mm_lm_vocab(lm), n = vocab < SOME ? vocab : SOME, width = mm_lm_width(lm);
@@ -117,9 +118,19 @@ static int usual_size(const mm_lm *lm, float *size, mm_err *err)
     if (!rows) return no_memory(err);
     for (size_t i = 0; i < n; i++) ids[i] = (int32_t)(i * vocab / n);
     const int r = mm_lm_embed(lm, ids, n, rows, err);
-    *size = r ? 0 : (float)sqrt(mm_kern_get()->sumsq(rows, n * width) / (double)(n * width));
+    *size = r ? 0 : sqrt(mm_kern_get()->sumsq(rows, n * width) / (double)(n * width));
     free(rows);
     return r;
+}
+
+static void begin(mm_connector *c, size_t i, uint64_t seed)
+{
+    mm_param *p = &c->slot[i].p;
+    mm_rng rng = mm_rng_at(seed, 0x636f, i, 0);
+    /* queries of zeros are the mean; a little, and places, so that rows differ */
+    const float std = p == c->query ? 0.05f : p == c->place ? 0.3f : c->slot[i].matrix ? 1 / sqrtf((float)p->cols) : 0;
+    const int gain = p == c->norm.pgain || p == c->last.pgain;
+    for (size_t k = 0; k < p->rows * p->cols; k++) p->w[k] = std > 0 ? std * mm_rng_normal(&rng) : gain ? 1 : 0;
 }
 
 int mm_connector_new(mm_connector **out, const mm_model *uni, const mm_lm *lm, uint64_t seed, mm_err *err)
@@ -129,18 +140,9 @@ int mm_connector_new(mm_connector **out, const mm_model *uni, const mm_lm *lm, u
     if (lm->m->uni) return mm_fail(err, MM_EUNSUP, "a connector ends at a decoder of another family");
     const mm_uni_config *u = mm_uni_get_config(uni->uni);
     const mm_connector_shape s = { .seen = u->width, .vector = u->out, .hidden = 512, .heads = 8, .rows = 4, .ff = 1024, .out = (int64_t)mm_lm_width(lm) };
-    float size;
     int r = make(out, &s, err);
-    if (!r) r = usual_size(lm, &size, err);
-    for (size_t i = 0; i < SLOTS && !r; i++) {
-        mm_param *p = &(*out)->slot[i].p;
-        mm_rng rng = mm_rng_at(seed, 0x636f, i, 0);
-        /* queries of zeros are the mean; a little, and places, so that rows differ */
-        const float std = p == (*out)->query ? 0.05f : p == (*out)->place ? 0.3f : (*out)->slot[i].matrix ? 1 / sqrtf((float)p->cols) : 0;
-        for (size_t k = 0; k < p->rows * p->cols && std > 0; k++) p->w[k] = std * mm_rng_normal(&rng);
-        if (!strcmp(parts[i].name, "norm.weight") || !strcmp(parts[i].name, "last.weight"))
-            for (size_t k = 0; k < p->cols; k++) p->w[k] = i ? size : 1;
-    }
+    if (!r) r = usual_size(lm, &(*out)->size, err);
+    for (size_t i = 0; i < SLOTS && !r; i++) begin(*out, i, seed);
     if (r) mm_connector_close(out);
     return r;
 }
@@ -179,7 +181,8 @@ mm_tensor mm_connector_make(mm_graph *g, const mm_connector *c, mm_tensor seen, 
                                mm_op_reshape(g, mm_op_linear(g, vectors, &c->vector, MMK_ACT_NONE, NULL, NULL), r->n * rows, hidden) };
     const float weight[3] = { 1, 1, sqrtf((float)c->s.vector) }; /* a vector has the length 1, other rows' numbers have it each */
     x = mm_op_linear(g, mm_op_sum(g, all, weight, 3), &c->up, MMK_ACT_GELU_TANH, NULL, NULL);
-    return mm_op_layer_norm(g, mm_op_linear(g, x, &c->down, MMK_ACT_NONE, NULL, NULL), &c->last, EPS, NULL);
+    x = mm_op_layer_norm(g, mm_op_linear(g, x, &c->down, MMK_ACT_NONE, NULL, NULL), &c->last, EPS, NULL);
+    return mm_op_sum(g, &x, &(float){ (float)c->size }, 1);
 }
 
 int mm_connector_see(const mm_connector *c, mm_model *uni, const mm_part *what, float *rows, mm_err *err)
@@ -204,6 +207,7 @@ static int read_config(mm_connector **out, const mm_store *st, mm_err *err)
     const char *text, *arch, *uni, *decoder;
     mm_connector_shape s;
     json_int_t v[8];
+    double size;
     int r = mm_store_kv_str(st, "general.architecture", "", &arch, err);
     if (!r && strcmp(arch, ARCH)) r = mm_fail(err, MM_EUNSUP, "it is a file of architecture '%s', and no connector", arch);
     if (!r) r = mm_store_kv_str(st, ARCH ".config", "", &text, err);
@@ -212,15 +216,17 @@ static int read_config(mm_connector **out, const mm_store *st, mm_err *err)
     if (r) return r;
     json_t *j = mm_json_load(text, strlen(text), ARCH ".config", err);
     if (!j) return MM_EDATA;
-    if (json_unpack(j, "{s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I}", "seen", &v[0], "vector", &v[1], "hidden", &v[2], "heads", &v[3], "rows", &v[4], "ff", &v[5],
-                    "out", &v[6], "modalities", &v[7]))
+    if (json_unpack(j, "{s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:F}", "seen", &v[0], "vector", &v[1], "hidden", &v[2], "heads", &v[3], "rows", &v[4], "ff", &v[5],
+                    "out", &v[6], "modalities", &v[7], "size", &size))
         r = mm_fail(err, MM_EDATA, ARCH ".config lacks a number");
     json_decref(j);
     if (!r && (v[7] < 1 || v[7] >= 1 << MM_MODALITIES)) r = mm_fail(err, MM_EDATA, ARCH ".config: modalities of %lld", (long long)v[7]);
+    if (!r && !(size > 0 && size < 1e6)) r = mm_fail(err, MM_EDATA, ARCH ".config: rows of size %g", size);
     s = (mm_connector_shape){ v[0], v[1], v[2], v[3], v[4], v[5], v[6] };
     if (!r) r = make(out, &s, err);
     if (r) return r;
     (*out)->mods = (unsigned)v[7];
+    (*out)->size = size;
     (*out)->uni = strdup(uni);
     (*out)->decoder = strdup(decoder);
     return (*out)->uni && (*out)->decoder ? 0 : no_memory(err);
@@ -268,9 +274,9 @@ int mm_connector_write(const mm_connector *c, const char *path, int type, const 
     mm_gguf_writer *w;
     int r = mm_gguf_create(&w, path, err);
     if (r) return r;
-    json_t *j = json_pack("{s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I}", "seen", (json_int_t)c->s.seen, "vector", (json_int_t)c->s.vector, "hidden",
+    json_t *j = json_pack("{s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:f}", "seen", (json_int_t)c->s.seen, "vector", (json_int_t)c->s.vector, "hidden",
                           (json_int_t)c->s.hidden, "heads", (json_int_t)c->s.heads, "rows", (json_int_t)c->s.rows, "ff", (json_int_t)c->s.ff, "out",
-                          (json_int_t)c->s.out, "modalities", (json_int_t)mods);
+                          (json_int_t)c->s.out, "modalities", (json_int_t)mods, "size", c->size);
     char *config = j ? json_dumps(j, JSON_COMPACT) : NULL;
     json_decref(j);
     mm_gguf_kv_str(w, "general.architecture", ARCH);

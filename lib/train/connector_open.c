@@ -20,9 +20,7 @@ typedef struct {
     mm_connector_task *task; /* NULL: a dry run */
 } connector_run;
 
-/* By stage: rows like the words', at a hundredth of the work, and captions through the decoder. */
-static const char *const loss_names[] = { "words", "next-token" };
-static const double shares[] = { 0.2, 0.8 }, rates[] = { 2e-3, 1e-3 };
+static const char *const loss_names[] = { "next-token" };
 
 static int no_memory(mm_err *err) { return mm_fail(err, MM_ENOMEM, "out of memory"); }
 
@@ -44,8 +42,8 @@ static int step(void *arg, mm_micro *m, mm_err *err)
     connector_run *x = arg;
     float loss;
     size_t seen;
-    int r = mm_connector_task_step(x->task, (mm_connector_loss)m->stage, m->step * m->n_micro + m->micro, m->scale, &loss, &seen, err);
-    m->loss[m->stage - 1] = (double)loss;
+    int r = mm_connector_task_step(x->task, m->step * m->n_micro + m->micro, m->scale, &loss, &seen, err);
+    m->loss[0] = (double)loss;
     m->samples += (double)seen;
     x->told->activations = mm_connector_task_peak(x->task);
     return r;
@@ -94,11 +92,10 @@ static int check(const connector_run *x, mm_err *err)
         const char *name;
         int given;
     } others[] = { { "pairs", o->pairs != NULL }, { "distil", o->distil != NULL }, { "config", o->config != NULL }, { "few-shot", o->few != MM_FEW_NONE },
-                   { "loss", o->loss != NULL }, { "lora", o->lora > 0 }, { "blend", o->blend >= 0 } };
+                   { "stage", o->stage != MM_STAGE_DEFAULT }, { "loss", o->loss != NULL }, { "lora", o->lora > 0 }, { "blend", o->blend >= 0 } };
     for (size_t i = 0; i < sizeof others / sizeof *others; i++)
         if (others[i].given)
             return mm_fail(err, MM_EARG, "option '--%s' does not go with '--connector': all else than the connector stays as it is", others[i].name);
-    if (o->stage > 2) return mm_fail(err, MM_EARG, "option '--stage': a connector has the stages 1 and 2");
     if (!o->n_data) return mm_fail(err, MM_EARG, "option '--connector' learns from '--data'");
     return 0;
 }
@@ -173,12 +170,12 @@ int mm_connector_trainable(mm_trainable *out, const mm_train_opts *o, const mm_t
     if (x->task) mm_connector_task_counts(x->task, n);
     for (int m = MM_IMAGE; m < MM_MODALITIES; m++) json_object_set_new(count, mm_modality_name((mm_modality)m), json_integer((json_int_t)n[m]));
     out->task.losses = loss_names;
-    out->task.n_losses = 2;
+    out->task.n_losses = 1;
     out->task.step = step;
     out->task.validate = validate;
     out->task.save = save;
-    out->stage = MM_STAGE_ALL;
-    for (int i = 0; i < 2; i++) out->share[i] = shares[i], out->lr[i] = rates[i];
+    out->stage = 1;
+    out->lr[0] = 2e-3;
     out->steps = 1000;
     out->facts = json_pack("{s:o}", "batch", count);
     out->config = json_pack("{s:s,s:s}", "sees", mm_model_fingerprint(x->uni), "decoder", mm_lm_fingerprint(x->lm));

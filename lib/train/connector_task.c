@@ -7,9 +7,8 @@
 #include "model/mm_lm_tape.h"
 #include "train/captioned.h"
 #include "train/mm_uni_task.h"
-#include "train/words.h"
 
-enum { STREAM_FRAME = 0x6672, STREAM_WORD = 0x776f };
+enum { STREAM_FRAME = 0x6672 };
 enum { LONGEST = 48 }; /* tokens of a caption */
 enum { VAL_BATCHES = 6 };
 #define ASKED 0.125f
@@ -26,7 +25,6 @@ typedef struct { /* words around the rows */
 struct mm_connector_task {
     mm_connector_task_opts o;
     mm_captioned train, val;
-    mm_words words; /* of train */
     frame frames[FRAMES]; /* the first: none but what begins every text */
     size_t n_frames;
     mm_arena arena, batch;
@@ -117,7 +115,6 @@ int mm_connector_task_open(mm_connector_task **out, const mm_connector_task_opts
     if (!r) r = fits(t, err);
     if (!r) r = open_split(t, &t->train, MM_TRAIN, err);
     if (!r && !t->train.batches) r = mm_fail(err, MM_EEMPTY, "no example has a picture, sound or clip and an English caption");
-    if (!r) r = mm_words_open(&t->words, o->lm, &t->train, err);
     if (!r) r = open_split(t, &t->val, MM_VAL, err);
     if (r) mm_connector_task_close(out);
     return r;
@@ -129,7 +126,6 @@ void mm_connector_task_close(mm_connector_task **tp)
     if (!t) return;
     mm_captioned_clear(&t->train);
     mm_captioned_clear(&t->val);
-    mm_words_clear(&t->words);
     for (size_t i = 0; i < t->n_frames; i++) free(t->frames[i].ids);
     mm_tape_free(&t->tape);
     mm_arena_clear(&t->arena);
@@ -193,52 +189,17 @@ static int lay_out(mm_connector_task *t, text_batch *b, const mm_id_lists *k, co
     return 0;
 }
 
-/* What the connector makes of the inputs of one modality; nothing is recorded of what the unified model does. */
-static mm_tensor seen(mm_connector_task *t, mm_graph *g, mm_modality m, const mm_batch *b)
-{
-    const mm_uni *u = mm_model_uni(t->o.uni);
-    mm_graph plain = { .kern = g->kern, .arena = g->arena, .threads = g->threads };
-    mm_uni_in in;
-    if (mm_uni_batch_in(u, b, m, &t->batch, &in)) {
-        g->failed = 1;
-        return (mm_tensor){ 0 };
-    }
-    const mm_uni_tokens x = mm_uni_stem(&plain, u, &in);
-    const mm_tensor trunk = mm_uni_trunk(&plain, u, &x), vectors = mm_uni_pool(&plain, u, &x, trunk);
-    g->failed |= plain.failed;
-    return mm_connector_make(g, t->o.connector, trunk, &x.r, vectors);
-}
-
-/* Each row towards a token of the caption, the first rows towards its first ones: cross entropy. */
-static mm_tensor named(mm_connector_task *t, mm_graph *g, mm_modality m, const mm_batch *b)
-{
-    const mm_captioned *p = &t->train;
-    const size_t n = (size_t)b->n[m], rows = mm_connector_rows(t->o.connector);
-    const mm_linear to_words = { .pw = &t->words.table };
-    uint32_t *pick = mm_arena_alloc(&t->batch, n, sizeof *pick);
-    int32_t *cls = mm_arena_alloc(&t->batch, n * rows, sizeof *cls);
-    if (!pick || !cls) {
-        g->failed = 1;
-        return (mm_tensor){ 0 };
-    }
-    mm_captioned_draw(p, m, b, pick);
-    for (size_t i = 0; i < n; i++) {
-        const size_t *off = p->ids[m].off + pick[i];
-        mm_rng r = mm_rng_at(t->o.seed, STREAM_WORD + (uint64_t)m, b->step, i);
-        for (size_t s = 0; s < rows; s++)
-            cls[i * rows + s] = mm_words_at(&t->words, p->ids[m].ids + off[0], off[1] - off[0], ((double)s + (double)mm_rng_unit(&r)) / (double)rows);
-    }
-    return mm_op_class_ce(g, mm_op_linear(g, seen(t, g, m, b), &to_words, MMK_ACT_NONE, NULL, NULL), cls);
-}
-
 /* Captions of the inputs of one modality, written behind what is seen of them: cross entropy. */
 static mm_tensor written(mm_connector_task *t, mm_graph *g, const mm_captioned *p, mm_modality m, const mm_batch *b, int asked)
 {
+    const mm_uni *u = mm_model_uni(t->o.uni);
     const mm_lm *lm = t->o.lm;
+    mm_graph plain = { .kern = g->kern, .arena = g->arena, .threads = g->threads };
     text_batch x = { .n = (size_t)b->n[m] };
     uint32_t *pick = mm_arena_alloc(&t->batch, x.n, sizeof *pick);
     const frame **f = mm_arena_alloc(&t->batch, x.n, sizeof *f);
-    g->failed |= !pick || !f;
+    mm_uni_in in;
+    g->failed |= !pick || !f || mm_uni_batch_in(u, b, m, &t->batch, &in);
     for (size_t i = 0; i < x.n && !g->failed; i++) {
         mm_rng r = mm_rng_at(t->o.seed, STREAM_FRAME + (uint64_t)m, b->step, i);
         f[i] = &t->frames[asked && t->n_frames > 1 && mm_rng_unit(&r) < ASKED ? 1 + mm_rng_below(&r, (uint32_t)t->n_frames - 1) : 0];
@@ -248,13 +209,16 @@ static mm_tensor written(mm_connector_task *t, mm_graph *g, const mm_captioned *
         g->failed = 1;
         return (mm_tensor){ 0 };
     }
-    const mm_tensor part[2] = { seen(t, g, m, b), mm_lm_words(g, lm, x.ids, x.words) };
+    const mm_uni_tokens seen = mm_uni_stem(&plain, u, &in);
+    const mm_tensor trunk = mm_uni_trunk(&plain, u, &seen), vectors = mm_uni_pool(&plain, u, &seen, trunk);
+    g->failed |= plain.failed;
+    const mm_tensor part[2] = { mm_connector_make(g, t->o.connector, trunk, &seen.r, vectors), mm_lm_words(g, lm, x.ids, x.words) };
     mm_tensor y = mm_op_rows(g, x.words ? mm_op_concat(g, part, 2) : part[0], x.from, x.rows);
     y = mm_lm_through(g, lm, y, &(mm_ragged){ x.off, x.n });
     return mm_op_class_ce(g, mm_lm_logits(g, lm, mm_op_rows(g, y, x.says, x.targets)), x.next);
 }
 
-int mm_connector_task_step(mm_connector_task *t, mm_connector_loss what, uint64_t step, float scale, float *loss, size_t *samples, mm_err *err)
+int mm_connector_task_step(mm_connector_task *t, uint64_t step, float scale, float *loss, size_t *samples, mm_err *err)
 {
     const mm_batch *b;
     int n = 0, r = mm_captioned_at(&t->train, step, &b, err);
@@ -265,7 +229,7 @@ int mm_connector_task_step(mm_connector_task *t, mm_connector_loss what, uint64_
         if (!b->n[m]) continue;
         mm_graph g = { .kern = mm_kern_get(), .arena = &t->arena, .threads = t->o.threads, .tape = t->tape };
         mm_arena_reset(&t->batch);
-        mm_tensor y = what == MM_CONNECTOR_NAMED ? named(t, &g, (mm_modality)m, b) : written(t, &g, &t->train, (mm_modality)m, b, 1);
+        mm_tensor y = written(t, &g, &t->train, (mm_modality)m, b, 1);
         if (!g.failed) sum += (double)*y.p / n;
         mm_tape_seed(&g, y, scale / (float)n);
         if (g.failed || mm_tape_backward(&g)) r = no_memory(err);

@@ -4,7 +4,6 @@
 #include "model/mm_connector.h"
 #include "model/mm_lm_tape.h"
 #include "tap.h"
-#include "train/words.h"
 #include "tinytower.h"
 #include "tinyuni.h"
 
@@ -140,32 +139,6 @@ static void company(mm_connector *c, const char *dir)
     ok(mm_connector_open(&none, path, &err) == MM_EUNSUP, "a model is no connector: %s", err.msg);
 }
 
-/* Captions as classes: what is said in all of them is drawn seldom, the first rows get the first words. */
-static void words(void)
-{
-    int32_t ids[] = { 7, 9, 30, 7, 11, 7, 80, 7, 5 };
-    size_t off[] = { 0, 3, 5, 9 };
-    mm_captioned p = { .ids[MM_IMAGE] = { ids, off } };
-    mm_words w;
-    p.captions[MM_IMAGE].n = 3;
-    check(mm_words_open(&w, lm, &p, &err));
-    is_int((long long)w.table.rows, 6, "as many classes as different tokens");
-    ok(w.cls[6] == -1 && w.cls[7] >= 0 && w.weight[w.cls[7]] < w.weight[w.cls[9]], "a token of every caption weighs less");
-    is_int(mm_words_at(&w, ids, 3, 0.01), w.cls[7], "the first share is the first token's");
-    is_int(mm_words_at(&w, ids, 3, 0.99), w.cls[30], "the last is the last one's");
-    is_int(mm_words_at(&w, ids, 0, 0.5), -1, "an empty caption has none");
-    float row[WIDTH];
-    const int32_t nine = 9;
-    double own = 0, other = 0;
-    check(mm_lm_embed(lm, &nine, 1, row, &err));
-    for (int k = 0; k < WIDTH; k++) {
-        own += (double)row[k] * (double)w.table.w[w.cls[9] * WIDTH + k];
-        other += (double)row[k] * (double)w.table.w[w.cls[30] * WIDTH + k];
-    }
-    ok(own > other && own > 5, "a token's row says its own class: %.2f, another %.2f", own, other);
-    mm_words_clear(&w);
-}
-
 int main(void)
 {
     const char *root = getenv("MM_ROOT");
@@ -190,7 +163,6 @@ int main(void)
     ok(!memcmp(mm_connector_at(c, 2)->p.w, mm_connector_at(twin, 2)->p.w, 1024), "a seed gives the same weights");
     mm_connector_close(&twin);
     gradients(c, &a);
-    words();
     files(c, dir);
     company(c, dir);
     mm_connector_close(&c);
