@@ -28,6 +28,7 @@ static const mm_opt opts[] = {
     MM_OPT_STR('m', "from", &t.from, "MODEL", "model to begin with (default: the built-in one)"),
     MM_OPT_STR(0, "config", &t.config, "NAME", "begin from nothing with this architecture: tiny, small, base"),
     MM_OPT_STR(0, "connector", &t.connector, "DECODER", "train a connector that shows the decoder what the model sees, and nothing else"),
+    MM_OPT_STR(0, "start", &t.start, "FILE", "with --connector: begin with one that was trained before"),
     MM_OPT_STR(0, "plan", &t.plan, "PLAN", "what each modality has of its own, with --config"),
     MM_OPT_STR(0, "positions", &t.positions, "NAME", "how tokens know their places, with --config: aligned (default), unaligned, absolute"),
     MM_OPT_ENUM('t', "type", &o.type, "f32|f16|q8_0", "how matrices are stored (default: f16)"),

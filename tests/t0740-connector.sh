@@ -24,7 +24,7 @@ mk_media wav s.wav ms=500 || exit 1
 printf 'r1.ppm\nb1.ppm\ng1.ppm\n' > list
 
 test_ok 'options that do not go with it' 'usage "--loss" train -o x.gguf --loss infonce && usage "--config" mm-train --connector ./lm --config tiny -d few.jsonl -o x.gguf && usage "--pairs" train -o x.gguf --pairs few.jsonl &&
-    usage "--lora" train -o x.gguf --lora 2 && usage "--encoder" mm-generate -m ./lm --encoder u.gguf -p x < /dev/null && usage "--image" mm-generate --image --connector c.gguf < /dev/null'
+    usage "--lora" train -o x.gguf --lora 2 && usage "--start" mm-train -m u.gguf -d few.jsonl -o x.gguf --start c.gguf && usage "--encoder" mm-generate -m ./lm --encoder u.gguf -p x < /dev/null && usage "--image" mm-generate --image --connector c.gguf < /dev/null'
 test_ok 'what cannot be connected' 'expect_code 3 mm-train --connector u.gguf -m u.gguf -d few.jsonl -o x.gguf 2> err && grep -q "decoder of another family\|next-token head" err && expect_code 3 mm-train --connector ./lm -m ./lm -d few.jsonl -o x.gguf 2> err && cat err && [ ! -e x.gguf ]'
 test_ok 'only the connector is trained' 'train -o plan.gguf -n 5 --dry-run > out && test_json out ".[0] | .family == \"connector\" and .parameters == .trained and .parameters > 10000" && [ ! -e plan.gguf ]'
 test_ok 'it learns what letters colours are called by' 'train -o c.gguf -n 150 --lr 1e-2 --validate 50 --metrics m.jsonl > out && test_json out ".[0] | .finished and .score > 0" && mm-quantize --info c.gguf | grep -q "architecture mm-connector" &&
@@ -43,6 +43,9 @@ test_ok 'bad input costs one record' 'printf nonsense > bad.png; printf "%s\n" "
     test_json out "map(.error.code // \"ok\") == [\"MM_EDATA\",\"MM_EIO\",\"MM_EDATA\",\"MM_EDATA\",\"MM_EUNSUP\",\"MM_EUNSUP\",\"MM_EDATA\",\"ok\"]"'
 test_ok 'a connector of others, half a one, none' 'mk_models heads h.gguf > log; expect_code 3 mm-generate -m ./lm --connector c.gguf --encoder h.gguf --caption list 2> err && grep -q "was made for" err && head -c 3000 c.gguf > half.gguf && expect_code 3 mm-generate -m ./lm --connector half.gguf --encoder u.gguf --caption list 2> err && grep -q "half.gguf" err &&
     expect_code 3 mm-generate -m ./lm --connector u.gguf --encoder u.gguf --caption list 2> err && grep -q "no connector" err && mk_models tinyvlm vlm > log && expect_code 2 mm-generate -m ./vlm --connector c.gguf --encoder u.gguf --caption list 2> err && grep -q "by itself" err'
+test_ok 'one that was trained goes on learning' 'train -o on.gguf -n 5 --lr 1e-4 --ema 0 --start c.gguf --metrics on.jsonl > out && test_json out ".[0] | .finished" && jq -s -e "(map(.loss // empty | .[\"next-token\"])) as \$l |
+    \$l[:5]" on.jsonl > first && jq -s -e "map(.loss // empty | .[\"next-token\"]) | .[:5]" m.jsonl > fresh && jq -n -e --slurpfile a first --slurpfile b fresh "(\$a[0] | add) < (\$b[0] | add) - 5" > log || { cat first fresh; exit 1; }
+    mk_models heads h.gguf > log; expect_code 3 train -o x.gguf -n 5 --start u.gguf 2> err && grep -q "start.*no connector" err && expect_code 3 mm-train --connector ./lm -m h.gguf -d few.jsonl -o x.gguf --start c.gguf 2> err && grep -q "start.*was made for" err'
 test_ok 'a run that is stopped goes on with the same bits' 'train -o one.gguf -n 60 --lr 1e-2 > log && train -o two.gguf -n 60 --lr 1e-2 --minutes 0.001 > out 2> err && test_json out ".[0] | (.finished | not) and .steps >= 1 and .steps < 60" && [ ! -e two.gguf ] && [ -e two.gguf.ckpt ] &&
     train -o two.gguf -n 60 --lr 1e-2 --resume > out && test_json out ".[0] | .finished and .steps == 60" && cmp one.gguf two.gguf'
 finish

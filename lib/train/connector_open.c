@@ -100,6 +100,15 @@ static int check(const connector_run *x, mm_err *err)
     return 0;
 }
 
+static int open_connector(connector_run *x, mm_err *err)
+{
+    const char *start = x->o->start;
+    if (!start) return mm_connector_new(&x->connector, x->uni, x->lm, x->o->seed, err);
+    int r = mm_connector_open(&x->connector, start, err);
+    if (!r && (r = mm_connector_fits(x->connector, x->uni, x->lm, err))) mm_err_prefix(err, "'%s': ", start);
+    return r ? mm_err_prefix(err, "option '--start': "), r : 0;
+}
+
 static int open_models(connector_run *x, mm_err *err)
 {
     const mm_train_opts *o = x->o;
@@ -111,7 +120,7 @@ static int open_models(connector_run *x, mm_err *err)
     if (!r) r = mm_store_resolve(&lm, o->connector, err);
     if (!r) r = mm_model_open(&x->uni, path, &mo, err);
     if (!r) r = mm_lm_open(&x->lm, lm, &lo, err);
-    if (!r) r = mm_connector_new(&x->connector, x->uni, x->lm, o->seed, err);
+    if (!r) r = open_connector(x, err);
     if (!r && !mm_lm_is_end(x->lm, mm_lm_eos(x->lm))) r = mm_fail(err, MM_EUNSUP, "'%s' says of no token that it ends a text", lm);
     free(path);
     free(lm);

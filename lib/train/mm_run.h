@@ -54,6 +54,7 @@ typedef struct mm_train_opts {
     const char *output;
     const char *from;        /* model to begin with; NULL with config NULL: the default one */
     const char *connector;   /* a decoder: train what stands between it and `from` (model/mm_connector.h), and nothing else; NULL: no */
+    const char *start;       /* with `connector`: one to begin with; NULL: random weights */
     const char *config;      /* "tiny", "small", "base": from nothing; NULL: as in `from` */
     const char *plan;        /* what modalities share, with `config`; NULL: the configuration's */
     const char *positions;   /* "aligned", "unaligned", "absolute" (mm_uni_positions), with `config`; NULL: aligned */

@@ -198,6 +198,7 @@ static json_t *configuration(const mm_train_opts *o, const mm_trainable *t, cons
               set(j, "clip", json_real(o->clip)) || set(j, "ema", json_real(o->ema)) || set(j, "blend", json_real(o->blend)) ||
               set(j, "precision", text(precisions[o->precision])) || set(j, "validate", text(o->validate)) || set(j, "patience", json_integer(o->patience)) ||
               (o->positions && set(j, "positions", text(o->positions))) || (o->connector && set(j, "connector", text(o->connector))) ||
+              (o->start && set(j, "start", text(o->start))) ||
               (t->config && json_object_set(j, "model", t->config));
     if (!bad) return j;
     json_decref(j);
@@ -228,7 +229,7 @@ const char *mm_last_part(const char *path)
 
 json_t *mm_without_folders(const json_t *about)
 {
-    static const char *const keys[] = { "from", "distil", "config", "connector" };
+    static const char *const keys[] = { "from", "distil", "config", "connector", "start" };
     json_t *j = json_deep_copy(about), *c = json_object_get(j, "config"), *v;
     size_t i;
     for (i = 0; i < sizeof keys / sizeof *keys; i++)
@@ -283,6 +284,7 @@ static int check(const mm_train_opts *o, mm_err *err)
     if (!o->n_data && !o->pairs) return mm_fail(err, MM_EARG, "no data: option '--data' is needed");
     if (!o->output) return mm_fail(err, MM_EARG, "option '--output' is needed");
     if (o->from && o->config) return mm_fail(err, MM_EARG, "options '--from' and '--config' cannot be used together");
+    if (o->start && !o->connector) return mm_fail(err, MM_EARG, "option '--start' goes with '--connector'");
     if (o->plan && !o->config) return mm_fail(err, MM_EARG,
                                               "option '--plan' goes with '--config': another model's weights have their plan");
     if (o->positions && !o->config) return mm_fail(err, MM_EARG,
