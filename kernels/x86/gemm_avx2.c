@@ -177,6 +177,7 @@ static void pack_f32(void *dst, const void *const *rows, int n, size_t k)
         }
 }
 
+/* transpose8() of 16-bit numbers */
 static inline void transpose8_16(__m128i t[8])
 {
     __m128i u[8], v[8];

@@ -39,8 +39,8 @@ static const struct {
 
 static size_t size_of(const mm_connector_shape *s, int i)
 {
-    const int64_t v[] = { [ONE] = 1,         [SEEN] = s->seen, [VECTOR] = s->vector, [HIDDEN] = s->hidden, [ROWS] = s->rows, [ALL_HIDDEN] = s->rows * s->hidden,
-                          [FF] = s->ff, [OUT] = s->out };
+    const int64_t v[] = { [ONE] = 1, [SEEN] = s->seen, [VECTOR] = s->vector, [HIDDEN] = s->hidden, [ROWS] = s->rows, [FF] = s->ff, [OUT] = s->out,
+                          [ALL_HIDDEN] = s->rows * s->hidden };
     return (size_t)v[i];
 }
 
