@@ -23,17 +23,10 @@ static int find_text(mm_embed *s, mm_rec *rec, mm_slice *text)
 
 static int take_media(mm_embed *s, mm_embed_window *w, mm_embed_item *it)
 {
-    /* the order of preference where one file holds several */
-    static const mm_modality order[] = { MM_VIDEO, MM_IMAGE, MM_AUDIO };
-    static const mm_modality of_ref[] = { MM_MODALITIES, MM_IMAGE, MM_AUDIO, MM_VIDEO };
-    mm_modality only = s->o->modality > 0 ? (mm_modality)s->o->modality : of_ref[it->ref.modality];
-    it->job.n = 0;
-    for (size_t i = 0; i < 3; i++) {
-        const mm_input_spec *spec = mm_model_input_spec(s->m, order[i]);
-        if (spec && (only == MM_MODALITIES || only == order[i])) it->job.spec[it->job.n++] = *spec;
-    }
-    if (!it->job.n) {
-        mm_rec_fail(it->rec, MM_EUNSUP, "this model takes no %s", only == MM_MODALITIES ? "pictures, sound or video" : mm_modality_name(only));
+    mm_modality is[MM_JOB_SPECS];
+    const int only = s->o->modality > 0 ? s->o->modality : (int)it->ref.modality; /* MM_REF_* count as mm_modality does */
+    if (!mm_media_specs(s->m, ~0u, only, &it->job, is)) {
+        mm_rec_fail(it->rec, MM_EUNSUP, "this model takes no %s", only == MM_REF_ANY ? "pictures, sound or video" : mm_modality_name((mm_modality)only));
         return 0;
     }
     it->job.src = it->ref.src;

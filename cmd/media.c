@@ -142,3 +142,17 @@ int mm_media_begin(mm_workers **p, mm_job *look, const mm_media_cli *m, mm_ctx *
     *look = (mm_job){ .src = { .path = argv[0] } };
     return r ? r : mm_workers_submit(*p, look, &c->err);
 }
+
+int mm_media_specs(const mm_model *m, unsigned mods, int only, mm_job *job, mm_modality is[MM_JOB_SPECS])
+{
+    static const mm_modality of_ref[] = { MM_MODALITIES, MM_IMAGE, MM_AUDIO, MM_VIDEO };
+    static const mm_modality order[] = { MM_VIDEO, MM_IMAGE, MM_AUDIO }; /* of preference where one file holds several */
+    job->n = 0;
+    for (size_t i = 0; i < 3; i++) {
+        const mm_input_spec *spec = mm_model_input_spec(m, order[i]);
+        if (!spec || !(mods >> order[i] & 1) || (of_ref[only] != MM_MODALITIES && of_ref[only] != order[i])) continue;
+        is[job->n] = order[i];
+        job->spec[job->n++] = *spec;
+    }
+    return job->n;
+}

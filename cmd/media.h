@@ -4,6 +4,7 @@
 
 #include "cmd/cmd.h"
 #include "media/mm_worker.h"
+#include "model/mm_model.h"
 #include "stream/mm_stream.h"
 
 typedef struct mm_media_cli {
@@ -45,5 +46,9 @@ int mm_media_workers(mm_workers **p, const mm_media_cli *m, mm_ctx *c);
 /* The same where the first operand looks like a medium, which `look`, kept until mm_workers_close(), then probes: loading the decoders takes as
  * long as loading a model, and goes on meanwhile. Else *p stays NULL. */
 int mm_media_begin(mm_workers **p, mm_job *look, const mm_media_cli *m, mm_ctx *c, int argc, char **argv);
+
+/* What a model wants of a medium (only: mm_media_ref.modality, MM_REF_ANY: whatever it is), within `mods`, bits of modalities: the job's
+ * specifications, and of which modality each is. How many. */
+int mm_media_specs(const mm_model *m, unsigned mods, int only, mm_job *job, mm_modality is[MM_JOB_SPECS]);
 
 #endif

@@ -2,7 +2,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include "base/mm_base.h"
-#include "cmd/seen.h"
 
 #define MOST 256 /* pictures of one record */
 
@@ -159,7 +158,7 @@ static int submit_picture(mm_pictures *p, mm_rec *rec, one *x, mm_err *err)
 static int submit_connected(mm_pictures *p, mm_rec *rec, one *x, mm_err *err)
 {
     x->clip = 0;
-    if (!mm_seen_specs(p->connect.uni, mm_connector_mods(p->connect.c), x->ref.modality, &x->job, x->is))
+    if (!mm_media_specs(p->connect.uni, mm_connector_mods(p->connect.c), x->ref.modality, &x->job, x->is))
         return mm_rec_fail(rec, MM_EUNSUP, "the connector was not trained on this kind");
     return submit(p, x, x->job.n, err);
 }

@@ -41,26 +41,13 @@ static int see(mm_seen *s, mm_rec *rec, const mm_part *part, mm_err *err)
 
 static const mm_modality of_ref[] = { MM_MODALITIES, MM_IMAGE, MM_AUDIO, MM_VIDEO };
 
-int mm_seen_specs(const mm_model *m, unsigned mods, int only, mm_job *job, mm_modality is[MM_JOB_SPECS])
-{
-    static const mm_modality order[] = { MM_VIDEO, MM_IMAGE, MM_AUDIO }; /* of preference where one file holds several */
-    job->n = 0;
-    for (size_t i = 0; i < 3; i++) {
-        const mm_input_spec *spec = mm_model_input_spec(m, order[i]);
-        if (!spec || !(mods >> order[i] & 1) || (of_ref[only] != MM_MODALITIES && of_ref[only] != order[i])) continue;
-        is[job->n] = order[i];
-        job->spec[job->n++] = *spec;
-    }
-    return job->n;
-}
-
 static int see_medium(mm_seen *s, mm_rec *rec, mm_err *err)
 {
     const mm_media_cli how = MM_MEDIA_CLI_INIT;
     const mm_modality only = of_ref[s->ref.modality];
     mm_modality is[MM_JOB_SPECS];
     mm_job job = { .src = s->ref.src, .opts = mm_media_input_opts(&how) };
-    if (!mm_seen_specs(mm_say_model(s->lm), ~0u, s->ref.modality, &job, is))
+    if (!mm_media_specs(mm_say_model(s->lm), ~0u, s->ref.modality, &job, is))
         return mm_rec_fail(rec, MM_EUNSUP, "this model sees no %s", only == MM_MODALITIES ? "pictures, sound or video" : mm_modality_name(only));
     int r = mm_workers_submit(s->pool, &job, err);
     if (r) return r;

@@ -14,10 +14,6 @@ typedef struct mm_seen {
     float *vec;  /* [mm_model_dim()] the model's vector of the same, where `embed` is set */
     int embed;
 } mm_seen;
-
-/* What a unified model wants of a medium (only: mm_media_ref.modality, 0 any), within `mods`, bits of modalities: the job's specifications, and of which
- * modality each is. How many. */
-int mm_seen_specs(const mm_model *m, unsigned mods, int only, mm_job *job, mm_modality is[MM_JOB_SPECS]);
 /* MM_EUNSUP: the decoder is no unified model. */
 MM_MUST_CHECK int mm_seen_open(mm_seen *s, mm_lm *lm, mm_ctx *c);
 void mm_seen_close(mm_seen *s);
