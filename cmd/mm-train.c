@@ -14,7 +14,7 @@ static const int keep_of[] = { MM_KEEP_F32, MM_KEEP_BF16, MM_KEEP_F16 };
 
 static mm_train_opts t = MM_TRAIN_OPTS_INIT;
 static struct {
-    mm_strv data;
+    mm_strv data, pairs;
     const char *manifests;
     int type, stage, few, precision, resume, fresh;
     int64_t seed, steps, accumulate, patience, keep;
@@ -23,7 +23,7 @@ static struct {
 static const mm_opt opts[] = {
     MM_OPT_GROUP("From and to"),
     MM_OPT_LIST('d', "data", &o.data, "FILE", "manifest of captioned media, JSON lines, or a folder that has one; repeatable"),
-    MM_OPT_STR(0, "pairs", &t.pairs, "FILE", "texts and their English, or pairs of texts, as JSON lines, for text encoders"),
+    MM_OPT_LIST(0, "pairs", &o.pairs, "FILE", "texts and their English, or pairs of texts, as JSON lines, for text encoders; repeatable"),
     MM_OPT_STR('o', "output", &t.output, "FILE", "GGUF file to write; FILE.ckpt holds the run until then"),
     MM_OPT_STR('m', "from", &t.from, "MODEL", "model to begin with (default: the built-in one)"),
     MM_OPT_STR(0, "config", &t.config, "NAME", "begin from nothing with this architecture: tiny, small, base"),
@@ -162,6 +162,8 @@ static void prepare(const mm_ctx *c)
 {
     t.data = o.data.v;
     t.n_data = o.data.n;
+    t.pairs = o.pairs.v;
+    t.n_pairs = o.pairs.n;
     t.type = types[o.type];
     t.few = o.few + 1;
     t.stage = o.stage < 0 ? MM_STAGE_DEFAULT : stage_of[o.stage];
@@ -184,7 +186,7 @@ static int run(mm_ctx *c, int argc, char **argv)
     int r;
     if (argc) return mm_fail(&c->err, MM_EARG, "'%s': data is named by option '--data'", argv[0]);
     if ((r = mm_opt_exclusive(c, "resume", "fresh", NULL)) || (r = mm_opt_exclusive(c, "from", "config", NULL))) return r;
-    if (t.plot && !o.data.n && !t.pairs) {
+    if (t.plot && !o.data.n && !o.pairs.n) {
         if (!t.metrics) return mm_fail(&c->err, MM_EARG, "option '--plot' goes with '--metrics'");
         return mm_plot(t.plot, t.metrics, &c->err);
     }

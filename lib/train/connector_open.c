@@ -91,7 +91,7 @@ static int check(const connector_run *x, mm_err *err)
     const struct {
         const char *name;
         int given;
-    } others[] = { { "pairs", o->pairs != NULL }, { "distil", o->distil != NULL }, { "config", o->config != NULL }, { "few-shot", o->few != MM_FEW_NONE },
+    } others[] = { { "pairs", o->n_pairs > 0 }, { "distil", o->distil != NULL }, { "config", o->config != NULL }, { "few-shot", o->few != MM_FEW_NONE },
                    { "stage", o->stage != MM_STAGE_DEFAULT }, { "loss", o->loss != NULL }, { "lora", o->lora > 0 }, { "blend", o->blend >= 0 } };
     for (size_t i = 0; i < sizeof others / sizeof *others; i++)
         if (others[i].given)

@@ -49,7 +49,9 @@ typedef struct mm_train_opts {
     /* what from, what to */
     const char *const *data; /* manifests (mm_dataset.h) */
     size_t n_data;
-    const char *pairs;       /* JSON lines {"text":..,"en":..,"weight":..,"kind":..}: texts to be learned beside those of `data`; NULL: none */
+    const char *const *pairs; /* files of JSON lines {"text":..,"en":..,"weight":..,"kind":..}: texts to be learned beside those of `data`. The first says
+                               * how the space of a teacher is turned */
+    size_t n_pairs;
     const char *cache;       /* of decoded media; NULL: OUTPUT.cache. The teacher's vectors are beside it, in CACHE.teacher */
     const char *output;
     const char *from;        /* model to begin with; NULL with config NULL: the default one */

@@ -48,11 +48,12 @@ typedef struct mm_text_start_opts {
     size_t dim;          /* columns of the table; 0: the teacher's */
     size_t window;       /* tokens of a text that are looked at; 0: all */
     int space_only;      /* no more than pca: there is a tokenizer and a table already */
+    size_t space;        /* so many pairs, the first ones, say what pca is; 0: all */
     int threads;         /* 0: as many as OpenMP would use */
     mm_train_progress *progress; /* "teacher", "words", "tokens", "table" */
     void *arg;
 } mm_text_start_opts;
-#define MM_TEXT_START_OPTS_INIT { MM_BPE_OPTS_INIT, MM_TABLE_OPTS_INIT, NULL, 0, 64, 0, 0, NULL, NULL }
+#define MM_TEXT_START_OPTS_INIT { MM_BPE_OPTS_INIT, MM_TABLE_OPTS_INIT, NULL, 0, 64, 0, 0, 0, NULL, NULL }
 
 typedef struct mm_text_start {
     mm_buf tokenizer;

@@ -43,10 +43,10 @@ static int take_pair(mm_pairs *x, const char *line, size_t len, size_t number, m
     return r;
 }
 
-int mm_pairs_read(mm_pairs *x, const char *path, mm_err *err)
+static int read_file(mm_pairs *x, const char *path, mm_err *err)
 {
     mm_buf b = { 0 };
-    size_t number = 0;
+    size_t number = 0, before = x->n;
     int r = mm_file_read(&b, path, (size_t)4 << 30, err);
     for (const char *p = b.p, *end = b.p + b.len, *q; !r && p < end; p = q + 1) {
         q = memchr(p, '\n', (size_t)(end - p));
@@ -56,7 +56,17 @@ int mm_pairs_read(mm_pairs *x, const char *path, mm_err *err)
     }
     mm_buf_clear(&b);
     if (r) mm_err_prefix(err, "%s: ", path);
-    return !r && !x->n ? mm_fail(err, MM_EDATA, "%s: no pair of texts", path) : r;
+    return !r && x->n == before ? mm_fail(err, MM_EDATA, "%s: no pair of texts", path) : r;
+}
+
+int mm_pairs_read_all(mm_pairs *x, const mm_train_opts *o, mm_err *err)
+{
+    int r = 0;
+    for (size_t i = 0; i < o->n_pairs && !r; i++) {
+        r = read_file(x, o->pairs[i], err);
+        if (i == 0) x->first = x->n;
+    }
+    return r;
 }
 
 /* A token of letters alone that begins a word. */

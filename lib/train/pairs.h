@@ -10,11 +10,11 @@
 /* A file of JSON lines {"text":..,"en":..,"weight":..,"kind":..}: "text2" says the same as "en", without either it is the text; weight 1. */
 typedef struct mm_pairs {
     mm_text_pair *p;
-    size_t n;
+    size_t n, first; /* of all files, of the first */
     mm_arena text;
 } mm_pairs;
-/* MM_EDATA names file and line; also where there is no pair. */
-int mm_pairs_read(mm_pairs *out, const char *path, mm_err *err);
+/* Those of o->pairs, one file after the other. MM_EDATA names file and line; also where a file has no pair. */
+int mm_pairs_read_all(mm_pairs *out, const mm_train_opts *o, mm_err *err);
 /* What a model is to go on knowing while it learns from media: first captions of the examples, of which they stay a view, and words of the tokenizer,
  * at most `most` of these, each with itself. */
 int mm_pairs_known(mm_pairs *out, const mm_dataset *d, const mm_tok *tok, size_t most, mm_err *err);

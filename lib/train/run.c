@@ -270,7 +270,7 @@ static int check_few(const mm_train_opts *o, mm_err *err)
                      { "accumulate", o->accumulate > 0 }, { "augment", o->augment >= 0 }, { "ema", o->ema >= 0 },
                      { "stage", o->stage != MM_STAGE_DEFAULT }, { "validate", o->validate != NULL }, { "metrics", o->metrics != NULL } };
     if (o->few && o->config) return mm_fail(err, MM_EARG, "option '--few-shot' needs a model to begin with: not '--config'");
-    if (o->few && (o->pairs || o->distil))
+    if (o->few && (o->n_pairs || o->distil))
         return mm_fail(err, MM_EARG, "option '--few-shot' teaches no texts: options '--pairs' and '--distil' do not go with it");
     if (o->few == MM_FEW_FULL && o->lora) return mm_fail(err, MM_EARG, "option '--lora' goes with '--few-shot lora', not with 'full'");
     for (size_t i = 0; o->few == MM_FEW_PROTOTYPE && i < sizeof by_steps / sizeof *by_steps; i++)
@@ -281,7 +281,7 @@ static int check_few(const mm_train_opts *o, mm_err *err)
 static int check(const mm_train_opts *o, mm_err *err)
 {
     mm_train_lists l;
-    if (!o->n_data && !o->pairs) return mm_fail(err, MM_EARG, "no data: option '--data' is needed");
+    if (!o->n_data && !o->n_pairs) return mm_fail(err, MM_EARG, "no data: option '--data' is needed");
     if (!o->output) return mm_fail(err, MM_EARG, "option '--output' is needed");
     if (o->from && o->config) return mm_fail(err, MM_EARG, "options '--from' and '--config' cannot be used together");
     if (o->start && !o->connector) return mm_fail(err, MM_EARG, "option '--start' goes with '--connector'");

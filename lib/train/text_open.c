@@ -210,7 +210,7 @@ int mm_text_trainable(mm_trainable *out, const mm_train_opts *o, const mm_train_
     int r = mm_train_lists_parse(&x->lists, o, err);
     if (!r) r = check(x, err);
     if (!r) r = open_model(x, err);
-    if (!r && !o->dry_run) r = mm_pairs_read(&x->pairs, o->pairs, err);
+    if (!r && !o->dry_run) r = mm_pairs_read_all(&x->pairs, o, err);
     if (!r && !o->dry_run && o->distil) r = mm_distil_open(&x->teacher_model, &x->teacher, o, err);
     if (!r && o->blend >= 0 && o->blend < 1) r = keep_first(x, err);
     if (!r && !o->dry_run) r = open_task(x, hooks, err);

@@ -12,8 +12,8 @@ typedef struct work {
     const mm_text_start_opts *o;
     uint32_t *which;   /* [n]: target of a pair */
     mm_text_in *en;    /* [targets] */
-    uint8_t *named;    /* [targets]: a name or a word */
-    size_t targets;
+    uint8_t *named;    /* [targets]: of the space, a name or a word */
+    size_t targets, space; /* of these the first `space` say how it is turned */
     float *vec;        /* [targets, teacher's dim], then cut */
     float *weight;     /* [n] */
     int32_t *ids;
@@ -49,6 +49,8 @@ static int unite(work *w, mm_err *err)
         }
         w->which[i] = slot[k] - 1;
         w->weight[i] = p->weight;
+        if (i >= w->o->space && w->o->space) continue;
+        w->space = w->targets;
         if (p->kind != MM_TEXT_SENTENCE) w->named[w->which[i]] = 1;
     }
     free(slot);
@@ -61,11 +63,11 @@ static int space(work *w, mm_text_start *s, mm_teacher *t, mm_err *err)
     size_t d = mm_teacher_dim(t), m = 0;
     if (!(w->vec = mm_aligned(w->targets * d, sizeof *w->vec))) return no_memory(err);
     int r = mm_teacher_embed(t, w->en, w->targets, w->vec, w->o->progress, w->o->arg, err);
-    if (!r) r = mm_pca_fit(&s->pca, w->vec, w->targets, d, w->o->threads, err);
+    if (!r) r = mm_pca_fit(&s->pca, w->vec, w->space, d, w->o->threads, err);
     if (r) return r;
-    float *names = mm_aligned(w->targets * d, sizeof *names);
+    float *names = mm_aligned(w->space * d, sizeof *names);
     if (!names) return no_memory(err);
-    for (size_t i = 0; i < w->targets; i++)
+    for (size_t i = 0; i < w->space; i++)
         if (w->named[i]) memcpy(names + m++ * d, w->vec + i * d, d * sizeof *names);
     r = mm_pca_center(&s->pca, names, m, err);
     free(names);

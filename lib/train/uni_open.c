@@ -104,6 +104,7 @@ static int text_start(uni_run *x, int space_only, const mm_uni_config *c, mm_err
     so.bpe.vocab = (size_t)c->vocab;
     so.dim = (size_t)c->mod[MM_TEXT].width;
     so.space_only = space_only;
+    so.space = x->pairs.first;
     so.threads = x->o->threads;
     so.progress = x->h->work;
     so.arg = x->h->arg;
@@ -165,7 +166,7 @@ static int from_config(uni_run *x, mm_err *err)
     if (!r && x->o->plan) r = mm_uni_plan(&c, x->o->plan, err);
     if (!r && x->o->positions) r = mm_uni_positions_set(&c, x->o->positions, err);
     if (!r) with_heads(x, &c);
-    if (!r && !x->o->dry_run && !(x->o->pairs && x->o->distil))
+    if (!r && !x->o->dry_run && !(x->o->n_pairs && x->o->distil))
         r = mm_fail(err, MM_EARG, "a model from nothing needs '--pairs' and '--distil': its text side begins with a teacher's vectors");
     if (!r && !x->o->dry_run) {
         r = text_start(x, 0, &c, err);
@@ -544,7 +545,7 @@ int mm_uni_trainable(mm_trainable *out, const mm_train_opts *o, const mm_train_h
     out->family = "uni";
     int r = mm_train_lists_parse(&x->lists, o, err);
     if (!r) r = gates_alone(x, err);
-    if (!r && o->pairs && !o->dry_run) r = mm_pairs_read(&x->pairs, o->pairs, err);
+    if (!r && !o->dry_run) r = mm_pairs_read_all(&x->pairs, o, err);
     if (!r && o->distil && !o->dry_run) r = mm_distil_open(&x->teacher_model, &x->teacher, o, err);
     if (!r) r = o->config ? from_config(x, err) : from_file(x, err);
     if (!r && !o->dry_run && o->n_data) r = mm_uni_data_open(&x->data, mm_uni_get_config(x->u), o, hooks, err);

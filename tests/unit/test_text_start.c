@@ -424,8 +424,25 @@ static void start(mm_model *m)
     ok(!memcmp(r.table, s.table, s.vocab * s.dim * sizeof *s.table), "with a tokenizer that is there");
     mm_text_start_clear(&r);
     mm_text_start_clear(&s);
-    int left = 1;
+    /* the space of the first four pairs, whether there are more or not; one of the later pairs has a sentence's English, as a name */
     o.tokenizer = NULL;
+    o.space_only = 1;
+    p[9].en = en[1], p[9].en_len = strlen(en[1]), p[9].kind = MM_TEXT_NAME;
+    p[2].kind = p[3].kind = MM_TEXT_SENTENCE;
+    size_t d = mm_model_dim(m);
+    check(mm_text_start_make(&s, t, p, 4, &o, &err));
+    o.space = 4;
+    check(mm_text_start_make(&r, t, p, 10, &o, &err));
+    ok(!memcmp(r.pca.rot, s.pca.rot, d * d * sizeof *s.pca.rot) && !memcmp(r.pca.mean, s.pca.mean, d * sizeof *s.pca.mean) && r.targets == 5 && s.targets == 2,
+       "pairs after those that say what the space is leave it as it is");
+    mm_text_start_clear(&r);
+    o.space = 0;
+    check(mm_text_start_make(&r, t, p, 10, &o, &err));
+    ok(memcmp(r.pca.rot, s.pca.rot, d * d * sizeof *s.pca.rot) != 0, "... and are part of it otherwise");
+    mm_text_start_clear(&r);
+    mm_text_start_clear(&s);
+    int left = 1;
+    o.space_only = 0;
     o.progress = stop;
     o.arg = &left;
     ok(mm_text_start_make(&r, t, p, 10, &o, &err) == 7 && !r.table, "progress stops it");
