@@ -24,6 +24,8 @@ enum { STRIPS = 32 };
 /* For few rows it is W's way from memory that takes the time: so many of its bytes are 5-10 us of it. */
 #define MMK_BYTES_PER_THREAD 98304.0
 enum { FEW_ROWS = 4 };
+/* From PIECES_FROM times that work for each thread on, what is computed is shared piece by piece. */
+enum { PIECES_FROM = 8, PIECE_BLOCKS = 4, PIECE_PANELS = 6 };
 
 size_t mmk_mat_n(const mmk_mat *w)
 {
@@ -198,13 +200,46 @@ static void group(const mmk_job *j, size_t row, size_t rows, size_t blocks, size
     finish(j, &last);
 }
 
-/* The rectangle rows m0 .. m1-1, panels p0 .. p1-1 of C by the calling thread. */
-static int rectangle(const mmk_job *j, size_t m0, size_t m1, size_t p0, size_t p1)
+/* n things that threads share piece by piece. */
+typedef struct pieces {
+    size_t next, n, least;
+    int threads;
+} pieces;
+
+/* The next piece: an even part of half of what is left, in units of the least one. The last ones are small, so that a core that is
+ * slower for a while (another program, a lower clock) keeps nobody waiting. 0: all are taken. */
+static int take(pieces *s, size_t *from, size_t *to)
+{
+    size_t at, piece;
+#pragma omp atomic read
+    at = s->next;
+    if (at >= s->n)
+        return 0;
+    piece = mmk_ceil_div((s->n - at) / (2 * (size_t)s->threads) + 1, s->least) * s->least;
+#pragma omp atomic capture
+    {
+        at = s->next;
+        s->next += piece;
+    }
+    *from = at;
+    *to = at < s->n && s->n - at > piece ? at + piece : s->n;
+    return at < s->n;
+}
+
+/* Blocks of packed rows that make a group. */
+static size_t group_blocks(const mmk_mat *w)
+{
+    size_t block = w->steps * w->ops->a_step(w->ops->mr);
+    return block < GROUP_BYTES ? GROUP_BYTES / (block ? block : 1) : 1;
+}
+
+/* The rectangle rows m0 .. m1-1, panels p0 .. p1-1 of C by the calling thread; with `panels` those that it takes there, of rows that are one
+ * group. */
+static int rectangle(const mmk_job *j, size_t m0, size_t m1, size_t p0, size_t p1, pieces *panels)
 {
     const mmk_mat *w = j->w;
     const mmk_gemm_ops *ops = w->ops;
-    size_t mr = (size_t)ops->mr, unit = (size_t)ops->row_unit, block = w->steps * ops->a_step(ops->mr);
-    size_t per_group = block < GROUP_BYTES ? GROUP_BYTES / (block ? block : 1) : 1;
+    size_t mr = (size_t)ops->mr, unit = (size_t)ops->row_unit, block = w->steps * ops->a_step(ops->mr), per_group = group_blocks(w);
     if (m0 == m1 || p0 == p1)
         return MMK_OK;
     if (per_group > mmk_ceil_div(m1 - m0, mr))
@@ -219,8 +254,12 @@ static int rectangle(const mmk_job *j, size_t m0, size_t m1, size_t p0, size_t p
     for (size_t g = 0; g < groups; g++) {
         size_t row = m0 + cut(m1 - m0, unit, groups, g), rows = m0 + cut(m1 - m0, unit, groups, g + 1) - row;
         size_t blocks = mmk_ceil_div(rows, mr);
+        float *tile = (float *)(void *)mem;
         pack_rows(j, row, rows, blocks, mem + tiles);
-        group(j, row, rows, blocks, p0, p1, mem + tiles, (float *)(void *)mem);
+        if (!panels)
+            group(j, row, rows, blocks, p0, p1, mem + tiles, tile);
+        else
+            while (take(panels, &p0, &p1)) group(j, row, rows, blocks, p0, p1, mem + tiles, tile);
     }
     if (ops->end)
         ops->end();
@@ -243,31 +282,59 @@ static void choose_grid(size_t m, size_t panels, size_t nr, int threads, int *tm
     }
 }
 
-int mmk_gemm_jobs(const mmk_job *jobs, size_t njobs, int threads)
+/* How threads share C: a rectangle each, or piece by piece as each is free. */
+typedef struct sharing {
+    int threads, tm, tn; /* rows x columns of rectangles */
+    size_t rows, panels; /* not 0: the least piece is so many */
+} sharing;
+
+static sharing choose_sharing(const mmk_job *jobs, size_t njobs, int threads)
 {
     const mmk_mat *w = jobs->w;
-    size_t m = jobs->m, panels = mmk_ceil_div(w->n, (size_t)w->ops->nr), unit = (size_t)w->ops->row_unit;
+    size_t m = jobs->m, mr = (size_t)w->ops->mr, panels = mmk_ceil_div(w->n, (size_t)w->ops->nr);
     double flop = 0;
-    int tm = 1, tn = 1, status = MMK_OK;
+    sharing s = { 1, 1, 1, 0, 0 };
     for (size_t i = 0; i < njobs; i++) flop += 2.0 * (double)m * (double)w->n * (double)jobs[i].w->k;
     double worth = flop / MMK_FLOP_PER_THREAD, bytes = (double)(panels * w->panel_bytes) / MMK_BYTES_PER_THREAD;
     if (m <= FEW_ROWS && bytes > worth)
         worth = bytes;
     if (threads > 1 && worth < threads)
         threads = (int)worth;
-    if (threads > 1)
-        choose_grid(m, panels, (size_t)w->ops->nr, threads, &tm, &tn);
-#pragma omp parallel for num_threads(tm *tn) schedule(static, 1) if (tm * tn > 1)
-    for (int t = 0; t < tm * tn; t++) {
-        size_t i = (size_t)(t / tn), k = (size_t)(t % tn);
-        size_t m0 = cut(m, unit, (size_t)tm, i), m1 = cut(m, unit, (size_t)tm, i + 1);
-        size_t p0 = cut(panels, 1, (size_t)tn, k), p1 = cut(panels, 1, (size_t)tn, k + 1);
-        for (size_t x = 0; x < njobs; x++) {
-            int r = rectangle(&jobs[x], m0, m1, p0, p1);
-            if (r != MMK_OK) {
+    if (threads <= 1)
+        return s;
+    s.threads = threads;
+    if (worth >= PIECES_FROM * threads && m >= 2 * PIECE_BLOCKS * mr * (size_t)threads)
+        s.rows = PIECE_BLOCKS * mr;
+    else if (worth >= PIECES_FROM * threads && njobs == 1 && mmk_ceil_div(m, mr) <= group_blocks(w))
+        s.panels = PIECE_PANELS;
+    else {
+        choose_grid(m, panels, (size_t)w->ops->nr, threads, &s.tm, &s.tn);
+        s.threads = s.tm * s.tn;
+    }
+    return s;
+}
+
+int mmk_gemm_jobs(const mmk_job *jobs, size_t njobs, int threads)
+{
+    const mmk_mat *w = jobs->w;
+    const sharing s = choose_sharing(jobs, njobs, threads);
+    size_t m = jobs->m, panels = mmk_ceil_div(w->n, (size_t)w->ops->nr), unit = (size_t)w->ops->row_unit;
+    pieces shared = { 0, s.rows ? m : panels, s.rows ? s.rows : s.panels, s.threads };
+    int status = MMK_OK;
+#pragma omp parallel for num_threads(s.threads) schedule(static, 1) if (s.threads > 1)
+    for (int t = 0; t < s.threads; t++) {
+        size_t i = (size_t)(t / s.tn), k = (size_t)(t % s.tn);
+        size_t m0 = cut(m, unit, (size_t)s.tm, i), m1 = cut(m, unit, (size_t)s.tm, i + 1);
+        size_t p0 = cut(panels, 1, (size_t)s.tn, k), p1 = cut(panels, 1, (size_t)s.tn, k + 1);
+        int r = MMK_OK;
+        if (s.panels)
+            r = rectangle(jobs, 0, m, 0, panels, &shared);
+        else
+            for (int more = !s.rows || take(&shared, &m0, &m1); more && r == MMK_OK; more = s.rows && take(&shared, &m0, &m1))
+                for (size_t x = 0; x < njobs && r == MMK_OK; x++) r = rectangle(&jobs[x], m0, m1, p0, p1, NULL);
+        if (r != MMK_OK) {
 #pragma omp atomic write
-                status = r;
-            }
+            status = r;
         }
     }
     return status;

@@ -88,35 +88,9 @@ static inline __attribute__((always_inline)) void kernel_to(float *c, size_t ldc
                                                             load_fn *load, size_t b_step)
 {
     __m256 acc[MR * 2];
-#pragma GCC unroll 6
-    for (int r = 0; r < rows; r++) {
-        const float *x = c + (size_t)r * ldc;
-        _mm_prefetch(x, _MM_HINT_T0);
-        _mm_prefetch(x + 15, _MM_HINT_T0);
-    }
+    fetch_avx2(c, ldc, rows);
     sums(acc, a, b, 0, steps, rows, 1, load, b_step);
-    if (bias) {
-        __m256 b0 = _mm256_loadu_ps(bias), b1 = _mm256_loadu_ps(bias + 8);
-#pragma GCC unroll 6
-        for (int r = 0; r < rows; r++) {
-            acc[2 * r] = _mm256_add_ps(acc[2 * r], b0);
-            acc[2 * r + 1] = _mm256_add_ps(acc[2 * r + 1], b1);
-        }
-    }
-    if (res) {
-#pragma GCC unroll 6
-        for (int r = 0; r < rows; r++) {
-            const float *x = res + (size_t)r * ldr;
-            acc[2 * r] = _mm256_add_ps(acc[2 * r], _mm256_loadu_ps(x));
-            acc[2 * r + 1] = _mm256_add_ps(acc[2 * r + 1], _mm256_loadu_ps(x + 8));
-        }
-    }
-#pragma GCC unroll 6
-    for (int r = 0; r < rows; r++) {
-        float *x = c + (size_t)r * ldc;
-        _mm256_storeu_ps(x, acc[2 * r]);
-        _mm256_storeu_ps(x + 8, acc[2 * r + 1]);
-    }
+    store_avx2(c, ldc, acc, rows, bias, res, ldr);
 }
 
 #define CASE(r, p, load, step) \
@@ -177,40 +151,23 @@ static void pack_f32(void *dst, const void *const *rows, int n, size_t k)
         }
 }
 
-/* transpose8() of 16-bit numbers */
-static inline void transpose8_16(__m128i t[8])
-{
-    __m128i u[8], v[8];
-#pragma GCC unroll 4
-    for (int i = 0; i < 4; i++) { /* lanes of rows i and i + 4 in turn, three times */
-        u[2 * i] = _mm_unpacklo_epi16(t[i], t[i + 4]);
-        u[2 * i + 1] = _mm_unpackhi_epi16(t[i], t[i + 4]);
-    }
-#pragma GCC unroll 4
-    for (int i = 0; i < 4; i++) {
-        v[2 * i] = _mm_unpacklo_epi16(u[i], u[i + 4]);
-        v[2 * i + 1] = _mm_unpackhi_epi16(u[i], u[i + 4]);
-    }
-#pragma GCC unroll 4
-    for (int i = 0; i < 4; i++) {
-        t[2 * i] = _mm_unpacklo_epi16(v[i], v[i + 4]);
-        t[2 * i + 1] = _mm_unpackhi_epi16(v[i], v[i + 4]);
-    }
-}
-
 static void pack_16(void *dst, const void *const *rows, int n, size_t k)
 {
     uint16_t *d = dst;
     size_t i = 0;
-    for (; i + 8 <= k; i += 8)
+    for (; i + 16 <= k; i += 16)
         for (int h = 0; h < NR; h += 8) {
-            __m128i t[8];
+            __m256i t[8];
 #pragma GCC unroll 8
             for (int j = 0; j < 8; j++)
-                t[j] = h + j < n ? _mm_loadu_si128((const __m128i *)(const void *)((const char *)rows[h + j] + 2 * i)) : _mm_setzero_si128();
+                t[j] = h + j < n ? _mm256_loadu_si256((const __m256i *)(const void *)((const char *)rows[h + j] + 2 * i)) : _mm256_setzero_si256();
             transpose8_16(t);
 #pragma GCC unroll 8
-            for (int j = 0; j < 8; j++) _mm_store_si128((__m128i *)(void *)(d + (i + (size_t)j) * NR + h), t[j]);
+            for (int j = 0; j < 8; j++) {
+                __m128i *to = (__m128i *)(void *)(d + (i + (size_t)j) * NR + h);
+                _mm_store_si128(to, _mm256_castsi256_si128(t[j]));
+                _mm_store_si128(to + NR, _mm256_extracti128_si256(t[j], 1)); /* 8 rows of NR on */
+            }
         }
     for (; i < k; i++)
         for (int j = 0; j < NR; j++) {

@@ -116,6 +116,22 @@ static inline void pack(char *d, const void *const *rows, int n, size_t k, int m
         }
 }
 
+/* Of 32 floats: 8 bits each, four to a group, and their sum. */
+static float quants(const float *x, int32_t group[8], int32_t *sum)
+{
+    __m256i q[4];
+    float scale = quants_avx2(x, q);
+    __m256i all = _mm256_add_epi32(_mm256_add_epi32(q[0], q[1]), _mm256_add_epi32(q[2], q[3]));
+    __m128i s = _mm_add_epi32(_mm256_castsi256_si128(all), _mm256_extracti128_si256(all, 1));
+    s = _mm_add_epi32(s, _mm_shuffle_epi32(s, 0x4e));
+    *sum = _mm_cvtsi128_si32(_mm_add_epi32(s, _mm_shuffle_epi32(s, 0xb1)));
+    /* packs work within 128-bit halves: 4 elements of each register a half, put in order by the last step */
+    __m256i bytes = _mm256_packs_epi16(_mm256_packs_epi32(q[0], q[1]), _mm256_packs_epi32(q[2], q[3]));
+    bytes = _mm256_permutevar8x32_epi32(bytes, _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7));
+    _mm256_storeu_si256((__m256i *)(void *)group, bytes);
+    return scale;
+}
+
 /* A NaN or infinity in a block makes its scale, and so the row of the result, not finite. */
 static void pack_a(void *dst, const float *a, size_t lda, int rows, size_t k)
 {
@@ -123,7 +139,7 @@ static void pack_a(void *dst, const float *a, size_t lda, int rows, size_t k)
     for (size_t b = 0; b < k; b += BLOCK, d += rows * ROW)
         for (int r = 0; r < rows; r++) {
             int32_t group[8], sum;
-            float scale = quants_avx2(a + (size_t)r * lda + b, group, &sum), sum_x = scale * (float)sum;
+            float scale = quants(a + (size_t)r * lda + b, group, &sum), sum_x = scale * (float)sum;
             memcpy(d + 4 * r, &scale, sizeof scale);
             memcpy(d + 4 * (rows + r), &sum_x, sizeof sum_x);
             for (int g = 0; g < 8; g++) memcpy(d + 8 * rows + (g * rows + r) * 4, &group[g], 4);

@@ -39,6 +39,27 @@ static inline void transpose8(__m256 t[8])
     for (int i = 0; i < 8; i++) t[i] = u[i];
 }
 
+/* The same of 16-bit numbers, in either half. */
+static inline void transpose8_16(__m256i t[8])
+{
+    __m256i u[8], v[8];
+#pragma GCC unroll 4
+    for (int i = 0; i < 4; i++) { /* lanes of rows i and i + 4 in turn, three times */
+        u[2 * i] = _mm256_unpacklo_epi16(t[i], t[i + 4]);
+        u[2 * i + 1] = _mm256_unpackhi_epi16(t[i], t[i + 4]);
+    }
+#pragma GCC unroll 4
+    for (int i = 0; i < 4; i++) {
+        v[2 * i] = _mm256_unpacklo_epi16(u[i], u[i + 4]);
+        v[2 * i + 1] = _mm256_unpackhi_epi16(u[i], u[i + 4]);
+    }
+#pragma GCC unroll 4
+    for (int i = 0; i < 4; i++) {
+        t[2 * i] = _mm256_unpacklo_epi16(v[i], v[i + 4]);
+        t[2 * i + 1] = _mm256_unpackhi_epi16(v[i], v[i + 4]);
+    }
+}
+
 /* e^x for x <= 0 (also -Inf: 0; NaN: NaN), error < 1 ulp; 0 below -87.3. */
 static inline __m256 exp_neg_avx2(__m256 x)
 {
@@ -109,12 +130,11 @@ static inline __m256 act_avx2(__m256 x, mmk_act act)
     return x;
 }
 
-/* 32 floats to 8 bits, four to a group: x = scale q, |q| <= 127; *sum of the q. A NaN or infinity makes the scale not finite. */
-static inline float quants_avx2(const float *x, int32_t group[8], int32_t *sum)
+/* 32 floats to 8 bits in 32: x = scale q, |q| <= 127. A NaN or infinity makes the scale not finite. */
+static inline float quants_avx2(const float *x, __m256i q[4])
 {
     const __m256 no_sign = _mm256_castsi256_ps(_mm256_set1_epi32(0x7fffffff));
     __m256 m = _mm256_setzero_ps(), nan = m;
-    __m256i q[4];
     for (int i = 0; i < 4; i++) {
         __m256 v = _mm256_loadu_ps(x + 8 * i);
         nan = _mm256_or_ps(nan, _mm256_cmp_ps(v, v, _CMP_UNORD_Q));
@@ -126,14 +146,6 @@ static inline float quants_avx2(const float *x, int32_t group[8], int32_t *sum)
     float scale = _mm256_movemask_ps(nan) ? __builtin_nanf("") : amax / 127;
     __m256 inv = _mm256_set1_ps(scale >= 0x1p-126f ? 1 / scale : 0);
     for (int i = 0; i < 4; i++) q[i] = _mm256_cvtps_epi32(_mm256_mul_ps(_mm256_loadu_ps(x + 8 * i), inv));
-    __m256i all = _mm256_add_epi32(_mm256_add_epi32(q[0], q[1]), _mm256_add_epi32(q[2], q[3]));
-    __m128i s = _mm_add_epi32(_mm256_castsi256_si128(all), _mm256_extracti128_si256(all, 1));
-    s = _mm_add_epi32(s, _mm_shuffle_epi32(s, 0x4e));
-    *sum = _mm_cvtsi128_si32(_mm_add_epi32(s, _mm_shuffle_epi32(s, 0xb1)));
-    /* packs work within 128-bit halves: 4 elements of each register a half, put in order by the last step */
-    __m256i bytes = _mm256_packs_epi16(_mm256_packs_epi32(q[0], q[1]), _mm256_packs_epi32(q[2], q[3]));
-    bytes = _mm256_permutevar8x32_epi32(bytes, _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7));
-    _mm256_storeu_si256((__m256i *)(void *)group, bytes);
     return scale;
 }
 
@@ -162,6 +174,43 @@ static inline void epilogue_avx2(float *c, size_t ldc, const float *tile, int nr
                 x = _mm256_add_ps(x, _mm256_maskload_ps(res + j, some));
             _mm256_maskstore_ps(c + j, some, x);
         }
+    }
+}
+
+/* C is fetched while a product runs, and takes it: acc are rows of 16; `rows` is a constant wherever these are inlined. */
+static inline __attribute__((always_inline)) void fetch_avx2(const float *c, size_t ldc, int rows)
+{
+#pragma GCC unroll 6
+    for (int r = 0; r < rows; r++) {
+        _mm_prefetch(c + (size_t)r * ldc, _MM_HINT_T0);
+        _mm_prefetch(c + (size_t)r * ldc + 15, _MM_HINT_T0);
+    }
+}
+
+static inline __attribute__((always_inline)) void store_avx2(float *c, size_t ldc, __m256 *acc, int rows, const float *bias, const float *res,
+                                                             size_t ldr)
+{
+    if (bias) {
+        __m256 b0 = _mm256_loadu_ps(bias), b1 = _mm256_loadu_ps(bias + 8);
+#pragma GCC unroll 6
+        for (int r = 0; r < rows; r++) {
+            acc[2 * r] = _mm256_add_ps(acc[2 * r], b0);
+            acc[2 * r + 1] = _mm256_add_ps(acc[2 * r + 1], b1);
+        }
+    }
+    if (res) {
+#pragma GCC unroll 6
+        for (int r = 0; r < rows; r++) {
+            const float *x = res + (size_t)r * ldr;
+            acc[2 * r] = _mm256_add_ps(acc[2 * r], _mm256_loadu_ps(x));
+            acc[2 * r + 1] = _mm256_add_ps(acc[2 * r + 1], _mm256_loadu_ps(x + 8));
+        }
+    }
+#pragma GCC unroll 6
+    for (int r = 0; r < rows; r++) {
+        float *x = c + (size_t)r * ldc;
+        _mm256_storeu_ps(x, acc[2 * r]);
+        _mm256_storeu_ps(x + 8, acc[2 * r + 1]);
     }
 }
 
