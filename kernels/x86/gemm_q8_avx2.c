@@ -1,11 +1,11 @@
 /* gemm_q8_avx2.c - q8_0 weights on AVX2: rows of x are rounded to 8 bits in blocks of 32 like the weights, products are exact
  * in int32 within a block and added up in float32, block after block, each times its two scales.
  *
- * VPMADDWD: both sides widened to 16 bits, two products to a lane, and an addition: two instructions make 16 products. VPMADDUBSW wants
- * one unsigned side, and with the signs it takes, four make 32, of which three (not two) go to the two pipes that multiply: on Zen 3 that
- * was 1.5 times slower, on Intel, where three pipes have all of it, it is the same. Weights stay 8 bits in the panel, which is 16 columns; per block of K: 16
- * float scales, then 16 pairs of elements of the 16 columns. 6 rows: 12 integer accumulators, two registers of w, one of x and one of products; the
- * float sums go to the stack in between, there are no registers left. */
+ * VPMADDWD: both sides widened to 16 bits, two products to a lane, and an addition: two instructions make 16 products. (VPMADDUBSW, which wants one
+ * unsigned side, takes four for 32, but three of these, with the signs, go to the two pipes of Zen that multiply: 1.12 times slower in the
+ * first cache.) Weights stay 8 bits in the panel, which is 16 columns; per block of K: 16 float scales, then 16 pairs of elements of the 16 columns.
+ * 6 rows: 12 integer accumulators, two registers of w, one of x and one of products; the float sums go to the stack in between, there are no
+ * registers left. */
 #include "kernels/gemm_int.h"
 #include "kernels/x86/vec_avx2.h"
 #include <string.h>
@@ -23,12 +23,26 @@ static int panels(int rows)
     return by_rows[rows];
 }
 
-/* sum + w x, a pair to a lane. (Left to gcc, the sums are copied to and fro.) */
-static inline __m256i add_pairs(__m256i sum, __m256i w, __m256i x)
+/* A pair of K: sums of w x, the first ones or added. */
+static inline __attribute__((always_inline)) void add_pair(__m256i *sum, const int32_t *x, const char *b, size_t b_stride, int rows, int np,
+                                                           int first)
 {
-    __m256i two = _mm256_madd_epi16(w, x);
-    __asm__("vpaddd %1, %0, %0" : "+x"(sum) : "x"(two));
-    return sum;
+#pragma GCC unroll 6
+    for (int p = 0; p < np; p++) {
+        const __m128i *w = (const __m128i *)(const void *)(b + (size_t)p * b_stride);
+        __m256i w0 = _mm256_cvtepi8_epi16(_mm_load_si128(w)), w1 = _mm256_cvtepi8_epi16(_mm_load_si128(w + 1));
+#pragma GCC unroll 6
+        for (int r = 0; r < rows; r++) {
+            __m256i v = _mm256_set1_epi32(x[r]), s0 = _mm256_madd_epi16(w0, v), s1 = _mm256_madd_epi16(w1, v), *to = sum + (p * rows + r) * 2;
+            if (first) {
+                to[0] = s0;
+                to[1] = s1;
+            } else { /* left to gcc, the sums are copied to and fro */
+                __asm__("vpaddd %1, %0, %0" : "+x"(to[0]) : "x"(s0));
+                __asm__("vpaddd %1, %0, %0" : "+x"(to[1]) : "x"(s1));
+            }
+        }
+    }
 }
 
 /* The micro-kernel: sums of rows x np panels; rows and np are constants wherever it is inlined. */
@@ -41,22 +55,10 @@ static inline __attribute__((always_inline)) void sums(__m256 *acc, const char *
         const float *scale = (const float *)(const void *)a;
         const int32_t *x = (const int32_t *)(const void *)a + rows;
         __m256i sum[MR * 2];
-#pragma GCC unroll 12
-        for (int i = 0; i < rows * np * 2; i++)
-            sum[i] = _mm256_setzero_si256();
-        for (int g = 0; g < PAIRS; g++, x += rows) {
-#pragma GCC unroll 6
-            for (int p = 0; p < np; p++) {
-                const __m128i *w = (const __m128i *)(const void *)(b + (size_t)p * b_stride + NR * 4 + g * NR * 2);
-                __m256i w0 = _mm256_cvtepi8_epi16(_mm_load_si128(w)), w1 = _mm256_cvtepi8_epi16(_mm_load_si128(w + 1));
-#pragma GCC unroll 6
-                for (int r = 0; r < rows; r++) {
-                    __m256i v = _mm256_set1_epi32(x[r]);
-                    sum[(p * rows + r) * 2] = add_pairs(sum[(p * rows + r) * 2], w0, v);
-                    sum[(p * rows + r) * 2 + 1] = add_pairs(sum[(p * rows + r) * 2 + 1], w1, v);
-                }
-            }
-        }
+        add_pair(sum, x, b + NR * 4, b_stride, rows, np, 1);
+#pragma GCC unroll 3
+        for (int g = 1; g < PAIRS; g++)
+            add_pair(sum, x + g * rows, b + NR * 4 + g * NR * 2, b_stride, rows, np, 0);
 #pragma GCC unroll 6
         for (int p = 0; p < np; p++) {
             const float *d = (const float *)(const void *)(b + (size_t)p * b_stride);
