@@ -25,7 +25,7 @@ enum { STRIPS = 32 };
 #define MMK_BYTES_PER_THREAD 98304.0
 enum { FEW_ROWS = 4 };
 /* From PIECES_FROM times that work for each thread on, what is computed is shared piece by piece. */
-enum { PIECES_FROM = 8, PIECE_BLOCKS = 4, PIECE_PANELS = 6 };
+enum { PIECES_FROM = 8, PIECE_BLOCKS = 8, PIECE_PANELS = 6 };
 
 size_t mmk_mat_n(const mmk_mat *w)
 {
@@ -215,7 +215,7 @@ static int take(pieces *s, size_t *from, size_t *to)
     at = s->next;
     if (at >= s->n)
         return 0;
-    piece = mmk_ceil_div((s->n - at) / (2 * (size_t)s->threads) + 1, s->least) * s->least;
+    piece = mmk_ceil_div(mmk_ceil_div(s->n - at, 2 * (size_t)s->threads), s->least) * s->least;
 #pragma omp atomic capture
     {
         at = s->next;
