@@ -28,9 +28,11 @@ static size_t merge_slot(const mm_tok *t, uint32_t a, uint32_t b)
     return i;
 }
 
-static int grow(mm_tok *t)
+/* Room for `least` merges, and twice as much as before. */
+static int grow(mm_tok *t, size_t least)
 {
     size_t old = t->merge_slots, slots = old ? 2 * old : 1024;
+    while (slots < 2 * least) slots *= 2;
     merge *p = mm_realloc(NULL, slots, sizeof *p), *q = t->merges;
     if (!p) return MM_ENOMEM;
     for (size_t i = 0; i < slots; i++) p[i].a = UINT32_MAX;
@@ -66,7 +68,7 @@ int tok_bpe_merge(mm_tok *t, const char *a, size_t a_len, const char *b, size_t 
     if (both != buf) free(both);
     if (x < 0 || y < 0 || z < 0)
         return mm_fail(err, MM_EDATA, "merge %zu is of or makes a token that is not in the vocabulary", t->n_merges);
-    if (2 * (t->n_merges + 1) > t->merge_slots && grow(t)) return mm_fail(err, MM_ENOMEM, "out of memory");
+    if (2 * (t->n_merges + 1) > t->merge_slots && grow(t, t->n)) return mm_fail(err, MM_ENOMEM, "out of memory");
     t->merges[merge_slot(t, (uint32_t)x, (uint32_t)y)] = (merge){ (uint32_t)x, (uint32_t)y, (uint32_t)t->n_merges++, (uint32_t)z };
     t->last_made = (size_t)z;
     return 0;
@@ -91,7 +93,7 @@ int tok_bpe_index(mm_tok *t, mm_err *err)
             t->byte_id[i] = tok_map_get(&t->vocab, s, (size_t)snprintf(s, sizeof s, "<0x%02X>", (unsigned)i));
         }
     }
-    return t->merges || !grow(t) ? 0 : mm_fail(err, MM_ENOMEM, "out of memory");
+    return t->merges || !grow(t, 0) ? 0 : mm_fail(err, MM_ENOMEM, "out of memory");
 }
 
 /* ---- words ---- */

@@ -126,8 +126,12 @@ long tok_bytes_of(const char *s, size_t len, char *out)
 {
     long n = 0;
     for (size_t i = 0; i < len;) {
-        uint32_t c;
-        i += (size_t)mm_utf8_get(s + i, len - i, &c);
+        uint32_t c = (unsigned char)s[i++];
+        if (c >= 0x80) { /* two bytes make U+0080 to U+07FF; mm_utf8_get() takes twice as long, and a vocabulary has 10^6 of these */
+            if ((c & 0xE0) != 0xC0 || i == len || ((unsigned char)s[i] & 0xC0) != 0x80) return -1;
+            c = (c & 0x1F) << 6 | ((unsigned char)s[i++] & 0x3F);
+            if (c < 0x80) return -1;
+        }
         if ((c >= '!' && c <= '~') || (c >= 0xA1 && c <= 0xAC) || (c >= 0xAE && c <= 0xFF)) out[n++] = (char)c;
         else if (c >= 0x100 && c <= 0x120) out[n++] = (char)(c - 0x100);
         else if (c >= 0x121 && c <= 0x142) out[n++] = (char)(c - 0x121 + 0x7F);
