@@ -108,7 +108,7 @@ const mmk_mat *mmk_pack(const struct mm_kern *kern, void *mem, int dtype, size_t
     /* most of it is touching fresh memory */
     int nt = panels * w->panel_bytes < ((size_t)1 << 17) || threads < 1 ? 1 : threads;
     (void)nt;
-#pragma omp parallel for num_threads(nt) schedule(static) if (nt > 1)
+#pragma omp parallel for num_threads(nt) schedule(dynamic, 4) if (nt > 1)
     for (size_t p = 0; p < panels; p++)
         pack_panel(w, p, row_bytes(dtype, k), src, nsrc);
     return w;

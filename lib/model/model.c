@@ -1,4 +1,5 @@
 #include <omp.h>
+#include <pthread.h>
 #include <stdlib.h>
 #include "model/model_int.h"
 
@@ -55,6 +56,39 @@ static int same_width(const mm_model *m, mm_err *err)
     return 0;
 }
 
+/* The tokenizer is one thread's work while the others pack weights: of the store it reads keys and files, they the tensors. */
+typedef struct {
+    mm_model *m;
+    mm_err err;
+    int r;
+} reading;
+
+static void *read_tokenizer(void *arg)
+{
+    reading *t = arg;
+    t->r = mm_tokenizer_load(t->m, &t->err);
+    return NULL;
+}
+
+static int load(mm_model *m, mm_err *err)
+{
+    reading t = { .m = m };
+    pthread_t thread;
+    const int text = m->tower[MM_TEXT].cfg.layers > 0, beside = text && m->opts.threads > 1 && !pthread_create(&thread, NULL, read_tokenizer, &t);
+    if (text && !beside) read_tokenizer(&t);
+    int r = t.r;
+    if (!beside && r) *err = t.err;
+    if (!r) r = mm_weights_load(m, err);
+    if (beside) {
+        pthread_join(thread, NULL);
+        if (t.r) {
+            *err = t.err;
+            r = t.r;
+        }
+    }
+    return r;
+}
+
 int mm_model_open_as(mm_model **out, const char *path, const mm_model_opts *opts, int decoder, mm_err *err)
 {
     *out = NULL;
@@ -71,8 +105,7 @@ int mm_model_open_as(mm_model **out, const char *path, const mm_model_opts *opts
         if (!r && m->opts.size && !m->uni) r = mm_fail(err, MM_EUNSUP, "it sees pictures of one size only");
         if (!r) r = canonical_names(m, err);
         if (!r) r = same_width(m, err);
-        if (!r && m->tower[MM_TEXT].cfg.layers) r = mm_tokenizer_load(m, err);
-        if (!r) r = mm_weights_load(m, err);
+        if (!r) r = load(m, err);
         if (!r && !decoder) r = mm_fingerprint_make(m, path, err); /* else when somebody asks: it reads all of the vocabulary */
         if (r) mm_err_prefix(err, "'%s': ", path);
     }
