@@ -23,7 +23,7 @@ static struct {
 static const mm_opt opts[] = {
     MM_OPT_GROUP("From and to"),
     MM_OPT_LIST('d', "data", &o.data, "FILE", "manifest of captioned media, JSON lines, or a folder that has one; repeatable"),
-    MM_OPT_LIST(0, "pairs", &o.pairs, "FILE", "texts and their English, or pairs of texts, as JSON lines, for text encoders; repeatable"),
+    MM_OPT_LIST(0, "pairs", &o.pairs, "FILE", "texts and their English, or pairs of texts, as JSON lines; repeatable"),
     MM_OPT_STR('o', "output", &t.output, "FILE", "GGUF file to write; FILE.ckpt holds the run until then"),
     MM_OPT_STR('m', "from", &t.from, "MODEL", "model to begin with (default: the built-in one)"),
     MM_OPT_STR(0, "config", &t.config, "NAME", "begin from nothing with this architecture: tiny, small, base"),

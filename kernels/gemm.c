@@ -1,16 +1,13 @@
 /* gemm.c - the part of the matrix product that is the same for every instruction set: packing, cutting the work into
  * blocks and threads. What an instruction set provides is in gemm_int.h.
  *
- * One thread works on a rectangle of C. Its rows of A are packed (so that the micro-kernel reads one stream, whatever lda)
+ * One thread works on a rectangle of C, or on pieces of it as it is free. Its rows of A are packed (so that the micro-kernel reads one stream, whatever lda)
  * in groups that stay in L2; then every panel of W is multiplied by all blocks of the group while it is hot, over all of K at
  * once. With a single block of rows (small m) nothing is reused and W streams through once, several panels at a time. */
 #include "kernels/gemm_int.h"
 #include "kernels/mm_kern.h"
 #include "kernels/scratch_int.h"
 #include <string.h>
-#ifdef _OPENMP
-#include <omp.h>
-#endif
 
 /* Packed rows of A per group: half of a 2 MiB L2. (Prefetching the next panel by software was slower at every level and
  * shape tried; the hardware's prefetchers follow the streams.) */
@@ -25,7 +22,7 @@ enum { STRIPS = 32 };
 #define MMK_BYTES_PER_THREAD 98304.0
 enum { FEW_ROWS = 4 };
 /* From PIECES_FROM times that work for each thread on, what is computed is shared piece by piece. */
-enum { PIECES_FROM = 8, PIECE_BLOCKS = 8, PIECE_PANELS = 6 };
+enum { PIECES_FROM = 8, PIECE_BLOCKS = 8, PIECE_PANELS = 6 }; /* the least ones */
 
 size_t mmk_mat_n(const mmk_mat *w)
 {
@@ -240,7 +237,7 @@ static int rectangle(const mmk_job *j, size_t m0, size_t m1, size_t p0, size_t p
     const mmk_mat *w = j->w;
     const mmk_gemm_ops *ops = w->ops;
     size_t mr = (size_t)ops->mr, unit = (size_t)ops->row_unit, block = w->steps * ops->a_step(ops->mr), per_group = group_blocks(w);
-    if (m0 == m1 || p0 == p1)
+    if (m0 == m1 || p0 == p1 || (panels && !take(panels, &p0, &p1)))
         return MMK_OK;
     if (per_group > mmk_ceil_div(m1 - m0, mr))
         per_group = mmk_ceil_div(m1 - m0, mr);
@@ -256,10 +253,8 @@ static int rectangle(const mmk_job *j, size_t m0, size_t m1, size_t p0, size_t p
         size_t blocks = mmk_ceil_div(rows, mr);
         float *tile = (float *)(void *)mem;
         pack_rows(j, row, rows, blocks, mem + tiles);
-        if (!panels)
-            group(j, row, rows, blocks, p0, p1, mem + tiles, tile);
-        else
-            while (take(panels, &p0, &p1)) group(j, row, rows, blocks, p0, p1, mem + tiles, tile);
+        do group(j, row, rows, blocks, p0, p1, mem + tiles, tile);
+        while (panels && take(panels, &p0, &p1));
     }
     if (ops->end)
         ops->end();
@@ -305,9 +300,10 @@ static sharing choose_sharing(const mmk_job *jobs, size_t njobs, int threads)
     s.threads = threads;
     if (worth >= PIECES_FROM * threads && m >= 2 * PIECE_BLOCKS * mr * (size_t)threads)
         s.rows = PIECE_BLOCKS * mr;
-    else if (worth >= PIECES_FROM * threads && njobs == 1 && mmk_ceil_div(m, mr) <= group_blocks(w))
-        s.panels = PIECE_PANELS;
-    else {
+    else if (worth >= PIECES_FROM * threads && njobs == 1 && mmk_ceil_div(m, mr) <= group_blocks(w)) {
+        size_t np = (size_t)w->ops->panels((int)cut(m, (size_t)w->ops->row_unit, mmk_ceil_div(m, mr), 1));
+        s.panels = mmk_ceil_div(PIECE_PANELS, np) * np;
+    } else {
         choose_grid(m, panels, (size_t)w->ops->nr, threads, &s.tm, &s.tn);
         s.threads = s.tm * s.tn;
     }

@@ -66,6 +66,11 @@ test_ok 'a name in MM_MODEL_PATH' '
     expect_code 0 mm-quantize --info some && has out "models/some.gguf" && expect_code 4 mm-quantize --info other &&
     has err "/nowhere" && has err get-model'
 
+test_ok 'a file that is no model here, for its tokenizer is at fault, is converted all the same' '
+    mm-quantize -q -t f32 -o whole.gguf tiny >out && sed "s/mm\.fingerprint/mm.fingerprinX/;s/unknown_token_id/unknown_token_iX/" whole.gguf >bad.gguf &&
+    expect_code 3 mm-embed -m bad.gguf -t tiny/vocab.txt && has err "no token for unknown words" &&
+    for j in 1 2; do expect_code 0 mm-quantize -q -j $j -t q8_0 -o whole.q8.gguf bad.gguf && [ -s whole.q8.gguf ] && rm whole.q8.gguf || exit 1; done'
+
 # ---- usage ----
 test_ok 'usage errors' '
     expect_code 2 mm-quantize && expect_code 2 mm-quantize --info tiny tiny &&

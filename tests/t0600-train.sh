@@ -105,7 +105,8 @@ test_ok 'the same with two threads; from there on; one head at a time; with pair
     for m in h h3; do mm-generate --caption -m $m.gguf --temperature 0 --max-tokens 8 --logprobs 1 p1.png | jq -c .logprobs >$m.said; done && test_cmp h.said h3.said &&
     printf "%s\n" "{\"text\":\"uno a\",\"en\":\"one a\"}" "{\"text\":\"dos b\",\"en\":\"two b\"}" >pairs && tune -o h4.gguf --loss next-token --pairs pairs --batch image=3,text=2 >out &&
     printf "%s\n" "{\"text\":\"tres c\",\"en\":\"three c\"}" >more && tune -o h6.gguf --loss next-token --pairs pairs --pairs more --batch image=3,text=2 >out &&
-    grep -aq "\"pairs\":2" h4.gguf && grep -aq "\"pairs\":3" h6.gguf && : >none && expect_code 3 tune -o h7.gguf --loss next-token --pairs pairs --pairs none && has err "none: no pair"'
+    grep -aq "\"pairs\":2" h4.gguf && grep -aq "\"pairs\":3" h6.gguf && : >none && expect_code 3 tune -o h7.gguf --loss next-token --pairs pairs --pairs none && has err "none: no pair" &&
+    mk_models tinybert teacher && mm-train -m s.gguf --stage 1 --distil teacher --pairs pairs -n 2 -o d.gguf --dry-run >out && test_json out ".[0].family == \"uni\""'
 test_ok 'with other losses the encoders are trained as well' '
     tune -o h5.gguf --loss bank=1,next-token=0.5 --metrics h5.jsonl >out && test_json h5.jsonl "[.[] | select(.loss)][0].loss | has(\"image\") and has(\"next-token\")" &&
     mm-embed -m h5.gguf p1.png | jq -c .embedding >v && must_fail cmp -s u v'

@@ -56,37 +56,33 @@ static int same_width(const mm_model *m, mm_err *err)
     return 0;
 }
 
-/* The tokenizer is one thread's work while the others pack weights: of the store it reads keys and files, they the tensors. */
+/* The tokenizer is one thread's work; weights are packed meanwhile. */
 typedef struct {
     mm_model *m;
-    mm_err err;
+    mm_err *err;
     int r;
 } reading;
 
 static void *read_tokenizer(void *arg)
 {
     reading *t = arg;
-    t->r = mm_tokenizer_load(t->m, &t->err);
+    t->r = mm_tokenizer_load(t->m, t->err);
     return NULL;
 }
 
 static int load(mm_model *m, mm_err *err)
 {
-    reading t = { .m = m };
+    mm_err apart = { 0 };
+    reading t = { m, &apart, 0 };
     pthread_t thread;
-    const int text = m->tower[MM_TEXT].cfg.layers > 0, beside = text && m->opts.threads > 1 && !pthread_create(&thread, NULL, read_tokenizer, &t);
-    if (text && !beside) read_tokenizer(&t);
-    int r = t.r;
-    if (!beside && r) *err = t.err;
-    if (!r) r = mm_weights_load(m, err);
-    if (beside) {
-        pthread_join(thread, NULL);
-        if (t.r) {
-            *err = t.err;
-            r = t.r;
-        }
+    if (!m->tower[MM_TEXT].cfg.layers) return mm_weights_load(m, err);
+    if (m->opts.threads < 2 || pthread_create(&thread, NULL, read_tokenizer, &t)) {
+        int r = mm_tokenizer_load(m, err);
+        return r ? r : mm_weights_load(m, err);
     }
-    return r;
+    int r = mm_weights_load(m, err);
+    pthread_join(thread, NULL);
+    return t.r ? mm_fail(err, t.r, "%s", apart.msg) : r;
 }
 
 int mm_model_open_as(mm_model **out, const char *path, const mm_model_opts *opts, int decoder, mm_err *err)

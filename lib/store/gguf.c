@@ -302,8 +302,7 @@ int mm_store_kv_str(const mm_store *st, const char *key, const char *dflt, const
     return 0;
 }
 
-/* Arrays are decoded into the arena at the first request. A store is opened by one thread, and the model that
- * uses it asks for arrays only then. */
+/* Arrays are decoded into the arena at the first request, so that one thread asks for them. */
 static const kv *array(const mm_store *st, const char *key, size_t *n)
 {
     const kv *v = mm_gguf_find(st, key);

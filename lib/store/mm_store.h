@@ -10,7 +10,8 @@
  * safetensors (github.com/huggingface/safetensors, README "Format"), GGUF versions 2 and 3, little-endian
  * (github.com/ggml-org/ggml, docs/gguf.md). Every length, offset, count and name is checked against the
  * file before use; a file that fails a check is refused whole. One thread at a time asks a store (it keeps
- * what it has mapped and decoded); tensors and values it has handed out may be read by any. */
+ * what it has mapped and decoded), and beside it others may look for tensors, release them and ask for single values of a GGUF file; what a
+ * store has handed out may be read by any. */
 #ifndef MM_STORE_H
 #define MM_STORE_H
 

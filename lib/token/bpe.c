@@ -28,11 +28,9 @@ static size_t merge_slot(const mm_tok *t, uint32_t a, uint32_t b)
     return i;
 }
 
-/* Room for `least` merges, and twice as much as before. */
-static int grow(mm_tok *t, size_t least)
+static int resize(mm_tok *t, size_t slots)
 {
-    size_t old = t->merge_slots, slots = old ? 2 * old : 1024;
-    while (slots < 2 * least) slots *= 2;
+    const size_t old = t->merge_slots;
     merge *p = mm_realloc(NULL, slots, sizeof *p), *q = t->merges;
     if (!p) return MM_ENOMEM;
     for (size_t i = 0; i < slots; i++) p[i].a = UINT32_MAX;
@@ -68,7 +66,7 @@ int tok_bpe_merge(mm_tok *t, const char *a, size_t a_len, const char *b, size_t 
     if (both != buf) free(both);
     if (x < 0 || y < 0 || z < 0)
         return mm_fail(err, MM_EDATA, "merge %zu is of or makes a token that is not in the vocabulary", t->n_merges);
-    if (2 * (t->n_merges + 1) > t->merge_slots && grow(t, t->n)) return mm_fail(err, MM_ENOMEM, "out of memory");
+    if (2 * (t->n_merges + 1) > t->merge_slots && resize(t, t->merge_slots ? 2 * t->merge_slots : 1024)) return mm_fail(err, MM_ENOMEM, "out of memory");
     t->merges[merge_slot(t, (uint32_t)x, (uint32_t)y)] = (merge){ (uint32_t)x, (uint32_t)y, (uint32_t)t->n_merges++, (uint32_t)z };
     t->last_made = (size_t)z;
     return 0;
@@ -93,7 +91,14 @@ int tok_bpe_index(mm_tok *t, mm_err *err)
             t->byte_id[i] = tok_map_get(&t->vocab, s, (size_t)snprintf(s, sizeof s, "<0x%02X>", (unsigned)i));
         }
     }
-    return t->merges || !grow(t, 0) ? 0 : mm_fail(err, MM_ENOMEM, "out of memory");
+    return t->merges || !resize(t, 1024) ? 0 : mm_fail(err, MM_ENOMEM, "out of memory");
+}
+
+int tok_bpe_room(mm_tok *t, size_t merges, mm_err *err)
+{
+    size_t slots = 1024;
+    while (slots < 2 * merges) slots *= 2;
+    return slots <= t->merge_slots || !resize(t, slots) ? 0 : mm_fail(err, MM_ENOMEM, "out of memory");
 }
 
 /* ---- words ---- */

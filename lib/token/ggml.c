@@ -98,7 +98,7 @@ static int ranks(mm_tok *t, const mm_tok_ggml *s, mm_err *err)
 
 static int merges(mm_tok *t, const mm_tok_ggml *s, mm_err *err)
 {
-    int r = 0;
+    int r = tok_bpe_room(t, s->n_merges, err);
     for (size_t i = 0; i < s->n_merges && !r; i++) {
         const mm_slice *m = &s->merges[i];
         const char *blank = m->len > 1 ? memchr(m->p + 1, ' ', m->len - 1) : NULL;

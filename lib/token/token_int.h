@@ -233,6 +233,7 @@ int tok_wordpiece(const mm_tok *t, const view *v, size_t from, size_t to, mm_tok
 int tok_bpe(const mm_tok *t, const view *v, size_t from, size_t to, mm_tok_out *o);
 int tok_unigram(const mm_tok *t, const view *v, size_t from, size_t to, mm_tok_out *o);
 int tok_bpe_index(mm_tok *t, mm_err *err); /* byte tables; after the vocabulary's */
+int tok_bpe_room(mm_tok *t, size_t merges, mm_err *err); /* for so many, where the number is known */
 int tok_bpe_merge(mm_tok *t, const char *a, size_t a_len, const char *b, size_t b_len, mm_err *err); /* in the order of ranks */
 int tok_unigram_index(mm_tok *t, mm_err *err);
 

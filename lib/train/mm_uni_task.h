@@ -83,8 +83,8 @@ MM_API MM_MUST_CHECK int mm_uni_with_few(mm_uni **out, mm_uni *u, const mm_few f
  * back, mean over the sets; texts: 100 mean cosine to the teacher over pairs that are kept out (1 in 100 by hash). score[m] in percent,
  * NAN: there is nothing to measure. The mean of what there is, is *all. */
 MM_API MM_MUST_CHECK int mm_uni_task_validate(mm_uni_task *t, mm_split split, double score[MM_MODALITIES], double *all, mm_err *err);
-/* The part of it that is about texts: that mean cosine; NAN without pairs. */
-MM_API MM_MUST_CHECK int mm_uni_task_text_cosine(mm_uni_task *t, double *cosine, mm_err *err);
+/* The part of it that is about texts: that mean cosine, of the first `pairs`; NAN without any. */
+MM_API MM_MUST_CHECK int mm_uni_task_text_cosine(mm_uni_task *t, size_t pairs, double *cosine, mm_err *err);
 
 #ifdef __cplusplus
 }

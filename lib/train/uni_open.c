@@ -151,7 +151,7 @@ static int from_file(uni_run *x, mm_err *err)
     if (!r) r = mm_uni_new(&x->u, &c, err);
     if (!r) r = give_memory(x, err);
     if (!r) r = mm_uni_read(x->u, x->source, err);
-    if (!r && x->o->distil && !x->pairs.n)
+    if (!r && x->o->distil && !x->o->n_pairs)
         r = mm_fail(err, MM_EARG, "option '--distil' needs '--pairs', those that '%s' was made with: they say how the teacher's space was turned", path);
     if (!r && x->o->distil && !x->o->dry_run) r = text_start(x, 1, &c, err);
     free(path);
@@ -200,7 +200,7 @@ static int go_on(uni_run *x, mm_err *err)
     int r = mm_store_kv_str(x->source, "mm-uni.logit_scale", "", &scale, err);
     double s = r ? 0 : strtod(scale, NULL);
     for (int m = 0; s > 0 && m < MM_MODALITIES; m++) *mm_uni_task_param(x->task, (size_t)m, &name)->w = (float)log(s);
-    if (!r && x->teacher) r = mm_uni_task_text_cosine(x->task, &cosine, err);
+    if (!r && x->teacher) r = mm_uni_task_text_cosine(x->task, x->pairs.first, &cosine, err);
     if (!r && !(cosine > 0.25))
         r = mm_fail(err, MM_EDATA, "the teacher's vectors have a cosine of %.2f with the model's: '%s' was made with other pairs, or another teacher", cosine,
                     x->o->from ? x->o->from : "default");
@@ -529,7 +529,10 @@ static json_t *config(const uni_run *x)
         json_object_set_new(j, "examples", json_integer((json_int_t)f.examples));
     }
     json_object_set_new(j, "pairs", json_integer((json_int_t)x->pairs.n));
-    if (x->teacher_model) json_object_set_new(j, "teacher", json_string(mm_model_fingerprint(x->teacher_model)));
+    if (x->teacher_model) {
+        json_object_set_new(j, "teacher", json_string(mm_model_fingerprint(x->teacher_model)));
+        json_object_set_new(j, "space", json_integer((json_int_t)x->pairs.first));
+    }
     return j;
 }
 

@@ -502,13 +502,13 @@ static int score_media(mm_uni_task *t, const mm_caption_finder *f, mm_modality m
     return r;
 }
 
-int mm_uni_task_text_cosine(mm_uni_task *t, double *cosine, mm_err *err)
+int mm_uni_task_text_cosine(mm_uni_task *t, size_t pairs, double *cosine, mm_err *err)
 {
     size_t n = 0, d = t->out;
     uint32_t *pick = mm_realloc(NULL, 2000, sizeof *pick);
     float *vec = mm_aligned(2000 * d, sizeof *vec);
     int r = pick && vec ? 0 : no_memory(err);
-    for (size_t i = 0; i < t->o.n_pairs && n < 2000 && !r; i++)
+    for (size_t i = 0; i < pairs && n < 2000 && !r; i++)
         if (t->o.pairs[i].weight > 0 && mm_text_pair_kept_out(&t->o.pairs[i])) pick[n++] = (uint32_t)i;
     if (!r) r = embed_texts(t, &t->pair_ids, pick, n, vec, err);
     double sum = 0;
@@ -524,7 +524,7 @@ int mm_uni_task_validate(mm_uni_task *t, mm_split split, double score[MM_MODALIT
     mm_caption_finder f = { .d = t->o.data };
     int r = 0, n = 0;
     for (int m = 0; m < MM_MODALITIES; m++) score[m] = NAN;
-    if (t->o.n_pairs) r = mm_uni_task_text_cosine(t, &score[MM_TEXT], err);
+    if (t->o.n_pairs) r = mm_uni_task_text_cosine(t, t->o.n_pairs, &score[MM_TEXT], err);
     score[MM_TEXT] *= 100;
     if (!r && f.d) r = mm_caption_finder_make(&f, f.d, err);
     for (int m = MM_IMAGE; m < MM_MODALITIES && !r && f.d; m++)
