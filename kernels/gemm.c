@@ -102,10 +102,10 @@ const mmk_mat *mmk_pack(const struct mm_kern *kern, void *mem, int dtype, size_t
     *w = (mmk_mat){ ops, n, k, steps, (steps * ops->b_step + 63) / 64 * 64 };
     if (k == 0)
         return w;
-    /* most of it is touching fresh memory */
+    /* Most of it is touching fresh memory: long runs to begin with, so that threads do not wait for the same huge page. */
     int nt = panels * w->panel_bytes < ((size_t)1 << 17) || threads < 1 ? 1 : threads;
     (void)nt;
-#pragma omp parallel for num_threads(nt) schedule(dynamic, 4) if (nt > 1)
+#pragma omp parallel for num_threads(nt) schedule(guided) if (nt > 1)
     for (size_t p = 0; p < panels; p++)
         pack_panel(w, p, row_bytes(dtype, k), src, nsrc);
     return w;
