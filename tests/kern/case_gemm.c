@@ -140,7 +140,7 @@ static void same_bits(const mm_kern *k, const mm_kern *ref, int t)
 /* Products that threads share piece by piece, of rows and of panels: each element once (C is added to itself), the same bits. */
 static void shared(const mm_kern *k, const mm_kern *ref, int t)
 {
-    static const size_t shape[][3] = { { 700, 200, 320 }, { 100, 1300, 320 }, { 3, 6000, 640 } };
+    static const size_t shape[][3] = { { 400, 200, 320 }, { 60, 1300, 320 }, { 3, 4800, 640 } };
     for (size_t i = 0; i < sizeof shape / sizeof *shape; i++) {
         const size_t m = shape[i][0], n = shape[i][1], kk = shape[i][2];
         packed p = pack(k, ref, t, n, kk, 0);
@@ -149,7 +149,7 @@ static void shared(const mm_kern *k, const mm_kern *ref, int t)
         fill(a, m * kk, 0), fill(before, m * n, 0);
         memcpy(one, before, 4 * m * n);
         int r = mmk_gemm(one, n, a, kk, m, p.w, NULL, one, n, MMK_ACT_NONE, 1);
-        for (int threads = 2; threads < 6 && !r; threads++) {
+        for (int threads = 2; threads < 4 && !r; threads++) {
             memcpy(some, before, 4 * m * n);
             r = mmk_gemm(some, n, a, kk, m, p.w, NULL, some, n, MMK_ACT_NONE, threads);
             if (memcmp(some, one, 4 * m * n)) wrong("%zux%zux%zu: %d threads give other bits", m, n, kk, threads);
@@ -229,7 +229,7 @@ void case_gemm(const mm_kern *k, const mm_kern *ref)
         end();
         begin("gemm %s, bits independent of rows, threads and stacking", names[t]);
         same_bits(k, ref, t);
-        shared(k, ref, t);
+        if (k->flags) shared(k, ref, t); /* with ref's it is the same code, and slow */
         end();
         begin("gemm %s, a NaN stays in its row", names[t]);
         nan_stays_in_its_row(k, ref, t);
