@@ -115,13 +115,11 @@ static int flush(state *s)
 
 /* ---- members ---- */
 
-static int is(mm_slice s, const char *name) { return s.len == strlen(name) && !memcmp(s.p, name, s.len); }
-
 /* A member as text: a string decoded, anything else as it stands. It lives in s->tmp. */
 static int value(state *s, mm_rec *rec, const char *key, mm_slice *out)
 {
     mm_slice raw;
-    if (!mm_rec_get(rec, key, &raw) || !raw.len || is(raw, "null")) return 0;
+    if (!mm_rec_get(rec, key, &raw) || !raw.len || mm_slice_is(raw, "null")) return 0;
     *out = raw;
     if (raw.p[0] != '"') return 1;
     mm_buf_reset(&s->tmp);
@@ -140,7 +138,7 @@ static const char *reason(state *s, mm_rec *rec)
     mm_buf_reset(&s->tmp);
     if (mm_rec_get(rec, "error", &raw) && raw.len && raw.p[0] == '{' && !mm_json_begin(&it, raw.p, raw.len, NULL))
         while (mm_json_next(&it, &key, &val, NULL) > 0)
-            if (is(key, "message") && val.p[0] == '"' && !mm_json_unescape(&s->tmp, val, NULL) && s->tmp.len) return s->tmp.p;
+            if (mm_slice_is(key, "message") && val.p[0] == '"' && !mm_json_unescape(&s->tmp, val, NULL) && s->tmp.len) return s->tmp.p;
     return "failed before it came here";
 }
 
@@ -165,12 +163,12 @@ static int begin(state *s, item *it)
     if (mm_rec_failed(it->rec)) return 0;
     if (mm_rec_str(it->rec, "modality", &mod, NULL) < 0) mod = (mm_slice){ "", 0 };
     int media = mm_rec_get(it->rec, "image", &raw) || mm_rec_get(it->rec, "audio", &raw) || mm_rec_get(it->rec, "video", &raw);
-    if (!media && (is(mod, "text") || (!mod.len && mm_rec_get(it->rec, "text", &raw)))) return 0;
+    if (!media && (mm_slice_is(mod, "text") || (!mod.len && mm_rec_get(it->rec, "text", &raw)))) return 0;
     int r = mm_media_find(it->rec, MM_REF_ANY, &it->ref);
     if (r <= 0) return 0; /* nothing to show, or the record says what is wrong with it */
     mm_input_opts how = mm_media_input_opts(&o.media);
     how.alpha = MM_ALPHA_WHITE;
-    it->job = (mm_job){ .opts = how, .src = it->ref.src, .n = it->ref.modality == MM_REF_AUDIO || is(mod, "audio") ? 0 : 2 };
+    it->job = (mm_job){ .opts = how, .src = it->ref.src, .n = it->ref.modality == MM_REF_AUDIO || mm_slice_is(mod, "audio") ? 0 : 2 };
     specs(&it->job, (int)o.size);
     if ((r = mm_workers_submit(s->workers, &it->job, &s->c->err))) return r;
     it->running = 1;
@@ -331,8 +329,8 @@ static void labels(state *s, mm_rec *rec)
         if (val.p[0] != '{' || mm_json_begin(&one, val.p, val.len, NULL)) continue;
         mm_slice name, v;
         while (mm_json_next(&one, &name, &v, NULL) > 0) {
-            if (is(name, "label")) label = v;
-            if (is(name, "score")) score = v;
+            if (mm_slice_is(name, "label")) label = v;
+            if (mm_slice_is(name, "score")) score = v;
         }
         mm_buf_reset(&s->tmp);
         if (!label.len || label.p[0] != '"' || mm_json_unescape(&s->tmp, label, NULL)) continue;
@@ -462,7 +460,7 @@ static int question(state *s, size_t n)
     if (r) return r;
     mm_buf_adds(b, "<div><h2 dir=\"auto\">");
     if (value(s, s->rec, "text", &v) || value(s, s->rec, "id", &v)) {
-        if (is(v, "-")) mm_buf_adds(b, "standard input");
+        if (mm_slice_is(v, "-")) mm_buf_adds(b, "standard input");
         else mm_html_text(b, v.p, v.len, TEXT_MAX);
     } else {
         mm_buf_addf(b, "Query %llu", (unsigned long long)s->asked);

@@ -3,7 +3,6 @@
 #ifndef MM_CMD_RETRIEVE_H
 #define MM_CMD_RETRIEVE_H
 
-#include <string.h>
 #include "cmd/io.h"
 #include "index/mm_index.h"
 
@@ -41,7 +40,5 @@ void mm_retrieve_json(mm_buf *b, mm_slice id, mm_slice doc, int hit);
 int mm_retrieve_change(mm_retrieve *s, int argc, char **argv);
 int mm_retrieve_search(mm_retrieve *s, int argc, char **argv);
 int mm_retrieve_merge(mm_retrieve *s, int argc, char **argv);
-
-static inline int mm_key_is(mm_slice key, const char *name) { return key.len == strlen(name) && !memcmp(key.p, name, key.len); }
 
 #endif

@@ -45,8 +45,8 @@ static int payload(mm_retrieve *s, mm_rec *rec, const char *model)
     }
     for (size_t i = 0; i < mm_rec_count(rec); i++) {
         mm_rec_member(rec, i, &key, &raw);
-        if (mm_key_is(key, "embedding") || mm_key_is(key, "id") ||
-            (mm_key_is(key, "model") && (!own[0] || (model && !strcmp(own, model)))))
+        if (mm_slice_is(key, "embedding") || mm_slice_is(key, "id") ||
+            (mm_slice_is(key, "model") && (!own[0] || (model && !strcmp(own, model)))))
             continue;
         if (b->len > 1) mm_buf_addc(b, ',');
         mm_json_quote(b, key.p, key.len);

@@ -37,7 +37,7 @@ static void members(mm_buf *b, mm_slice doc)
     size_t start = b->len;
     if (mm_json_begin(&it, doc.p, doc.len, NULL)) return;
     while (mm_json_next(&it, &key, &val, NULL) > 0) {
-        if (mm_key_is(key, "score")) continue;
+        if (mm_slice_is(key, "score")) continue;
         if (b->len > start) mm_buf_addc(b, ',');
         mm_buf_addc(b, '"');
         mm_buf_add(b, key.p, key.len);

@@ -14,6 +14,7 @@
 
 #include <jansson.h>
 #include <stddef.h>
+#include <string.h>
 #include <stdint.h>
 #include "base/mm_err.h"
 #include "base/mm_mem.h"
@@ -28,6 +29,7 @@ typedef struct mm_slice {
     const char *p;
     size_t len;
 } mm_slice;
+static inline int mm_slice_is(mm_slice s, const char *text) { return s.len == strlen(text) && !memcmp(s.p, text, s.len); }
 
 typedef struct mm_json_iter {
     const char *base, *p, *end;

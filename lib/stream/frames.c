@@ -19,8 +19,6 @@ typedef struct header {
     int has_meta;
 } header;
 
-static int is(mm_slice s, const char *k) { return s.len == strlen(k) && !memcmp(s.p, k, s.len); }
-
 /* A non-negative integer as JSON; 0 when it is something else or beyond 2^63. */
 static int number(mm_slice s, uint64_t *v)
 {
@@ -57,7 +55,7 @@ static int parse_tensor(tensor *t, mm_slice raw, mm_err *err)
     if (raw.p[0] != '{' || mm_json_begin(&it, raw.p, raw.len, NULL))
         return mm_fail(err, MM_EDATA, "tensor '%.*s': not an object", len, t->name.p);
     while ((code = mm_json_next(&it, &key, &val, err)) > 0) {
-        int bit = is(key, "dtype") ? 1 : is(key, "shape") ? 2 : is(key, "data_offsets") ? 4 : 0;
+        int bit = mm_slice_is(key, "dtype") ? 1 : mm_slice_is(key, "shape") ? 2 : mm_slice_is(key, "data_offsets") ? 4 : 0;
         if (!bit || have & bit)
             return mm_fail(err, MM_EDATA, "tensor '%.*s': unexpected key '%.*s'", len, t->name.p,
                            (int)(key.len < 40 ? key.len : 40), key.p);
@@ -94,8 +92,8 @@ static int parse_meta(header *h, mm_slice raw, mm_err *err)
     while ((code = mm_json_next(&it, &key, &val, err)) > 0) {
         if (val.p[0] != '"')
             return mm_fail(err, MM_EDATA, "__metadata__: '%.*s' is not a string", (int)(key.len < 40 ? key.len : 40), key.p);
-        mm_slice *to = is(key, "mm.stream") ? &h->stream : is(key, "mm.records") ? &h->records :
-                       is(key, "mm.prog") ? &h->prog : is(key, "mm.eos") ? &h->eos : NULL;
+        mm_slice *to = mm_slice_is(key, "mm.stream") ? &h->stream : mm_slice_is(key, "mm.records") ? &h->records :
+                       mm_slice_is(key, "mm.prog") ? &h->prog : mm_slice_is(key, "mm.eos") ? &h->eos : NULL;
         if (to && to->p) return mm_fail(err, MM_EDATA, "__metadata__: duplicate key '%.*s'", (int)key.len, key.p);
         if (to) *to = val;
     }
@@ -112,7 +110,7 @@ static int parse_header(header *h, const char *p, size_t len, mm_err *err)
     if (p[0] != '{') return mm_fail(err, MM_EDATA, "the header does not start with '{'");
     if ((code = mm_json_begin(&it, p, len, err))) return code;
     while ((code = mm_json_next(&it, &key, &val, err)) > 0) {
-        if (is(key, "__metadata__")) {
+        if (mm_slice_is(key, "__metadata__")) {
             if ((code = parse_meta(h, val, err))) return code;
             continue;
         }
@@ -133,8 +131,8 @@ static int layout(const header *h, const tensor **text, const tensor **vec, mm_e
     *text = *vec = NULL;
     for (size_t i = 0; i < h->n && i < MAX_TENSORS; i++) {
         const tensor *t = &h->t[i];
-        if (is(t->name, "embedding")) *vec = t;
-        else if (is(t->name, "mm.records") && h->stream.p) *text = t;
+        if (mm_slice_is(t->name, "embedding")) *vec = t;
+        else if (mm_slice_is(t->name, "mm.records") && h->stream.p) *text = t;
         else if (!h->stream.p && h->n == 1) *vec = t; /* somebody else's file with one tensor: there is no doubt */
         else
             return mm_fail(err, MM_EUNSUP, "tensor '%.*s' has no meaning in a stream of records (only 'embedding' has)",
@@ -194,7 +192,7 @@ static int use_header(mm_reader *r, const char *p, size_t len, size_t *text_len,
     *text_len = 0;
     int code = parse_header(&h, p, len, err);
     if (code) return code;
-    if (h.stream.p && !is(h.stream, "\"1\""))
+    if (h.stream.p && !mm_slice_is(h.stream, "\"1\""))
         return mm_fail(err, MM_EUNSUP, "stream version %.*s, this program reads \"1\"",
                        (int)(h.stream.len < 20 ? h.stream.len : 20), h.stream.p);
     if (h.prog.p && !f->prog_seen++) {

@@ -23,8 +23,6 @@ static const char *quoted(const char *p, const char *end, mm_slice *s)
     return q + 1;
 }
 
-static int is(mm_slice s, const char *k) { return s.len == strlen(k) && !memcmp(s.p, k, s.len); }
-
 /* The header is a Python dictionary literal with the keys descr, fortran_order and shape. */
 static int parse_dict(npy *y, const char *p, size_t len, uint64_t shape[MM_MAX_NDIM], int *ndim, mm_err *err)
 {
@@ -40,7 +38,7 @@ static int parse_dict(npy *y, const char *p, size_t len, uint64_t shape[MM_MAX_N
         p = skip(p, end);
         if (p == end || *p++ != ':') return mm_fail(err, MM_EDATA, "bad npy header");
         p = skip(p, end);
-        int bit = is(key, "descr") ? 1 : is(key, "fortran_order") ? 2 : is(key, "shape") ? 4 : 0;
+        int bit = mm_slice_is(key, "descr") ? 1 : mm_slice_is(key, "fortran_order") ? 2 : mm_slice_is(key, "shape") ? 4 : 0;
         if (!bit || have & bit) return mm_fail(err, MM_EDATA, "npy header: unexpected key");
         have |= bit;
         if (bit == 1) {
@@ -48,7 +46,7 @@ static int parse_dict(npy *y, const char *p, size_t len, uint64_t shape[MM_MAX_N
             if (!(p = quoted(p, end, &val))) return mm_fail(err, MM_EDATA, "bad npy header");
             y->dtype = -1;
             for (size_t i = 0; i < sizeof types / sizeof *types; i++)
-                if (is(val, types[i].descr)) y->dtype = types[i].dtype;
+                if (mm_slice_is(val, types[i].descr)) y->dtype = types[i].dtype;
             if (y->dtype < 0)
                 return mm_fail(err, MM_EUNSUP, "npy: element type '%.*s' is not one of <f4 <f2 <f8 |i1 |u1",
                                (int)(val.len < 20 ? val.len : 20), val.p);

@@ -446,12 +446,10 @@ static int scored(mm_tok *t, mm_json_iter *it, mm_err *err)
     return r;
 }
 
-static int is(mm_slice key, const char *name) { return key.len == strlen(name) && !memcmp(key.p, name, key.len); }
-
 /* A string value; null: as it was */
 static int string(mm_slice val, mm_buf *b, const char *what, mm_err *err)
 {
-    if (is(val, "null")) return 0;
+    if (mm_slice_is(val, "null")) return 0;
     mm_buf_reset(b);
     if (val.p[0] != '"') return mm_fail(err, MM_EDATA, "model: '%s' should be a string", what);
     return mm_json_unescape(b, val, err);
@@ -459,8 +457,8 @@ static int string(mm_slice val, mm_buf *b, const char *what, mm_err *err)
 
 static int flag(mm_slice val, int *f, const char *what, mm_err *err)
 {
-    if (is(val, "true") || is(val, "false")) return *f = val.len == 4, 0;
-    return is(val, "null") ? 0 : mm_fail(err, MM_EDATA, "model: '%s' should be true or false", what);
+    if (mm_slice_is(val, "true") || mm_slice_is(val, "false")) return *f = val.len == 4, 0;
+    return mm_slice_is(val, "null") ? 0 : mm_fail(err, MM_EDATA, "model: '%s' should be true or false", what);
 }
 
 typedef struct { /* what the model says before its vocabulary is known */
@@ -486,25 +484,25 @@ static int model(mm_tok *t, mm_json_iter *it, said *m, mm_err *err)
     int64_t n = 0;
     int r = mm_json_enter(it, &in, err), more = 0;
     while (!r && (more = mm_json_key(&in, &key, err)) > 0) {
-        if (is(key, "vocab") && in.p < in.end && (*in.p == '{' || *in.p == '[')) {
+        if (mm_slice_is(key, "vocab") && in.p < in.end && (*in.p == '{' || *in.p == '[')) {
             if (m->seen++) return mm_fail(err, MM_EDATA, "model: two vocabularies");
             m->listed = *in.p == '[';
             r = m->listed ? scored(t, &in, err) : vocab(t, &in, err);
             continue;
         }
         if ((r = mm_json_skip(&in, &val, err))) break;
-        if (is(key, "type")) r = string(val, &m->type, "type", err);
-        else if (is(key, "unk_token")) r = string(val, &m->unk, "unk_token", err);
-        else if (is(key, "continuing_subword_prefix")) r = string(val, &m->cont, "continuing_subword_prefix", err);
-        else if (is(key, "end_of_word_suffix")) r = string(val, &m->suffix, "end_of_word_suffix", err);
-        else if (is(key, "fuse_unk")) r = flag(val, &t->fuse_unk, "fuse_unk", err);
-        else if (is(key, "byte_fallback")) r = flag(val, &t->byte_fallback, "byte_fallback", err);
-        else if (is(key, "ignore_merges")) r = flag(val, &t->ignore_merges, "ignore_merges", err);
-        else if (is(key, "merges")) m->merges = val;
-        else if (is(key, "unk_id") && !is(val, "null")) r = whole(val, INT32_MAX, &m->unk_id, "unk_id", err);
-        else if (is(key, "dropout") && !is(val, "null") && !is(val, "0.0") && !is(val, "0"))
+        if (mm_slice_is(key, "type")) r = string(val, &m->type, "type", err);
+        else if (mm_slice_is(key, "unk_token")) r = string(val, &m->unk, "unk_token", err);
+        else if (mm_slice_is(key, "continuing_subword_prefix")) r = string(val, &m->cont, "continuing_subword_prefix", err);
+        else if (mm_slice_is(key, "end_of_word_suffix")) r = string(val, &m->suffix, "end_of_word_suffix", err);
+        else if (mm_slice_is(key, "fuse_unk")) r = flag(val, &t->fuse_unk, "fuse_unk", err);
+        else if (mm_slice_is(key, "byte_fallback")) r = flag(val, &t->byte_fallback, "byte_fallback", err);
+        else if (mm_slice_is(key, "ignore_merges")) r = flag(val, &t->ignore_merges, "ignore_merges", err);
+        else if (mm_slice_is(key, "merges")) m->merges = val;
+        else if (mm_slice_is(key, "unk_id") && !mm_slice_is(val, "null")) r = whole(val, INT32_MAX, &m->unk_id, "unk_id", err);
+        else if (mm_slice_is(key, "dropout") && !mm_slice_is(val, "null") && !mm_slice_is(val, "0.0") && !mm_slice_is(val, "0"))
             r = mm_fail(err, MM_EUNSUP, "model: dropout is not supported");
-        else if (is(key, "max_input_chars_per_word") &&
+        else if (mm_slice_is(key, "max_input_chars_per_word") &&
                  !(r = whole(val, 1000000, &n, "max_input_chars_per_word", err)))
             t->max_chars = (size_t)n;
     }
@@ -595,14 +593,14 @@ static int build(mm_tok *t, const char *json, size_t len, said *m, mm_err *err)
     mm_slice key, val;
     int r = mm_json_begin(&it, json, len, err), more = 0, have_model = 0;
     while (!r && (more = mm_json_key(&it, &key, err)) > 0) {
-        if (is(key, "model") && !have_model) {
+        if (mm_slice_is(key, "model") && !have_model) {
             have_model = 1;
             r = model(t, &it, m, err);
             continue;
         }
         if ((r = mm_json_skip(&it, &val, err))) break;
         for (int i = 0; i < N; i++)
-            if (is(key, parts[i]) && !part[i] && !(part[i] = mm_json_load(val.p, val.len, parts[i], err)))
+            if (mm_slice_is(key, parts[i]) && !part[i] && !(part[i] = mm_json_load(val.p, val.len, parts[i], err)))
                 r = MM_EDATA;
     }
     if (!r) r = more;

@@ -201,6 +201,8 @@ static int go_on(uni_run *x, mm_err *err)
     double s = r ? 0 : strtod(scale, NULL);
     for (int m = 0; s > 0 && m < MM_MODALITIES; m++) *mm_uni_task_param(x->task, (size_t)m, &name)->w = (float)log(s);
     if (!r && x->teacher) r = mm_uni_task_text_cosine(x->task, x->pairs.first, &cosine, err);
+    if (!r && isnan(cosine))
+        r = mm_fail(err, MM_EDATA, "'%s' has too few pairs to compare the teacher's vectors with the model's: 1 in 100 is for that", x->o->pairs[0]);
     if (!r && !(cosine > 0.25))
         r = mm_fail(err, MM_EDATA, "the teacher's vectors have a cosine of %.2f with the model's: '%s' was made with other pairs, or another teacher", cosine,
                     x->o->from ? x->o->from : "default");
