@@ -30,9 +30,9 @@ void mm_connect_close(mm_connect *k)
     k->vec = NULL;
 }
 
-int mm_connect_see(mm_connect *k, mm_modality m, const float *x, float *rows, mm_err *err)
+int mm_connect_see(mm_connect *k, const mm_part *what, float *rows, mm_err *err)
 {
-    k->saw = m;
-    int r = mm_connector_see(k->c, k->uni, &(mm_part){ .mod = m, .x = x }, rows, err);
-    return r || !k->embed ? r : mm_model_embed_input(k->uni, m, &x, 1, k->vec, err);
+    k->saw = what->mod;
+    int r = mm_connector_see(k->c, k->uni, what, rows, err);
+    return r || !k->embed ? r : mm_model_embed_input(k->uni, what, 1, k->vec, err);
 }

@@ -18,6 +18,6 @@ typedef struct mm_connect {
 MM_MUST_CHECK int mm_connect_open(mm_connect *k, const mm_lm *lm, mm_ctx *c);
 void mm_connect_close(mm_connect *k);
 /* Rows of one, mm_connector_rows() of them. */
-MM_MUST_CHECK int mm_connect_see(mm_connect *k, mm_modality m, const float *x, float *rows, mm_err *err);
+MM_MUST_CHECK int mm_connect_see(mm_connect *k, const mm_part *what, float *rows, mm_err *err);
 
 #endif

@@ -30,7 +30,7 @@ typedef struct mm_embed_item {
     mm_media_ref ref;
     mm_job job;
     mm_modality mod;
-    float *given;     /* of a GIVEN */
+    float *given, *times; /* of a GIVEN; times lie behind the other */
     const float *vec; /* after computing */
     mm_text_out res;
     mm_parts *parts;  /* of a RECORD, or NULL so far */
@@ -64,7 +64,6 @@ typedef struct mm_embed {
     size_t *first;
     float *gate;
     mm_text_out *res;
-    const float **x;
     int32_t *ids;
     float *cut;     /* [o->dim], or NULL */
     mm_buf file, out;

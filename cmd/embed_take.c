@@ -92,7 +92,7 @@ int mm_embed_take(mm_embed *s, mm_embed_window *w, mm_embed_item *it)
         if (r) return s->skipped++, 1;
     }
     unsigned parts;
-    int r = s->o->inputs ? mm_given_take(it->rec, s->m, &it->mod, &it->given) : 0;
+    int r = s->o->inputs ? mm_given_take(it->rec, s->m, &it->mod, &it->given, &it->times) : 0;
     if (r < 0) return 0;
     if (r) {
         it->kind = GIVEN;

@@ -42,7 +42,7 @@ static int numbers(mm_rec *rec, const json_t *j, const mm_input_spec *s, float *
     if (!right_shape(json_object_get(j, "shape"), s)) return mm_rec_fail(rec, MM_ESHAPE, "the input has another shape than the model takes");
     int r = mm_base64_decode(&b, json_string_value(b64), json_string_length(b64)) ? mm_rec_fail(rec, MM_EDATA, "'input': \"b64\" is no base64") : 0;
     if (!r && b.len != n * sizeof **x) r = mm_rec_fail(rec, MM_ESHAPE, "the input has %zu bytes, its shape %zu", b.len, n * sizeof **x);
-    if (!r && !(*x = mm_aligned(n, sizeof **x))) r = mm_rec_fail(rec, MM_ENOMEM, "out of memory");
+    if (!r && !(*x = mm_aligned(n + (size_t)s->frames, sizeof **x))) r = mm_rec_fail(rec, MM_ENOMEM, "out of memory");
     if (!r) memcpy(*x, b.p, b.len);
     mm_buf_clear(&b);
     for (size_t i = 0; i < n && !r; i++)
@@ -51,16 +51,37 @@ static int numbers(mm_rec *rec, const json_t *j, const mm_input_spec *s, float *
     return r;
 }
 
-int mm_given_take(mm_rec *rec, const mm_model *m, mm_modality *mod, float **x)
+/* When each frame is shown, if the record says so. */
+static int moments(mm_rec *rec, size_t frames, float *to, float **times)
 {
     mm_slice raw;
     mm_err err = { 0 };
-    *x = NULL;
+    if (!mm_rec_get(rec, "times", &raw)) return 0;
+    json_t *j = mm_json_load(raw.p, raw.len, "times", &err);
+    int r = j ? 0 : mm_rec_fail(rec, MM_EDATA, "%s", err.msg);
+    if (!r && json_array_size(j) != frames) r = mm_rec_fail(rec, MM_ESHAPE, "'times' is not a list of %zu numbers, one for each frame of the input", frames);
+    for (size_t i = 0; i < frames && !r; i++) {
+        const json_t *t = json_array_get(j, i);
+        to[i] = (float)json_number_value(t);
+        if (!json_is_number(t) || !isfinite(to[i])) r = mm_rec_fail(rec, MM_EDATA, "'times', number %zu: not seconds", i);
+    }
+    json_decref(j);
+    if (!r) *times = to;
+    return r;
+}
+
+int mm_given_take(mm_rec *rec, const mm_model *m, mm_modality *mod, float **x, float **times)
+{
+    mm_slice raw;
+    mm_err err = { 0 };
+    *x = *times = NULL;
     if (!mm_rec_get(rec, "input", &raw) || !raw.len || raw.p[0] != '{') return 0;
     int r = modality_of(rec, m, mod);
     json_t *j = r ? NULL : mm_json_load(raw.p, raw.len, "input", &err);
     if (!r && !j) r = mm_rec_fail(rec, MM_EDATA, "%s", err.msg);
-    if (!r) r = numbers(rec, j, mm_model_input_spec(m, *mod), x);
+    const mm_input_spec *s = r ? NULL : mm_model_input_spec(m, *mod);
+    if (!r) r = numbers(rec, j, s, x);
+    if (!r && *mod == MM_VIDEO && (r = moments(rec, (size_t)s->frames, *x + mm_input_floats(s), times))) free(*x), *x = NULL;
     json_decref(j);
     mm_rec_del(rec, "input");
     return r ? r : 1;

@@ -29,7 +29,7 @@ int mm_judge_score(mm_judge *j, size_t i, const float *asked, const mm_part *mad
     j->score[i] = FAILED;
     if (!made) return 0;
     int r = made->mod == MM_TEXT ? mm_model_embed_text(j->m, &made->text, 1, j->vec, &res, err)
-                                 : mm_model_embed_input(j->m, made->mod, &made->x, 1, j->vec, err);
+                                 : mm_model_embed_input(j->m, made, 1, j->vec, err);
     for (size_t k = 0; k < mm_model_dim(j->m); k++) sum += (double)asked[k] * (double)j->vec[k];
     if (!r) j->score[i] = sum;
     return r;

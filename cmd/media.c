@@ -156,3 +156,8 @@ int mm_media_specs(const mm_model *m, unsigned mods, int only, mm_job *job, mm_m
     }
     return job->n;
 }
+
+mm_part mm_media_part(const mm_job *job, mm_modality mod)
+{
+    return (mm_part){ .mod = mod, .x = job->x, .times = mod == MM_VIDEO ? job->facts.times : NULL };
+}

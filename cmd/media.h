@@ -50,5 +50,7 @@ int mm_media_begin(mm_workers **p, mm_job *look, const mm_media_cli *m, mm_ctx *
 /* What a model wants of a medium (only: mm_media_ref.modality, MM_REF_ANY: whatever it is), within `mods`, bits of modalities: the job's
  * specifications, and of which modality each is. How many. */
 int mm_media_specs(const mm_model *m, unsigned mods, int only, mm_job *job, mm_modality is[MM_JOB_SPECS]);
+/* What the model is then given: memory of the job. */
+mm_part mm_media_part(const mm_job *job, mm_modality mod);
 
 #endif

@@ -93,11 +93,11 @@ static int compute_media(mm_embed *s, mm_embed_window *w, mm_modality mod, float
     for (size_t i = 0; i < w->n; i++) {
         mm_embed_item *it = &w->items[i];
         if ((it->kind != MEDIA && it->kind != GIVEN) || mm_rec_failed(it->rec) || it->mod != mod) continue;
-        s->x[n] = it->kind == GIVEN ? it->given : it->job.x;
+        s->part[n] = it->kind == GIVEN ? (mm_part){ .mod = mod, .x = it->given, .times = it->times } : mm_media_part(&it->job, mod);
         it->vec = vec + n++ * s->dim;
     }
     *used = n;
-    return n ? mm_model_embed_input(s->m, mod, s->x, n, vec, &s->c->err) : 0;
+    return n ? mm_model_embed_input(s->m, s->part, n, vec, &s->c->err) : 0;
 }
 
 /* Records with nothing to compute keep vec NULL. */
@@ -110,7 +110,8 @@ static int compute_records(mm_embed *s, mm_embed_window *w, float *vec)
         s->first[n] = all;
         for (int m = 0; m < MM_MODALITIES; m++) {
             if (it->parts->of[m].state != MM_PART_HELD) continue;
-            s->part[all++] = (mm_part){ .mod = (mm_modality)m, .text = { w->texts.p + it->at, it->len }, .x = it->parts->of[m].job.x };
+            s->part[all] = mm_media_part(&it->parts->of[m].job, (mm_modality)m);
+            s->part[all++].text = (mm_text_in){ w->texts.p + it->at, it->len };
         }
         if (all > s->first[n]) it->vec = vec + n++ * s->dim;
     }
@@ -285,11 +286,10 @@ static int run(mm_ctx *c, int argc, char **argv)
         const size_t parts = s.fuse == FUSE_FIRST ? 1 : MM_MODALITIES;
         s.in = calloc(n, sizeof *s.in);
         s.res = calloc(n * parts + 1, sizeof *s.res);
-        s.x = calloc(n, sizeof *s.x);
         s.part = calloc(n * parts, sizeof *s.part);
         s.gate = calloc(n * parts, sizeof *s.gate);
         s.first = calloc(n + 1, sizeof *s.first);
-        int bad = !s.in || !s.res || !s.x || !s.part || !s.gate || !s.first;
+        int bad = !s.in || !s.res || !s.part || !s.gate || !s.first;
         for (int i = 0; i < (s.multi ? 2 : 1); i++) {
             s.w[i].items = calloc(n, sizeof *s.w[i].items);
             s.w[i].vec = mm_aligned(n * s.dim, sizeof *s.w[i].vec);
@@ -313,7 +313,6 @@ static int run(mm_ctx *c, int argc, char **argv)
     if (s.errors >= 0 && close(s.errors) && !r) r = mm_fail_errno(&c->err, "cannot write '%s'", o.errors_to);
     free(s.in);
     free(s.res);
-    free(s.x);
     free(s.part);
     free(s.gate);
     free(s.first);

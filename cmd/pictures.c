@@ -107,7 +107,8 @@ static int add(mm_pictures *p, mm_rec *rec, const one *x, mm_err *err)
     mm_err e = { 0 };
     if (!embd) return no_memory(err);
     p->embd = embd;
-    int r = p->connect.c ? mm_connect_see(&p->connect, x->is[j->chosen], j->x, embd + p->rows * width, &e)
+    const mm_part part = mm_media_part(j, x->is[j->chosen]);
+    int r = p->connect.c ? mm_connect_see(&p->connect, &part, embd + p->rows * width, &e)
                          : mm_vlm_embed(p->lm, j->x, rows / mm_vlm_tokens(p->lm), embd + p->rows * width, err);
     if (r && p->connect.c) return r == MM_ENOMEM ? no_memory(err) : mm_rec_fail(rec, r, "%s", e.msg);
     if (!r && x->clip && !p->connect.c) r = mm_vlm_clip_text(j->facts.info.seconds, j->facts.times, pictures, &p->text);

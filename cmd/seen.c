@@ -34,7 +34,7 @@ static int see(mm_seen *s, mm_rec *rec, const mm_part *part, mm_err *err)
     mm_text_out res;
     int r = mm_say_see(s->lm, part, &s->rows, &s->n, &e);
     if (!r && s->embed)
-        r = part->mod == MM_TEXT ? mm_model_embed_text(m, &part->text, 1, s->vec, &res, &e) : mm_model_embed_input(m, part->mod, &part->x, 1, s->vec, &e);
+        r = part->mod == MM_TEXT ? mm_model_embed_text(m, &part->text, 1, s->vec, &res, &e) : mm_model_embed_input(m, part, 1, s->vec, &e);
     if (r && r != MM_ENOMEM) return mm_rec_fail(rec, r, "%s", e.msg);
     return r || mm_rec_set_str(rec, "modality", name, strlen(name)) ? no_memory(err) : 0;
 }
@@ -53,7 +53,10 @@ static int see_medium(mm_seen *s, mm_rec *rec, mm_err *err)
     if (r) return r;
     mm_workers_wait(s->pool, &job);
     if (job.code) r = mm_rec_fail(rec, job.code, "%s", job.message);
-    else r = see(s, rec, &(mm_part){ .mod = is[job.chosen], .x = job.x }, err);
+    else {
+        const mm_part part = mm_media_part(&job, is[job.chosen]);
+        r = see(s, rec, &part, err);
+    }
     if (!r && job.facts.info.truncated && mm_rec_set_bool(rec, "truncated", 1)) r = no_memory(err);
     mm_workers_release(s->pool, &job);
     return r;

@@ -24,6 +24,11 @@ test_ok 'what the model would see is embedded as what it was made of; another sh
     jq -c "select(.input) | .input.shape[0] += 1" in > bad; jq -c "select(.input) | .modality = \"smell\"" in >> bad; jq -c "select(.input) | .input.b64 = .input.b64[4:]" in >> bad
     expect_code 1 mm-embed --inputs bad > out 2> err; test_json out "length == 9 and ([.[].error.code] == [\"MM_ESHAPE\",\"MM_ESHAPE\",\"MM_ESHAPE\",\"MM_EDATA\",\"MM_EDATA\",\"MM_EDATA\",\"MM_ESHAPE\",\"MM_ESHAPE\",\"MM_ESHAPE\"])"
     mm-embed in > out; test_json out ".[1:] | all(.[]; has(\"input\"))"; expect_code 2 mm-embed --inputs --emit inputs in 2> err'
+test_ok 'when the frames of a clip are shown counts, and comes with them' '
+    mm-embed single | tail -1 | jq -c .embedding > a; tail -1 in > clip; jq -c "del(.times)" clip > none; mm-embed --inputs none | jq -c .embedding > b; [ "$(cat a)" != "$(cat b)" ]
+    jq -c ".times = [range(8) / 2]" clip | mm-embed --inputs | jq -c .embedding > c; test_cmp b c
+    jq -c ".times[1] = \"x\"" clip > bad; jq -c ".times = [1,2]" clip >> bad; jq -c ".times = {}" clip >> bad; expect_code 1 mm-embed --inputs bad > out 2> err
+    test_json out "[.[].error.code] == [\"MM_EDATA\",\"MM_ESHAPE\",\"MM_ESHAPE\"]"; grep -q "number 1: not seconds" err; grep -q "list of 8 numbers" err'
 test_ok 'pictures of more pixels, clips of more frames' '
     mm-embed --size 64 --frames 6 --emit inputs single > in; test_json in "[.[1:][].input.shape] == [[3,64,64],[1,64,1000],[6,3,64,64]]"; mm-embed --size 64 --frames 6 --inputs in > a; mm-embed --size 64 --frames 6 single > b
     jq -c "[.model,.embedding]" a > c; jq -c "[.model,.embedding]" b > d; test_cmp c d; mm-embed single > own; test_json own "map(.model) | unique | length == 1"; [ "$(jq -r .model own | head -1)" != "$(jq -r .model b | head -1)" ]

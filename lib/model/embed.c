@@ -162,28 +162,31 @@ int mm_model_text_ids(mm_model *m, mm_text_in in, int32_t *ids, size_t *n, mm_te
 
 /* ---- arrays ---- */
 
-int mm_model_embed_input(mm_model *m, mm_modality mod, const float *const *x, size_t n, float *vec, mm_err *err)
+int mm_model_embed_input(mm_model *m, const mm_part *in, size_t n, float *vec, mm_err *err)
 {
+    const mm_modality mod = n ? in->mod : MM_TEXT;
     mm_tower *t = mod == MM_TEXT ? NULL : m->via[mod];
     if (!t) return mm_fail(err, MM_EUNSUP, "this model takes no %s", mm_modality_name(mod));
     const mm_input_spec *sp = &m->spec[mod];
     size_t dim = mm_model_dim(m), views = (size_t)sp->views, plane = (size_t)sp->channels * (size_t)sp->height * (size_t)sp->width;
     size_t have = (size_t)sp->frames, frames = (size_t)t->cfg.frames;
-    const float **view = mm_realloc(NULL, n * views + 1, sizeof *view);
+    const float **view = mm_realloc(NULL, n * views + 1, sizeof *view), **times = mm_realloc(NULL, n * views + 1, sizeof *times);
     float *own = views > 1 ? mm_aligned(n * views * dim, sizeof *own) : vec;
     /* a tower for clips sees a picture as one that stands still */
     float *still = have < frames ? mm_aligned(n * views * frames * plane, sizeof *still) : NULL;
-    int r = !view || !own || (have < frames && !still) ? mm_fail(err, MM_ENOMEM, "out of memory") : 0;
+    int r = !view || !times || !own || (have < frames && !still) ? mm_fail(err, MM_ENOMEM, "out of memory") : 0;
     for (size_t i = 0; i < n * views && !r; i++) {
-        view[i] = x[i / views] + i % views * have * plane;
+        view[i] = in[i / views].x + i % views * have * plane;
+        times[i] = in[i / views].times;
         if (!still) continue;
         for (size_t f = 0; f < frames; f++) memcpy(still + (i * frames + f) * plane, view[i] + f % have * plane, plane * sizeof *still);
         view[i] = still + i * frames * plane;
     }
-    if (!r) r = mm_tower_run(m, &(mm_tower_job){ .t = t, .x = view, .n = n * views }, own, err);
+    if (!r) r = mm_tower_run(m, &(mm_tower_job){ .t = t, .x = view, .times = times, .n = n * views }, own, err);
     for (size_t i = 0; !r && views > 1 && i < n; i++) m->kern->pool_mean(vec + i * dim, own + i * views * dim, views, dim, dim);
     if (!r && views > 1 && t->cfg.normalize) m->kern->l2_normalize(vec, n, dim);
     free(view);
+    free(times);
     free(still);
     if (own != vec) free(own);
     return r;

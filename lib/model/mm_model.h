@@ -167,16 +167,18 @@ MM_API MM_MUST_CHECK int mm_model_embed_text(mm_model *m, const mm_text_in *in, 
  * text without tokens of its own (res->code MM_EEMPTY) has the special ones. Same returns. */
 MM_API MM_MUST_CHECK int mm_model_text_ids(mm_model *m, mm_text_in in, int32_t *ids, size_t *n, mm_text_out *res, mm_err *err);
 
-/* Pictures, sound, video: n inputs x[i] [views, frames, channels, height, width] as mm_input_make() gives them (mm_model_input_spec() has
- * the numbers); vec [n, dim], the mean over an input's views. 0, MM_ENOMEM, or MM_EUNSUP: the model takes no such modality. */
-MM_API MM_MUST_CHECK int mm_model_embed_input(mm_model *m, mm_modality mod, const float *const *x, size_t n, float *vec, mm_err *err);
-
 /* A part of a record: what one modality says. */
 typedef struct mm_part {
     mm_modality mod;
-    mm_text_in text; /* of MM_TEXT */
-    const float *x;  /* of the others, as for mm_model_embed_input() */
+    mm_text_in text;    /* of MM_TEXT */
+    const float *x;     /* of the others: [views, frames, channels, height, width], as mm_input_make() gives it to mm_model_input_spec() */
+    const float *times; /* of MM_VIDEO: when each of the frames is shown, seconds (mm_input_facts); NULL: one every half second. The unified model
+                         * places them by it, others see frames in their order */
 } mm_part;
+
+/* Pictures, sound, video: n parts, all of the modality of the first; vec [n, dim], the mean over an input's views. 0, MM_ENOMEM, or MM_EUNSUP:
+ * the model takes no such modality. */
+MM_API MM_MUST_CHECK int mm_model_embed_input(mm_model *m, const mm_part *in, size_t n, float *vec, mm_err *err);
 
 /* How parts become one vector. */
 typedef enum mm_fuse {

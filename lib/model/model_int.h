@@ -124,12 +124,12 @@ typedef struct mm_going_on {
 mm_tensor mm_block(mm_graph *g, const mm_tower_config *c, const mm_layer *l, mm_tensor x, const mm_ragged *r, const mm_going_on *on);
 
 /* tower.c. What goes through a tower: token ids, sequence s being ids[off[s]..off[s+1]); or n inputs
- * x[i] [frames, channels, h, w] (off is NULL). vec [n, dim]. */
+ * x[i] [frames, channels, h, w] (off is NULL), of clips with times[i] as in mm_part. vec [n, dim]. */
 typedef struct mm_tower_job {
     mm_tower *t;
     const int32_t *ids;
     const size_t *off;
-    const float *const *x;
+    const float *const *x, *const *times;
     size_t n;
     const struct mm_record_job *records; /* not NULL: n records of the unified model, and nothing of the above */
 } mm_tower_job;

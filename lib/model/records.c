@@ -11,7 +11,8 @@ typedef struct {
     size_t n[MM_MODALITIES], *at;
     mm_text_in *text;
     mm_text_out *res; /* of the texts */
-    const float **x;  /* of all modalities, from first_x[mod] on */
+    mm_part *media;   /* of all modalities, from first_x[mod] on */
+    const float **x, **times; /* of them */
     size_t first_x[MM_MODALITIES];
 } sorted;
 
@@ -30,13 +31,16 @@ static int sort(sorted *s, const mm_model *m, const mm_part *parts, const size_t
     s->at = mm_arena_alloc(&s->arena, all, sizeof *s->at);
     s->text = mm_arena_alloc(&s->arena, all, sizeof *s->text);
     s->res = mm_arena_alloc(&s->arena, all, sizeof *s->res);
+    s->media = mm_arena_alloc(&s->arena, all, sizeof *s->media);
     s->x = mm_arena_alloc(&s->arena, all, sizeof *s->x);
-    if (!s->at || !s->text || !s->res || !s->x) return no_memory(err);
+    s->times = mm_arena_alloc(&s->arena, all, sizeof *s->times);
+    if (!s->at || !s->text || !s->res || !s->media || !s->x || !s->times) return no_memory(err);
     for (int i = 1; i < MM_MODALITIES; i++) s->first_x[i] = s->first_x[i - 1] + s->n[i - 1];
     for (size_t p = 0; p < all; p++) {
         s->at[p] = k[parts[p].mod]++;
+        const size_t to = s->first_x[parts[p].mod] + s->at[p];
         if (parts[p].mod == MM_TEXT) s->text[s->at[p]] = parts[p].text;
-        else s->x[s->first_x[parts[p].mod] + s->at[p]] = parts[p].x;
+        else s->media[to] = parts[p], s->x[to] = parts[p].x, s->times[to] = parts[p].times;
     }
     return 0;
 }
@@ -69,7 +73,10 @@ static int fuse(mm_model *m, sorted *s, const mm_part *parts, const size_t *firs
     if (!r && live) {
         mm_record_job j = { begin, at, mod, { { 0 } }, weight };
         begin[live] = kept;
-        for (int k = 0; k < MM_MODALITIES; k++) j.of[k] = (mm_tower_job){ .t = &m->tower[k], .x = s->x + s->first_x[k], .n = s->n[k] };
+        for (int k = 0; k < MM_MODALITIES; k++) {
+            const size_t x = s->first_x[k];
+            j.of[k] = (mm_tower_job){ .t = &m->tower[k], .x = s->x + x, .times = s->times + x, .n = s->n[k] };
+        }
         j.of[MM_TEXT].ids = ids;
         j.of[MM_TEXT].off = off;
         r = mm_tower_run(m, &(mm_tower_job){ .n = live, .records = &j }, vec, err);
@@ -98,7 +105,7 @@ static int mean(mm_model *m, sorted *s, const mm_part *parts, const size_t *firs
     int r = own ? 0 : no_memory(err);
     if (!r && s->n[MM_TEXT]) r = mm_model_embed_text(m, s->text, s->n[MM_TEXT], own, s->res, err);
     for (int k = MM_IMAGE; k < MM_MODALITIES && !r; k++)
-        if (s->n[k]) r = mm_model_embed_input(m, (mm_modality)k, s->x + s->first_x[k], s->n[k], own + s->first_x[k] * dim, err);
+        if (s->n[k]) r = mm_model_embed_input(m, s->media + s->first_x[k], s->n[k], own + s->first_x[k] * dim, err);
     if (r) return r;
     memset(vec, 0, n * dim * sizeof *vec);
     for (size_t i = 0; i < n; i++) {

@@ -81,8 +81,8 @@ void mm_uni_place(float *cos, float *sin, size_t half, const float at[3])
     }
 }
 
-/* Where token k of an input is. */
-static void place(const mm_uni_config *c, const mm_uni_in *in, size_t k, float at[3])
+/* Where token k of input i is. */
+static void place(const mm_uni_config *c, const mm_uni_in *in, size_t i, size_t k, float at[3])
 {
     const size_t gh = in->height / PATCH, gw = in->width / PATCH, grid = gh * gw;
     at[0] = at[1] = at[2] = (float)k;
@@ -93,8 +93,7 @@ static void place(const mm_uni_config *c, const mm_uni_in *in, size_t k, float a
     at[1] = (float)(cell / gw);
     at[2] = (float)(cell % gw);
     if (c->positions != MM_UNI_ALIGNED) return;
-    const float seconds = 0.5f * (float)(pair * 2);
-    at[0] = seconds / 0.08f;
+    at[0] = (in->times && in->times[i] ? in->times[i][2 * pair] : (float)pair) / 0.08f;
     at[1] = 6 * (at[1] + 0.5f) / (float)gh;
     at[2] = 6 * (at[2] + 0.5f) / (float)gw;
 }
@@ -105,7 +104,7 @@ static void places(const mm_uni *u, const mm_uni_in *in, mm_uni_tokens *t)
     for (size_t i = 0; i < in->n; i++)
         for (size_t k = 0, row = t->r.off[i]; row < t->r.off[i + 1]; k++, row++) {
             float at[3] = { 0 };
-            if (u->c.positions != MM_UNI_ABSOLUTE) place(&u->c, in, k, at);
+            if (u->c.positions != MM_UNI_ABSOLUTE) place(&u->c, in, i, k, at);
             mm_uni_place(t->cos + row * half, t->sin + row * half, half, at);
         }
 }
@@ -140,7 +139,7 @@ static mm_tensor with_positions(mm_graph *g, const mm_uni *u, const mm_uni_in *i
         const size_t rows = r->off[i + 1] - r->off[i], times = in->mod == MM_VIDEO ? rows / (grid[0] * grid[1]) : rows;
         for (size_t k = 0; k < rows; k++) {
             float at[3], *to = f.p + (r->off[i] + k) * f.cols;
-            place(&u->c, in, k, at);
+            place(&u->c, in, i, k, at);
             if (n[0]) shares(to, n[0], times > n[0] ? at[0] * (float)(n[0] - 1) / (float)(times - 1) : at[0]);
             to += n[0];
             for (int a = 0; a < 2; to += n[1], a++)

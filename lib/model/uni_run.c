@@ -119,10 +119,11 @@ static int gather_media(const mm_model *m, mm_uni_in *in, const mm_tower_job *j,
 {
     size_t all = room(m, in->mod);
     size_t *frames = mm_arena_alloc(arena, in->n, sizeof *frames);
-    const float **x = mm_arena_alloc(arena, in->n, sizeof *x);
-    if (!frames || !x) return MM_ENOMEM;
+    const float **x = mm_arena_alloc(arena, in->n, sizeof *x), **times = mm_arena_alloc(arena, in->n, sizeof *times);
+    if (!frames || !x || !times) return MM_ENOMEM;
     for (size_t i = 0; i < in->n; i++) {
         x[i] = j->x[order[i]];
+        times[i] = j->times[order[i]];
         frames[i] = frames_of(m, j, in->mod, order[i]);
         if (in->mod != MM_AUDIO) continue;
         float *to = mm_arena_alloc(arena, frames[i] * MEL, sizeof *to); /* [frames, 64] of [64, all] */
@@ -132,6 +133,7 @@ static int gather_media(const mm_model *m, mm_uni_in *in, const mm_tower_job *j,
         x[i] = to;
     }
     in->x = x;
+    in->times = times;
     in->frames = frames;
     return 0;
 }
@@ -152,7 +154,7 @@ int mm_uni_part(const mm_model *m, const mm_part *what, mm_uni_in *in, mm_arena 
     size_t off[2] = { 0 };
     mm_text_out cut;
     if (!m->uni || !t) return mm_fail(err, MM_EUNSUP, "this model sees no %s", mm_modality_name(what->mod));
-    mm_tower_job job = { .t = t, .x = &what->x, .n = 1 };
+    mm_tower_job job = { .t = t, .x = &what->x, .times = &what->times, .n = 1 };
     int r = 0;
     if (what->mod == MM_TEXT) {
         r = mm_text_tokens(m, &what->text, 1, &ids, off, &cut, err);

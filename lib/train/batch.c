@@ -1,4 +1,5 @@
 /* Batches: the arrays that a step's draws become, and the thread that is one step ahead. */
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 #include "train/batch_int.h"
@@ -90,7 +91,9 @@ static int videos(const mm_batches *b, const draw *d, size_t n, mm_arena *a, mm_
     for (size_t i = 0; i < n; i++) {
         const mm_item *it = item_of(b, &d[i], MM_VIDEO);
         const mm_augment g = augment_of(b, MM_VIDEO, &d[i]);
-        memcpy(out->times + i * (size_t)frames, it->times, (size_t)frames * sizeof(float));
+        mm_rng pace = mm_rng_at(d[i].rng.s, 0, 0, 1);
+        const float slower = expf(g.strength * mm_rng_range(&pace, -1.4f, 6));
+        for (int f = 0; f < frames; f++) out->times[i * (size_t)frames + (size_t)f] = slower * it->times[f];
         int r = mm_augment_video(out->video + i * each, px, it->px, it->width, frames, &g, d[i].rng, err);
         if (r) return r;
         tracks[i] = it->track >= 0 ? mm_dataset_item(b->d, (size_t)it->track) : NULL;

@@ -33,7 +33,7 @@ extern "C" {
 
 /* strength 0: none, 1: full. At 1/2, of pictures: area of the crop 0.75 to 1.075 of the picture, proportions x 0.94 to 1.06, turned by
  * +-5.7 degrees, saturation and contrast +-20, +-15 %, brightness -12 to +10 %, channels +-4 %, gray in 3.5 %; of sound: tempo x 0.93 to
- * 1.1, pitch x 0.95 to 1.06, level +-6 dB, tilt, noise, masks. */
+ * 1.1, pitch x 0.95 to 1.06, level +-6 dB, tilt, noise, masks; of clips: as of pictures, and the moments of their frames x 0.5 to 20. */
 typedef struct mm_augment {
     float strength;
     float flip; /* probability of a mirror image */

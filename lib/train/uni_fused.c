@@ -12,7 +12,7 @@ typedef struct {
     uint32_t target, said;      /* rows of the bank */
     const char *words;          /* in place of `said`; NULL: as it is */
     unsigned has;               /* bit m: has modality m */
-    const float *x[MM_MODALITIES];
+    const float *x[MM_MODALITIES], *times[MM_MODALITIES];
     size_t frames[MM_MODALITIES];
 } record;
 
@@ -35,6 +35,7 @@ static void take(const batch *b, const mm_batch *from, record *r, mm_modality m,
     r->has |= 1u << m;
     r->frames[m] = m == MM_AUDIO ? from->mel_at[i + 1] - from->mel_at[i] : clip;
     r->x[m] = m == MM_AUDIO ? from->mel + from->mel_at[i] * MM_UNI_MEL : (m == MM_IMAGE ? from->image : from->video) + i * clip * 3 * side * side;
+    r->times[m] = m == MM_VIDEO ? from->times + i * clip : NULL;
 }
 
 /* Two texts of an example, different ones where it has them. Returns how many it has. */
@@ -71,7 +72,7 @@ static int spoil_medium(batch *b, size_t i, mm_modality m, float level)
     const size_t side = side_of(b->t, m), each = m == MM_AUDIO ? MM_UNI_MEL : 3 * side * side;
     if (mm_rng_unit(&r->rng) < 0.2f && b->n > 1) {
         const record *o = &b->r[(i + 1 + mm_rng_below(&r->rng, (uint32_t)b->n - 1)) % b->n];
-        if (o->has >> m & 1) r->x[m] = o->x[m], r->frames[m] = o->frames[m];
+        if (o->has >> m & 1) r->x[m] = o->x[m], r->frames[m] = o->frames[m], r->times[m] = o->times[m];
         return 0;
     }
     const uint32_t how = mm_rng_below(&r->rng, m == MM_AUDIO ? MM_CORRUPT_SOUNDS : MM_CORRUPT_PICTURES);
@@ -146,16 +147,17 @@ static int inputs(batch *b, mm_uni_in in[MM_MODALITIES], mm_uni_records *rec, mm
     rec->n = b->n;
     for (int m = 0; m < MM_MODALITIES; m++) {
         const size_t side = side_of(t, (mm_modality)m);
-        const float **x = mm_arena_alloc(&t->batch, b->n, sizeof *x);
+        const float **x = mm_arena_alloc(&t->batch, b->n, sizeof *x), **times = mm_arena_alloc(&t->batch, b->n, sizeof *times);
         size_t *frames = mm_arena_alloc(&t->batch, b->n, sizeof *frames), *of = mm_arena_alloc(&t->batch, b->n, sizeof *of), n = 0;
-        if (!x || !frames || !of) return mm_fail(err, MM_ENOMEM, "out of memory");
+        if (!x || !times || !frames || !of) return mm_fail(err, MM_ENOMEM, "out of memory");
         for (size_t i = 0; i < b->n; i++) {
             if (!(b->r[i].has >> m & 1)) continue;
             x[n] = b->r[i].x[m];
+            times[n] = b->r[i].times[m];
             frames[n] = b->r[i].frames[m];
             of[n++] = i;
         }
-        in[m] = (mm_uni_in){ .mod = (mm_modality)m, .n = n, .x = x, .frames = frames, .height = side, .width = side };
+        in[m] = (mm_uni_in){ .mod = (mm_modality)m, .n = n, .x = x, .frames = frames, .times = times, .height = side, .width = side };
         if (!n) continue;
         rec->in[m] = &in[m];
         rec->of[m] = of;

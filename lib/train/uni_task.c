@@ -250,14 +250,15 @@ int mm_uni_batch_in(const mm_uni *u, const mm_batch *b, mm_modality m, mm_arena 
 {
     const mm_uni_config *c = mm_uni_get_config(u);
     size_t n = (size_t)b->n[m], side = (size_t)c->mod[m].size, clip = m == MM_VIDEO ? (size_t)c->mod[m].frames : 1;
-    const float **x = mm_arena_alloc(a, n, sizeof *x);
+    const float **x = mm_arena_alloc(a, n, sizeof *x), **times = mm_arena_alloc(a, n, sizeof *times);
     size_t *frames = mm_arena_alloc(a, n, sizeof *frames);
-    if (!x || !frames) return MM_ENOMEM;
+    if (!x || !times || !frames) return MM_ENOMEM;
     for (size_t i = 0; i < n; i++) {
         frames[i] = m == MM_AUDIO ? b->mel_at[i + 1] - b->mel_at[i] : clip;
         x[i] = m == MM_AUDIO ? b->mel + b->mel_at[i] * MM_UNI_MEL : (m == MM_IMAGE ? b->image : b->video) + i * clip * 3 * side * side;
+        times[i] = m == MM_VIDEO ? b->times + i * clip : NULL;
     }
-    *in = (mm_uni_in){ .mod = m, .n = n, .x = x, .frames = frames, .height = side, .width = side };
+    *in = (mm_uni_in){ .mod = m, .n = n, .x = x, .frames = frames, .times = times, .height = side, .width = side };
     return 0;
 }
 
@@ -393,15 +394,17 @@ static int plain(mm_uni_task *t, mm_modality m, const uint32_t *e, size_t n, mm_
     const mm_augment none = { 0, 0 };
     const mm_rng rng = { 0 };
     const mm_dataset *d = t->o.data;
-    size_t room = 0, at = 0, side = (size_t)(m == MM_IMAGE ? t->bo.px : t->bo.video_px);
+    size_t room = 0, at = 0, frames = 0, side = (size_t)(m == MM_IMAGE ? t->bo.px : t->bo.video_px);
     int r = 0;
     for (size_t i = 0; i < n; i++) {
         const mm_item *x = mm_dataset_item(d, (size_t)mm_dataset_example(d, e[i])->item[m]);
+        frames += (size_t)x->n;
         room += m == MM_AUDIO ? mm_augment_mel_room((size_t)x->n, 0, &none) * (size_t)x->width : (size_t)x->n * 3 * side * side;
     }
     float *out = mm_arena_alloc(&t->batch, room, sizeof *out);
     b->mel_at = mm_arena_alloc(&t->batch, n + 1, sizeof *b->mel_at);
-    if (!out || !b->mel_at) return no_memory(err);
+    b->times = m == MM_VIDEO ? mm_arena_alloc(&t->batch, frames, sizeof *b->times) : NULL;
+    if (!out || !b->mel_at || (m == MM_VIDEO && !b->times)) return no_memory(err);
     b->image = b->video = b->mel = out;
     b->mel_at[0] = 0;
     b->n[m] = (int)n;
@@ -414,6 +417,7 @@ static int plain(mm_uni_task *t, mm_modality m, const uint32_t *e, size_t n, mm_
         }
         r = m == MM_IMAGE ? mm_augment_image(out + at, (int)side, x->px, x->width, &none, rng, err)
                           : mm_augment_video(out + at, (int)side, x->px, x->width, x->n, &none, rng, err);
+        if (m == MM_VIDEO) memcpy(b->times + i * (size_t)x->n, x->times, (size_t)x->n * sizeof *b->times);
         at += (size_t)x->n * 3 * side * side;
     }
     return r;

@@ -23,18 +23,18 @@ static int by_value(const void *a, const void *b)
 static int bench(mm_model *m, mm_modality mod, size_t one, size_t batch)
 {
     float *x = malloc(batch * one * sizeof *x), *v = malloc(batch * mm_model_dim(m) * sizeof *v);
-    const float **each = malloc(batch * sizeof *each);
+    mm_part *each = malloc(batch * sizeof *each);
     double rate[7];
     mm_err err;
     if (!x || !v || !each) return 4;
     for (size_t i = 0; i < batch * one; i++) x[i] = (float)((i * 2654435761u >> 16 & 1023) - 512.0) / 256;
-    for (size_t i = 0; i < batch; i++) each[i] = x + i * one;
-    if (mm_model_embed_input(m, mod, each, batch, v, &err)) return 3;
+    for (size_t i = 0; i < batch; i++) each[i] = (mm_part){ .mod = mod, .x = x + i * one };
+    if (mm_model_embed_input(m, each, batch, v, &err)) return 3;
     for (int k = 0; k < 7; k++) {
         double start = now(), end;
         size_t n = 0;
         do {
-            if (mm_model_embed_input(m, mod, each, batch, v, &err)) return 3;
+            if (mm_model_embed_input(m, each, batch, v, &err)) return 3;
             n += batch;
         } while ((end = now()) < start + 0.7);
         rate[k] = (double)n / (end - start);
@@ -77,9 +77,9 @@ int main(int argc, char **argv)
         n++;
     }
     float *v = malloc((n * dim + 1) * sizeof *v);
-    const float **each = calloc(n + 1, sizeof *each);
-    for (size_t i = 0; each && i < n; i++) each[i] = x + i * one;
-    if (!v || !each || mm_model_embed_input(m, (mm_modality)mod, each, n, v, &err)) return 4;
+    mm_part *each = calloc(n + 1, sizeof *each);
+    for (size_t i = 0; each && i < n; i++) each[i] = (mm_part){ .mod = (mm_modality)mod, .x = x + i * one };
+    if (!v || !each || mm_model_embed_input(m, each, n, v, &err)) return 4;
     if (fwrite(v, sizeof *v, n * dim, stdout) != n * dim || fflush(stdout)) return 4;
     free(x);
     free(each);

@@ -202,6 +202,36 @@ static void between(void)
     freed(u);
 }
 
+/* Seconds are the same for clips and sounds. */
+static void moments(void)
+{
+    static const float half[] = { 0, 0.5f, 1, 1.5f }, odd[] = { 0, 0.1f, 0.64f, 0.7f };
+    const float *of_half[N] = { half, NULL, half }, *of_odd[N] = { odd, odd, odd };
+    mm_uni_config c = little("aligned");
+    mm_uni *u = made(&c);
+    float a[N][OUT], b[N][OUT];
+    mm_uni_in clip = input(MM_VIDEO, 32, 4, 0);
+    embed(u, &clip, a);
+    clip.times = of_half;
+    embed(u, &clip, b);
+    ok(!memcmp(a, b, sizeof a), "frames without times come every half second");
+    clip.times = of_odd;
+    embed(u, &clip, b);
+    ok(likeness(a, b) < 0.99999, "when a frame is shown counts: cosine %.6f", likeness(a, b));
+    mm_arena arena = { 0 };
+    mm_graph g = { .kern = mm_kern_get(), .arena = &arena, .threads = 1 };
+    const mm_uni_tokens seen = mm_uni_stem(&g, u, &clip);
+    const mm_uni_in sound = input(MM_AUDIO, 0, 100, 0);
+    const mm_uni_tokens heard = mm_uni_stem(&g, u, &sound);
+    const size_t half_dim = (size_t)(c.width / c.heads / 2), grid = 4;
+    size_t same = 0, axes = 0;
+    for (size_t i = 0; i < half_dim; i += 3, axes++) /* time's share of the channels */
+        same += hypotf(seen.cos[grid * half_dim + i] - heard.cos[8 * half_dim + i], seen.sin[grid * half_dim + i] - heard.sin[8 * half_dim + i]) < 1e-4f;
+    ok(axes && same == axes, "the frame of 0.64 s stands where the sound of 0.64 s does");
+    mm_arena_clear(&arena);
+    freed(u);
+}
+
 /* Distance of the vectors from fixed ones, and its gradients where tape is set. Pictures and clips of another size than the model's own. */
 static double loss(mm_uni *u, mm_modality m, mm_tape *tape)
 {
@@ -260,6 +290,7 @@ int main(void)
     order();
     sizes();
     between();
+    moments();
     gradients();
     return done();
 }

@@ -52,7 +52,7 @@ static void compare(const char *name, const char *path, const json_t *g, float *
             if (!x) exit(1);
             snprintf(input, sizeof input, "input.%s", mm_modality_name((mm_modality)mod));
             tower_fill(x, input, 2 * n, 4, 0);
-            r = mm_model_embed_input(m, (mm_modality)mod, (const float *const[]){ x, x + n }, 2, got, &err);
+            r = mm_model_embed_input(m, (const mm_part[]){ { .mod = (mm_modality)mod, .x = x }, { .mod = (mm_modality)mod, .x = x + n } }, 2, got, &err);
             free(x);
         }
         double d = r ? 1 : apart(got, want, dim);
