@@ -73,22 +73,22 @@ size_t mmk_pack_size(const struct mm_kern *kern, int dtype, size_t n, size_t k)
     return total;
 }
 
-static void pack_panel(mmk_mat *w, size_t p, size_t bytes, const mmk_rows *src, size_t nsrc)
+/* Panel p of the rows that w has been told of. */
+static void pack_panel(const mmk_mat *w, size_t p, void *dst)
 {
     const void *rows[64];
     size_t nr = (size_t)w->ops->nr, first = p * nr, at = 0, s = 0, n = 0;
-    for (; s < nsrc && at + src[s].n <= first; s++)
-        at += src[s].n;
+    for (; s < w->nsrc && at + w->src[s].n <= first; s++)
+        at += w->src[s].n;
     for (; n < nr && first + n < w->n; n++) {
-        while (first + n - at >= src[s].n)
-            at += src[s++].n;
-        rows[n] = (const char *)src[s].data + (first + n - at) * bytes;
+        while (first + n - at >= w->src[s].n)
+            at += w->src[s++].n;
+        rows[n] = (const char *)w->src[s].data + (first + n - at) * w->row_bytes;
     }
-    w->ops->pack_b(mmk_panel(w, p), rows, (int)n, w->k);
+    w->ops->pack_b(dst, rows, (int)n, w->k);
 }
 
-const mmk_mat *mmk_pack(const struct mm_kern *kern, void *mem, int dtype, size_t k, const mmk_rows *src, size_t nsrc,
-                        int threads)
+mmk_mat *mmk_view(const struct mm_kern *kern, void *mem, int dtype, size_t k, const mmk_rows *src, size_t nsrc)
 {
     size_t n = 0;
     for (size_t i = 0; i < nsrc; i++)
@@ -98,16 +98,36 @@ const mmk_mat *mmk_pack(const struct mm_kern *kern, void *mem, int dtype, size_t
         return NULL;
     mmk_mat *w = mem;
     const mmk_gemm_ops *ops = find_ops(kern, dtype, k);
-    size_t steps = mmk_ceil_div(k, (size_t)ops->kstep), panels = mmk_ceil_div(n, (size_t)ops->nr);
-    *w = (mmk_mat){ ops, n, k, steps, (steps * ops->b_step + 63) / 64 * 64 };
-    if (k == 0)
-        return w;
+    size_t steps = mmk_ceil_div(k, (size_t)ops->kstep);
+    *w = (mmk_mat){ ops, n, k, steps, (steps * ops->b_step + 63) / 64 * 64, NULL, src, nsrc, row_bytes(dtype, k) };
+    return w;
+}
+
+size_t mmk_view_size(void)
+{
+    return MMK_MAT_HEADER;
+}
+
+void mmk_settle(mmk_mat *w, void *mem, int threads)
+{
+    size_t panels = mmk_ceil_div(w->n, (size_t)w->ops->nr);
     /* Most of it is touching fresh memory: long runs to begin with, so that threads do not wait for the same huge page. */
     int nt = panels * w->panel_bytes < ((size_t)1 << 17) || threads < 1 ? 1 : threads;
     (void)nt;
 #pragma omp parallel for num_threads(nt) schedule(guided) if (nt > 1)
     for (size_t p = 0; p < panels; p++)
-        pack_panel(w, p, row_bytes(dtype, k), src, nsrc);
+        if (w->k > 0)
+            pack_panel(w, p, (char *)mem + p * w->panel_bytes);
+    w->panels = mem;
+    w->src = NULL;
+}
+
+const mmk_mat *mmk_pack(const struct mm_kern *kern, void *mem, int dtype, size_t k, const mmk_rows *src, size_t nsrc,
+                        int threads)
+{
+    mmk_mat *w = mmk_view(kern, mem, dtype, k, src, nsrc);
+    if (w)
+        mmk_settle(w, (char *)mem + MMK_MAT_HEADER, threads);
     return w;
 }
 
@@ -161,7 +181,7 @@ static void pack_rows(const mmk_job *j, size_t row, size_t rows, size_t blocks, 
 
 /* Rows row .. row+rows-1, packed in `blocks` blocks at a, times panels p0 .. p1-1. A tile gets its epilogue after the next
  * product, when its stores have long left the pipeline; two tiles of MMK_MAX_TILE_ROWS x nr take turns. */
-static void group(const mmk_job *j, size_t row, size_t rows, size_t blocks, size_t p0, size_t p1, const char *a, float *tile)
+static void group(const mmk_job *j, size_t row, size_t rows, size_t blocks, size_t p0, size_t p1, const char *a, float *tile, char *fresh)
 {
     const mmk_mat *w = j->w;
     const mmk_gemm_ops *ops = w->ops;
@@ -171,20 +191,23 @@ static void group(const mmk_job *j, size_t row, size_t rows, size_t blocks, size
     float *other = tile + MMK_MAX_TILE_ROWS * ops->nr;
     for (size_t p = p0; p < p1; p += np) {
         const char *block = a;
+        const char *panel = w->panels ? mmk_panel(w, p) : fresh;
         if (p1 - p < np)
             np = 1;
+        for (size_t i = 0; i < np && !w->panels && w->k > 0; i++)
+            pack_panel(w, p + i, fresh + i * w->panel_bytes);
         for (size_t b = 0; b < blocks; b++) {
             size_t r0 = cut(rows, unit, blocks, b);
             const product t = { tile, row + r0, p, np, (int)(cut(rows, unit, blocks, b + 1) - r0) };
             if (direct && np == 1 && (p + 1) * (size_t)ops->nr <= w->n) {
                 size_t col = p * (size_t)ops->nr;
-                ops->mul_to(j->c + t.row * j->ldc + col, j->ldc, block, mmk_panel(w, p), w->steps, t.rows,
+                ops->mul_to(j->c + t.row * j->ldc + col, j->ldc, block, panel, w->steps, t.rows,
                             j->bias ? j->bias + col : NULL, j->res ? j->res + t.row * j->ldr + col : NULL, j->ldr);
                 block += w->steps * ops->a_step(t.rows);
                 continue;
             }
             if (w->steps > 0)
-                ops->mul(tile, block, mmk_panel(w, p), w->panel_bytes, w->steps, t.rows, (int)np);
+                ops->mul(tile, block, panel, w->panel_bytes, w->steps, t.rows, (int)np);
             else
                 memset(tile, 0, (size_t)t.rows * np * (size_t)ops->nr * sizeof *tile);
             finish(j, &last);
@@ -243,9 +266,11 @@ static int rectangle(const mmk_job *j, size_t m0, size_t m1, size_t p0, size_t p
         per_group = mmk_ceil_div(m1 - m0, mr);
     size_t groups = mmk_ceil_div(m1 - m0, per_group * mr);
     size_t tiles = 2 * MMK_MAX_TILE_ROWS * (size_t)ops->nr * sizeof(float);
-    char *mem = mmk_scratch(tiles + per_group * block + 64);
+    size_t fresh = w->panels ? 0 : (size_t)ops->panels(1) * w->panel_bytes; /* most panels at once are those of one row */
+    char *mem = mmk_scratch(fresh + tiles + per_group * block + 64), *of_w = mem;
     if (!mem)
         return MMK_ENOMEM;
+    mem += fresh;
     if (ops->begin)
         ops->begin();
     for (size_t g = 0; g < groups; g++) {
@@ -253,7 +278,7 @@ static int rectangle(const mmk_job *j, size_t m0, size_t m1, size_t p0, size_t p
         size_t blocks = mmk_ceil_div(rows, mr);
         float *tile = (float *)(void *)mem;
         pack_rows(j, row, rows, blocks, mem + tiles);
-        do group(j, row, rows, blocks, p0, p1, mem + tiles, tile);
+        do group(j, row, rows, blocks, p0, p1, mem + tiles, tile, of_w);
         while (panels && take(panels, &p0, &p1));
     }
     if (ops->end)
@@ -262,13 +287,13 @@ static int rectangle(const mmk_job *j, size_t m0, size_t m1, size_t p0, size_t p
 }
 
 /* The grid of threads, rows x columns of it, with the least work for a thread: multiply-adds of its rectangle, plus what
- * packing a row or fetching a column of W from beyond L2 costs, about 16 multiply-adds per element either. */
-static void choose_grid(size_t m, size_t panels, size_t nr, int threads, int *tm, int *tn)
+ * packing a row or fetching a column of W from beyond L2 costs, about 16 multiply-adds per element either, and packing one as much again. */
+static void choose_grid(size_t m, size_t panels, const mmk_mat *w, int threads, int *tm, int *tn)
 {
-    double best = 0;
+    double best = 0, fetch = w->panels ? 16 : 32;
     for (int t = 1; t <= threads; t++) {
-        double rows = (double)mmk_ceil_div(m, (size_t)t), cols = (double)(mmk_ceil_div(panels, (size_t)(threads / t)) * nr);
-        double cost = rows * cols + 16 * (rows + cols);
+        double rows = (double)mmk_ceil_div(m, (size_t)t), cols = (double)(mmk_ceil_div(panels, (size_t)(threads / t)) * (size_t)w->ops->nr);
+        double cost = rows * cols + 16 * rows + fetch * cols;
         if (t == 1 || cost < best) {
             best = cost;
             *tm = t;
@@ -291,20 +316,20 @@ static sharing choose_sharing(const mmk_job *jobs, size_t njobs, int threads)
     sharing s = { 1, 1, 1, 0, 0 };
     for (size_t i = 0; i < njobs; i++) flop += 2.0 * (double)m * (double)w->n * (double)jobs[i].w->k;
     double worth = flop / MMK_FLOP_PER_THREAD, bytes = (double)(panels * w->panel_bytes) / MMK_BYTES_PER_THREAD;
-    if (m <= FEW_ROWS && bytes > worth)
+    if ((m <= FEW_ROWS || !w->panels) && bytes > worth)
         worth = bytes;
     if (threads > 1 && worth < threads)
         threads = (int)worth;
     if (threads <= 1)
         return s;
     s.threads = threads;
-    if (worth >= PIECES_FROM * threads && m >= 2 * PIECE_BLOCKS * mr * (size_t)threads)
+    if (w->panels && worth >= PIECES_FROM * threads && m >= 2 * PIECE_BLOCKS * mr * (size_t)threads)
         s.rows = PIECE_BLOCKS * mr;
     else if (worth >= PIECES_FROM * threads && njobs == 1 && mmk_ceil_div(m, mr) <= group_blocks(w)) {
         size_t np = (size_t)w->ops->panels((int)cut(m, (size_t)w->ops->row_unit, mmk_ceil_div(m, mr), 1));
         s.panels = mmk_ceil_div(PIECE_PANELS, np) * np;
     } else {
-        choose_grid(m, panels, (size_t)w->ops->nr, threads, &s.tm, &s.tn);
+        choose_grid(m, panels, w, threads, &s.tm, &s.tn);
         s.threads = s.tm * s.tn;
     }
     return s;

@@ -42,12 +42,15 @@ typedef struct mmk_gemm_ops {
     void (*strips)(float *dst, size_t stride, const float *src, size_t ld, int width, size_t count, size_t k);
 } mmk_gemm_ops;
 
-/* A packed matrix: this, then the panels, from MMK_MAT_HEADER bytes on. */
+/* A packed matrix: this, then the panels, from MMK_MAT_HEADER bytes on. One that is not packed yet has its rows in `src`. */
 struct mmk_mat {
     const mmk_gemm_ops *ops;
     size_t n, k;
     size_t steps;       /* K in ksteps, rounded up */
     size_t panel_bytes; /* steps * ops->b_step, a multiple of 64 */
+    char *panels;       /* NULL: not packed; then */
+    const mmk_rows *src;
+    size_t nsrc, row_bytes;
 };
 #define MMK_MAT_HEADER ((sizeof(struct mmk_mat) + 63) / 64 * 64)
 
@@ -72,7 +75,7 @@ int mmk_gemm_jobs(const mmk_job *jobs, size_t njobs, int threads);
 
 static inline char *mmk_panel(const mmk_mat *w, size_t p)
 {
-    return (char *)w + MMK_MAT_HEADER + p * w->panel_bytes;
+    return w->panels + p * w->panel_bytes;
 }
 
 static inline size_t mmk_ceil_div(size_t a, size_t b)

@@ -84,7 +84,7 @@ int mmk_matmul(const struct mm_kern *kern, float *c, size_t ldc, size_t m, size_
                 size_t k0 = (b0 + i) * kc, depth = k - k0 < kc ? k - k0 : kc;
                 int first = b0 + i == 0, last = b0 + i + 1 == blocks;
                 mmk_mat *w = (mmk_mat *)(void *)(mem + i * mat);
-                *w = (mmk_mat){ ops, cols, depth, depth, panel };
+                *w = (mmk_mat){ ops, cols, depth, depth, panel, (char *)w + MMK_MAT_HEADER, NULL, 0, 0 };
                 mmk_job *j = &jobs[i];
                 *j = (mmk_job){ .c = (last ? c : sum) + col, .ldc = last ? ldc : lds, .a = a + (ta ? k0 * lda : k0), .lda = lda,
                                 .m = m, .w = w, .ta = ta };

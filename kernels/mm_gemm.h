@@ -10,7 +10,7 @@
  * Determinism: a row of the result has the same bits whatever m, its place among the rows, the threads and whether the
  * matrix was packed alone or with others: K is never split between threads, and the order of additions over K depends
  * on the level and the dtype only. Bits differ between levels (ref, avx2, avx512, amx, neon).
- * Threads: every function may be called from several threads at once; a packed matrix is immutable. `threads` is the
+ * Threads: every function but mmk_settle() may be called from several threads at once; a matrix is immutable otherwise. `threads` is the
  * most that OpenMP may use; small products use fewer (measured thresholds in gemm.c).
  * Precision (u = error bound relative to sum |x||w|, k = terms): float32, float16 and bfloat16 weights are exact in
  * float32 and accumulated in float32 (u ~ k 2^-24) except at level amx, where products of bfloat16 halves give u ~ 2^-16
@@ -58,6 +58,15 @@ size_t mmk_pack_size(const struct mm_kern *kern, int dtype, size_t n, size_t k);
  * Returns the matrix (which is mem), or NULL where mmk_pack_size would return 0. */
 const mmk_mat *mmk_pack(const struct mm_kern *kern, void *mem, int dtype, size_t k, const mmk_rows *src, size_t nsrc,
                         int threads);
+
+/* The same matrix without its panels yet: a product packs what it is about to use, in scratch of its threads, every time. That takes as long as a
+ * product of some ten rows, but no memory fresh from the system, which takes longer: nobody waits for it who needs a model once, for a picture
+ * or a sentence. mem: mmk_view_size() bytes, aligned and kept as above. The sources, and the array src, are needed until
+ * mmk_settle(), which packs them into mem of mmk_pack_size() bytes, 64-byte aligned and kept; no product may be under way then. Bits are the
+ * same before and after. */
+size_t mmk_view_size(void);
+mmk_mat *mmk_view(const struct mm_kern *kern, void *mem, int dtype, size_t k, const mmk_rows *src, size_t nsrc);
+void mmk_settle(mmk_mat *w, void *mem, int threads);
 
 size_t mmk_mat_n(const mmk_mat *w); /* rows of W = columns of the result */
 size_t mmk_mat_k(const mmk_mat *w); /* columns of W = columns of x */

@@ -139,7 +139,8 @@ static inline __attribute__((always_inline)) void gather8(__m256 t[8], const cha
 static void pack_f32(void *dst, const void *const *rows, int n, size_t k)
 {
     float *d = dst;
-    for (size_t i = 0; i < k; i += 8)
+    for (size_t i = 0; i < k; i += 8) {
+        fetch_panel_avx2(rows, n, NR, 4 * k, 4 * i, 32);
         for (int h = 0; h < 2; h++) {
             __m256 t[8];
             size_t cols = k - i < 8 ? k - i : 8;
@@ -149,13 +150,15 @@ static void pack_f32(void *dst, const void *const *rows, int n, size_t k)
             for (size_t j = 0; j < cols; j++)
                 _mm256_store_ps(d + (i + j) * NR + 8 * h, t[j]);
         }
+    }
 }
 
 static void pack_16(void *dst, const void *const *rows, int n, size_t k)
 {
     uint16_t *d = dst;
     size_t i = 0;
-    for (; i + 16 <= k; i += 16)
+    for (; i + 16 <= k; i += 16) {
+        fetch_panel_avx2(rows, n, NR, 2 * k, 2 * i, 32);
         for (int h = 0; h < NR; h += 8) {
             __m256i t[8];
 #pragma GCC unroll 8
@@ -169,6 +172,7 @@ static void pack_16(void *dst, const void *const *rows, int n, size_t k)
                 _mm_store_si128(to + NR, _mm256_extracti128_si256(t[j], 1)); /* 8 rows of NR on */
             }
         }
+    }
     for (; i < k; i++)
         for (int j = 0; j < NR; j++) {
             d[i * NR + (size_t)j] = 0;

@@ -1,5 +1,6 @@
-/* Weights: found by canonical name, checked against the configuration, packed once for the kernels of this machine.
- * The pages of a file are let go as soon as a tensor is packed, so that memory holds each weight once. */
+/* Weights: found by canonical name, checked against the configuration, packed once for the kernels of this machine: a decoder's at once, for it goes
+ * on token by token, an encoder's not before it is used again. The pages of a file are let go as soon as a tensor is packed, so that memory holds
+ * each weight once. */
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -8,6 +9,7 @@
 
 typedef struct {
     mm_model *m;
+    mm_tower *t;
     const mm_tower_config *c;
     mm_err *err;
 } loader;
@@ -121,6 +123,37 @@ static int keep_packed(const loader *l, mm_linear *w, int type, int64_t k, const
     return 0;
 }
 
+/* Rows of the file, to be packed by mm_tower_settle(). */
+static int keep_view(const loader *l, mm_linear *w, int type, int64_t k, const mmk_rows *src, size_t nsrc, const mm_store_tensor *const *t, int parts)
+{
+    mm_arena *a = &l->m->arena;
+    mm_view *v = mm_arena_zalloc(a, 1, sizeof *v);
+    mmk_rows *rows = mm_arena_alloc(a, nsrc, sizeof *rows);
+    void *mem = mm_arena_alloc(a, mmk_view_size(), 1);
+    if (!v || !rows || !mem) return no_memory(l);
+    memcpy(rows, src, nsrc * sizeof *rows);
+    memcpy(v->part, t, (size_t)parts * sizeof *t);
+    v->w = mmk_view(l->m->kern, mem, type, (size_t)k, rows, nsrc);
+    v->type = type;
+    v->next = l->t->views;
+    w->w = v->w;
+    l->t->views = v;
+    return 0;
+}
+
+int mm_tower_settle(mm_model *m, mm_tower *t, size_t passes, mm_err *err)
+{
+    t->passes += passes;
+    for (; t->passes > 1 && t->views; t->views = t->views->next) {
+        const mm_view *v = t->views;
+        void *mem = pack_memory(m, mmk_pack_size(m->kern, v->type, mmk_mat_n(v->w), mmk_mat_k(v->w)));
+        if (!mem) return mm_fail(err, MM_ENOMEM, "out of memory");
+        mmk_settle(v->w, mem, m->opts.threads);
+        for (size_t i = 0; i < MAX_SRC && v->part[i]; i++) mm_store_release(m->store, v->part[i]);
+    }
+    return 0;
+}
+
 /* W + factor B A, where the checkpoint keeps a low-rank addition beside W. copy [n, k] holds W. */
 static int add_lora(const loader *l, const char *base, float *copy, int64_t n, int64_t k)
 {
@@ -139,8 +172,6 @@ static int add_lora(const loader *l, const char *base, float *copy, int64_t n, i
     mm_arena_back(&l->m->arena, mark);
     return r;
 }
-
-#define MAX_SRC 3
 
 /* What a product takes up to three tensors as: their own type where they share one that it knows; float32 where something is added to them or
  * one of them is no block type; else q8_0, which keeps products in integers. */
@@ -220,7 +251,8 @@ static int linear(const loader *l, mm_linear *w, const char *const *base, const 
         else
             for (size_t j = 0; j < (size_t)n[i]; j++) src[nsrc++] = (mmk_rows){ rows + unpaired(j, head_dim) * row, 1 };
     }
-    if (!r) r = m->opts.plain ? keep_plain(l, w, k, src, nsrc) : keep_packed(l, w, type, k, src, nsrc);
+    if (!r && m->opts.plain) r = keep_plain(l, w, k, src, nsrc);
+    else if (!r) r = copy || l->c->rms ? keep_packed(l, w, type, k, src, nsrc) : keep_view(l, w, type, k, src, nsrc, t, count);
     free(copy);
     free(src);
     if (r) return r;
@@ -465,7 +497,7 @@ static int scalar(const loader *l, const char *name, float *out)
 
 int mm_tower_load(mm_model *m, mm_tower *t, mm_err *err)
 {
-    int r = t->loaded ? 0 : tower(&(loader){ m, &t->cfg, err }, t);
+    int r = t->loaded ? 0 : tower(&(loader){ m, t, &t->cfg, err }, t);
     t->loaded = !r;
     return r;
 }
@@ -479,7 +511,7 @@ int mm_weights_load(mm_model *m, mm_err *err)
     /* of several towers a run may need one only: they are read when they are; a decoder always is */
     for (int i = 0; i < MM_MODALITIES && !r; i++)
         if (m->tower[i].cfg.layers && (towers == 1 || (m->decoder && i == MM_TEXT))) r = mm_tower_load(m, &m->tower[i], err);
-    loader l = { m, NULL, err };
+    loader l = { m, NULL, NULL, err };
     if (!r) r = scalar(&l, "logit_scale", &log_scale);
     if (!r) r = scalar(&l, "logit_bias", &m->logits.bias);
     if (!r && !isnan(log_scale)) m->logits.scale = expf(log_scale);

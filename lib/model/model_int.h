@@ -27,9 +27,20 @@ typedef struct mm_map_head {
     mm_norm norm;
 } mm_map_head;
 
+/* A matrix that is multiplied as it lies in the file, and the tensors that it is made of there. */
+enum { MAX_SRC = 3 };
+typedef struct mm_view {
+    struct mm_view *next;
+    mmk_mat *w;
+    int type;
+    const mm_store_tensor *part[MAX_SRC];
+} mm_view;
+
 typedef struct mm_tower {
     mm_tower_config cfg;
     int loaded; /* the rest is there */
+    mm_view *views; /* what is not packed yet */
+    size_t passes;  /* how often that was multiplied */
     mm_layer *layers;
     mm_norm embd_norm, post_norm, patch_norm;
     const void *tok_embd; /* [vocab, width] as stored */
@@ -102,6 +113,9 @@ int mm_tokenizer_load(mm_model *m, mm_err *err);
 /* load.c: what is needed at once, and a tower at its first use */
 int mm_weights_load(mm_model *m, mm_err *err);
 int mm_tower_load(mm_model *m, mm_tower *t, mm_err *err);
+/* Before the tower's weights are gone through `passes` times: packs them unless it is for the first time and once. Panels made in scratch take less
+ * time than memory fresh from the system, but made twice they take more. */
+int mm_tower_settle(mm_model *m, mm_tower *t, size_t passes, mm_err *err);
 /* uni_file.c: rows of float32 as the next tensor of a file, in `type` (MM_F32, MM_F16, MM_BF16, MM_Q8_0). */
 int mm_rows_write(mm_gguf_writer *w, const float *x, size_t rows, size_t cols, int type, mm_err *err);
 /* A row of any type of weights */

@@ -133,7 +133,19 @@ static void same_bits(const mm_kern *k, const mm_kern *ref, int t)
     const mmk_mat *w = mmk_pack(k, mem, types[t], K, src, 3, 1);
     if (!r) r = mmk_gemm(some, N, a, K, M, w, NULL, NULL, 0, MMK_ACT_GELU_ERF, 1);
     if (r || memcmp(some, all, 4 * M * N)) wrong("stacked matrices give other bits");
-    free(mem), free(a), free(all), free(some);
+    /* and so they do before they are packed */
+    void *head = aligned_alloc(64, mmk_view_size());
+    mmk_mat *v = mmk_view(k, head, types[t], K, src, 3);
+    for (int threads = 1; threads < 4 && !r; threads++)
+        for (size_t m = 1; m <= M && !r; m = 4 * m + m % 3) {
+            r = mmk_gemm(some, N, a, K, m, v, NULL, NULL, 0, MMK_ACT_GELU_ERF, threads);
+            if (memcmp(some, all, 4 * m * N)) wrong("%zu rows, %d threads: a matrix that is not packed gives other bits", m, threads);
+        }
+    mmk_settle(v, mem, 2);
+    memset(src, 0, sizeof src);
+    if (!r) r = mmk_gemm(some, N, a, K, M, v, NULL, NULL, 0, MMK_ACT_GELU_ERF, 2);
+    if (r || memcmp(some, all, 4 * M * N)) wrong("packed later it gives other bits");
+    free(head), free(mem), free(a), free(all), free(some);
     drop(&p);
 }
 
