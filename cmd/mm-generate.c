@@ -139,13 +139,6 @@ static int set_logprobs(state *s, mm_rec *rec, const mm_gen_job *job)
     return b->failed ? MM_ENOMEM : mm_rec_set(rec, "logprobs", b->p, b->len);
 }
 
-static int set_score(state *s, mm_rec *rec, double score)
-{
-    mm_buf_reset(&s->out);
-    mm_buf_addf(&s->out, "%.6g", score);
-    return s->out.failed ? MM_ENOMEM : mm_rec_set(rec, "score", s->out.p, s->out.len);
-}
-
 static int set_answer(state *s, mm_rec *rec, const mm_gen_job *job)
 {
     const char *text = job->said.text.p ? job->said.text.p : "", *finish = mm_finish_name(job->finish), *model = mm_lm_fingerprint(s->lm);
@@ -163,7 +156,9 @@ static int set_answer(state *s, mm_rec *rec, const mm_gen_job *job)
     mm_buf_reset(b);
     mm_buf_addf(b, "{\"proposed\":%zu,\"accepted\":%zu}", job->proposed, job->accepted);
     if (!r && o.draft) r = b->failed ? MM_ENOMEM : mm_rec_set(rec, "draft", b->p, b->len);
-    if (!r && o.beam) r = set_score(s, rec, job->score);
+    mm_buf_reset(b);
+    mm_buf_addf(b, "%.6g", job->score);
+    if (!r && o.beam) r = b->failed ? MM_ENOMEM : mm_rec_set(rec, "beam_score", b->p, b->len);
     if (!r && o.logprobs) r = set_logprobs(s, rec, job);
     return r ? no_memory(s) : 0;
 }
@@ -430,8 +425,7 @@ static int check_score(mm_ctx *c)
     if (!o.score && !o.best) return 0;
     if (!o.paint.on && !o.prompts.caption) return mm_fail(&c->err, MM_EARG, "option '--%s' is for '--caption' and '--image'", which);
     if (o.best > o.n) return mm_fail(&c->err, MM_EARG, "option '--best' is more than '--n'");
-    int r = mm_opt_exclusive(c, which, "beam", NULL);
-    return r ? r : mm_opt_exclusive(c, which, "stream", NULL);
+    return mm_opt_exclusive(c, which, "stream", NULL);
 }
 
 /* What is for texts says nothing of pictures. */

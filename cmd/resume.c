@@ -17,7 +17,7 @@ static int is_among(const char *name, const char *const *set)
 int mm_resume_check(const mm_resume *r, const mm_rec *rec, const char *const *set, mm_err *err)
 {
     static const char *const ours[] = { "model",  "generated", "value",     "finish", "tokens",   "truncated", "seed", "choice",
-                                        "logprobs", "error",   "embedding", "score",  "modality", "draft",    NULL };
+                                        "logprobs", "error",   "embedding", "score",  "beam_score", "modality", "draft", NULL };
     mm_rec *before = mm_rec_new();
     mm_slice key, raw, was;
     int same = before && !mm_rec_parse(before, r->last.p, r->last.len, err);
