@@ -5,13 +5,12 @@
 int mm_choices_of(mm_choices *k, mm_rec *rec)
 {
     mm_err err = { 0 };
-    mm_slice v;
+    const mm_slice name = mm_rec_name(rec);
     mm_buf_reset(&k->whole);
     mm_buf_reset(&k->id);
     if (!k->rec && !(k->rec = mm_rec_new())) return MM_ENOMEM;
     if (mm_rec_json(rec, MM_ENC_NUMBERS, &k->whole, &err)) return MM_ENOMEM;
-    if (mm_rec_str(rec, "id", &v, &err) > 0) mm_buf_add(&k->id, v.p, v.len);
-    else mm_buf_adds(&k->id, mm_rec_place(rec));
+    mm_buf_add(&k->id, name.p, name.len);
     k->base = k->id.len;
     return k->id.failed ? MM_ENOMEM : 0;
 }

@@ -55,6 +55,7 @@ static int emit_ids(mm_embed *s, mm_embed_item *it, const char *text, size_t len
     int r = mm_model_text_ids(s->m, (mm_text_in){ text, len }, s->ids, &n, &res, &s->c->err);
     if (r) return r;
     mm_buf_reset(&s->out);
+    if (res.code) return mm_rec_fail(it->rec, res.code, "%s", NO_TOKENS), 0;
     for (size_t i = 0; i < n; i++) mm_buf_addf(&s->out, "%c%d", i ? ',' : '[', s->ids[i]);
     mm_buf_addc(&s->out, ']');
     r = s->out.failed || add_tokens(it->rec, &res) || mm_rec_set(it->rec, "ids", s->out.p, s->out.len);
@@ -77,7 +78,7 @@ static int emit_array(mm_embed *s, mm_embed_item *it)
     int r = b->failed || mm_rec_set(it->rec, "input", b->p, b->len);
     if (!r && f->n_times) {
         mm_buf_reset(b);
-        for (int i = 0; i < f->n_times; i++) mm_buf_addf(b, "%c%.6g", i ? ',' : '[', (double)f->times[i]);
+        for (int i = 0; i < f->n_times; i++) mm_buf_addf(b, "%c%.9g", i ? ',' : '[', (double)f->times[i]);
         mm_buf_addc(b, ']');
         r = b->failed || mm_rec_set(it->rec, "times", b->p, b->len);
     }
@@ -134,14 +135,13 @@ static int put_parts(mm_embed *s, const mm_embed_window *w, mm_embed_item *it)
 {
     mm_rec *part = mm_rec_new();
     mm_buf whole = { 0 }, id = { 0 }, b = { 0 };
-    mm_slice v;
+    const mm_slice name = mm_rec_name(it->rec);
     const char *text = w->texts.p + it->at + it->skip;
     size_t len = it->len - it->skip, start = 0, end;
     float *vec = mm_realloc(NULL, s->dim, sizeof *vec);
     mm_err err = { 0 };
     int r = !part || !vec ? MM_ENOMEM : mm_rec_json(it->rec, MM_ENC_NONE, &whole, &err);
-    if (!r && mm_rec_str(it->rec, "id", &v, &err) > 0) mm_buf_add(&id, v.p, v.len);
-    else mm_buf_adds(&id, mm_rec_place(it->rec));
+    mm_buf_add(&id, name.p, name.len);
     size_t base = id.len;
     for (int no = 1; !r; no++, start = end) {
         mm_text_out res;

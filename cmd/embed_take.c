@@ -83,11 +83,11 @@ int mm_embed_take(mm_embed *s, mm_embed_window *w, mm_embed_item *it)
     mm_slice text;
     it->kind = PASS;
     it->vec = NULL;
-    mm_rec_del(it->rec, "embedding");
+    static const char *const before[] = { "embedding", "truncated", "dropped", "gates", "chunks" }; /* what an earlier run said */
+    for (size_t i = 0; i < sizeof before / sizeof *before; i++) mm_rec_del(it->rec, before[i]);
     if (mm_rec_failed(it->rec)) return 0;
-    const char *path = s->known ? mm_rec_path(it->rec) : NULL;
-    if (path) {
-        int r = mm_known_check(s->known, it->rec, path);
+    if (s->known) {
+        int r = mm_known_check(s->known, it->rec);
         if (r < 0) return mm_fail(&s->c->err, MM_ENOMEM, "out of memory");
         if (r) return s->skipped++, 1;
     }

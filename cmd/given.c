@@ -56,7 +56,7 @@ static int moments(mm_rec *rec, size_t frames, float *to, float **times)
 {
     mm_slice raw;
     mm_err err = { 0 };
-    if (!mm_rec_get(rec, "times", &raw)) return 0;
+    if (!mm_rec_get(rec, "times", &raw) || mm_slice_is(raw, "null")) return 0;
     json_t *j = mm_json_load(raw.p, raw.len, "times", &err);
     int r = j ? 0 : mm_rec_fail(rec, MM_EDATA, "%s", err.msg);
     if (!r && json_array_size(j) != frames) r = mm_rec_fail(rec, MM_ESHAPE, "'times' is not a list of %zu numbers, one for each frame of the input", frames);
@@ -81,7 +81,7 @@ int mm_given_take(mm_rec *rec, const mm_model *m, mm_modality *mod, float **x, f
     if (!r && !j) r = mm_rec_fail(rec, MM_EDATA, "%s", err.msg);
     const mm_input_spec *s = r ? NULL : mm_model_input_spec(m, *mod);
     if (!r) r = numbers(rec, j, s, x);
-    if (!r && *mod == MM_VIDEO && (r = moments(rec, (size_t)s->frames, *x + mm_input_floats(s), times))) free(*x), *x = NULL;
+    if (!r && *mod == MM_VIDEO && mm_model_has_gates(m) && (r = moments(rec, (size_t)s->frames, *x + mm_input_floats(s), times))) free(*x), *x = NULL;
     json_decref(j);
     mm_rec_del(rec, "input");
     return r ? r : 1;

@@ -13,6 +13,7 @@ static int check(mm_io *io, mm_ctx *c)
     if (!r) r = mm_opt_exclusive(c, "binary", "encoding", NULL);
     if (!r) r = mm_opt_exclusive(c, "npy", "encoding", NULL);
     if (!r) r = mm_opt_exclusive(c, "text", "from", NULL);
+    if (!r && io->out && !*io->out) r = mm_fail(&c->err, MM_EARG, "option '--output' is empty");
     if (!r && io->npy && !io->out) r = mm_fail(&c->err, MM_EARG, "option '--npy' needs '--output FILE'");
     return r;
 }
@@ -61,7 +62,8 @@ int mm_io_count(mm_io *io, mm_rec *rec)
     if (io->strict) return mm_fail(&io->c->err, code == MM_EARG ? MM_EDATA : code, "%s%s%s", place, place[0] ? ": " : "", msg);
     io->failed++;
     if (io->failed <= TOLD || io->c->verbose > 0) mm_error(io->c, "%s%s%s", place, place[0] ? ": " : "", msg);
-    else if (io->failed == TOLD + 1) mm_error(io->c, "more records failed; the output has them all (-v names them here too)");
+    else if (io->failed == TOLD + 1 && io->wr) mm_error(io->c, "more records failed; the output has them all (-v names them here too)");
+    else if (io->failed == TOLD + 1) mm_error(io->c, "more records failed (-v names them here)");
     return 0;
 }
 

@@ -95,7 +95,7 @@ int mm_media_report(mm_rec *rec, unsigned source, const mm_input_facts *f, int w
     const mm_media_info *i = &f->info;
     int r = 0, moving = source == MM_MEDIA_VIDEO;
     if (i->seconds > 0 && source != MM_MEDIA_IMAGE) r = mm_rec_set_num(rec, "seconds", round(i->seconds * 1e4) / 1e4);
-    if (!r && moving && i->frames >= 0) r = mm_rec_set_int(rec, "frames", i->frames);
+    if (!r && moving && i->frames > 0) r = mm_rec_set_int(rec, "frames", i->frames);
     if (!r && (moving || source == MM_MEDIA_AUDIO)) {
         r = mm_rec_set_bool(rec, "has_video", (i->has & MM_MEDIA_VIDEO) != 0);
         if (!r) r = mm_rec_set_bool(rec, "has_audio", (i->has & MM_MEDIA_AUDIO) != 0);
@@ -159,5 +159,6 @@ int mm_media_specs(const mm_model *m, unsigned mods, int only, mm_job *job, mm_m
 
 mm_part mm_media_part(const mm_job *job, mm_modality mod)
 {
-    return (mm_part){ .mod = mod, .x = job->x, .times = mod == MM_VIDEO ? job->facts.times : NULL };
+    const int placed = mod == MM_VIDEO && job->facts.n_times >= job->spec[job->chosen].frames;
+    return (mm_part){ .mod = mod, .x = job->x, .times = placed ? job->facts.times : NULL };
 }

@@ -183,6 +183,8 @@ static int stream(mm_embed *s, int argc, char **argv)
         if (r || more == 0) break;
     }
     mm_progress_end(&s->bar);
+    if (s->known && mm_known_nameless(s->known))
+        mm_warn(s->c, "%llu records have neither id nor path to be known by, and are in the output again", (unsigned long long)mm_known_nameless(s->known));
     if (s->skipped) mm_info(s->c, "%llu unchanged files left out", (unsigned long long)s->skipped);
     return mm_io_close(&o.io, r);
 }
@@ -244,11 +246,14 @@ static int open_files(mm_embed *s)
     int r = names ? 0 : mm_fail(&c->err, MM_ENOMEM, "out of memory");
     for (size_t i = 0; !r && i < o.known.n; i++) names[n++] = o.known.v[i];
     if (!r && o.append) names[n++] = o.append;
-    if (!r && n) r = mm_known_open(&s->known, names, n, mm_model_fingerprint(s->m), &c->err);
+    if (!r && n) r = mm_known_open(&s->known, names, n, mm_model_fingerprint(s->m), o.emit == EMIT_INPUTS ? 0 : o.dim ? (size_t)o.dim : s->dim, &c->err);
+    int goes_on = o.append != NULL; /* what is known is not forgotten */
+    for (size_t i = 0; i < o.known.n && o.errors_to && !r; i++) goes_on |= !strcmp(names[i], o.errors_to);
     free(names);
+    if (!r && o.append && o.errors_to && !strcmp(o.append, o.errors_to)) r = mm_fail(&c->err, MM_EARG, "options '--append' and '--errors-to' name the same file");
     if (!r && o.append) r = mm_append_open(c, o.append, 1, NULL, NULL);
     if (!r && o.errors_to) {
-        s->errors = open(o.errors_to, O_WRONLY | O_CREAT | O_CLOEXEC | (o.append ? O_APPEND : O_TRUNC), 0666);
+        s->errors = open(o.errors_to, O_WRONLY | O_CREAT | O_CLOEXEC | (goes_on ? O_APPEND : O_TRUNC), 0666);
         if (s->errors < 0) r = mm_fail_errno(&c->err, "cannot open '%s'", o.errors_to);
     }
     return r;
@@ -264,6 +269,9 @@ static int check(mm_ctx *c)
     }
     if (!r) r = mm_opt_exclusive(c, "append", "output", NULL);
     if (!r) r = mm_opt_exclusive(c, "append", "binary", NULL);
+    if (!r && (o.append || o.known.n) && o.io.text)
+        r = mm_fail(&c->err, MM_EARG, "option '--%s': lines of text have nothing to be known by; records with an id have", o.append ? "append" : "skip-known");
+    if (!r && mm_opt_given(c, "top") && !o.labels) r = mm_fail(&c->err, MM_EARG, "option '--top' needs '--labels FILE'");
     if (!r && o.key && o.overflow == OVERFLOW_CUT) o.overflow = OVERFLOW_DOCUMENT;
     if (!r && o.key && o.overflow != OVERFLOW_DOCUMENT) r = mm_fail(&c->err, MM_EARG, "option '--key' is for '--overflow document'");
     if (!r && o.emit == EMIT_INPUTS) {

@@ -7,6 +7,7 @@
 #include "cmd/io.h"
 #include "cmd/judge.h"
 #include "cmd/paint.h"
+#include "cmd/parts.h"
 #include "cmd/prompt.h"
 #include "cmd/resume.h"
 #include "cmd/talk.h"
@@ -103,6 +104,7 @@ typedef struct state {
     mm_progress bar;
     uint64_t done;
     int lone; /* the prompt is all there is: no input */
+    int warned;
 } state;
 
 static int no_memory(state *s) { return mm_fail(&s->c->err, MM_ENOMEM, "out of memory"); }
@@ -210,6 +212,7 @@ static int show(state *s, item *it, int end)
     const mm_said *said = &it->jobs[0].said;
     int r = 0;
     if (!it->asked || it->jobs[0].code) return 0;
+    if (o.prompts.caption && !it->shown && said->shown && said->text.p[0] == ' ') it->shown = 1; /* what the tokenizer has before a word */
     if (said->shown > it->shown) r = mm_write_all(1, said->text.p + it->shown, said->shown - it->shown, &s->c->err);
     it->shown = said->shown;
     if (!r && end && (!said->text.len || said->text.p[said->text.len - 1] != '\n')) r = mm_write_all(1, "\n", 1, &s->c->err);
@@ -259,6 +262,10 @@ static int take(state *s, item *it)
     it->asked = 0;
     it->shown = 0;
     if (mm_rec_failed(it->rec)) return 0;
+    if (!s->warned && !o.prompts.caption && !o.prompts.template && !o.prompts.pictures.lm && mm_parts_named(it->rec) & ~(1u << MM_TEXT)) {
+        mm_warn(s->c, "%s: this model takes texts only, pictures, sounds and clips of records are not looked at", mm_rec_place(it->rec));
+        s->warned = 1;
+    }
     int r = mm_prompts_of(&o.prompts, it->rec, &s->c->err);
     if (r) return mm_rec_failed(it->rec) ? 0 : r;
     if (it->cap_ids < o.prompts.n_ids) {
@@ -325,7 +332,7 @@ static int stream(state *s)
         if (more < 0 && !s->count) r = r ? r : more;
     }
     mm_progress_end(&s->bar);
-    return r;
+    return r ? r : mm_resume_end(&o.resume, s->records, &s->c->err);
 }
 
 /* ---- opening ---- */
@@ -383,7 +390,7 @@ static int open_model(state *s)
     const int judged = o.score || o.best, connected = o.prompts.pictures.connect.file != NULL;
     if (connected) o.prompts.pictures.connect.embed = judged;
     else o.prompts.seen.embed = judged;
-    if (!o.model && !strcmp(name, "default") && (!o.prompts.caption || connected))
+    if (!strcmp(name, "default") && (!o.prompts.caption || connected))
         return mm_fail(&c->err, MM_EARG,
                        "option '--model' (or MM_MODEL) is needed: the built-in model answers no texts ('--caption' and '--image' are what it can); "
                        "scripts/get-model smollm2 fetches one that does");
@@ -455,6 +462,10 @@ static int check(mm_ctx *c)
     if (o.paint.on) return check_image(c);
     int r = mm_opt_exclusive(c, "prompt", "template", NULL);
     if (!r) r = mm_opt_exclusive(c, "schema", "grammar", NULL);
+    if (!r) r = mm_opt_exclusive(c, "schema", "stop", NULL); /* a text that is cut is not what they promise */
+    if (!r) r = mm_opt_exclusive(c, "grammar", "stop", NULL);
+    if (!r && o.prompts.template && !*o.prompts.template) r = mm_fail(&c->err, MM_EARG, "option '--template' is empty");
+    if (!r && o.prompts.prompt && !*o.prompts.prompt) r = mm_fail(&c->err, MM_EARG, "option '--prompt' is empty");
     if (!r) r = mm_opt_exclusive(c, "resume", "output", NULL);
     if (!r) r = mm_opt_exclusive(c, "resume", "binary", NULL);
     if (!r) r = mm_opt_exclusive(c, "raw", "system", NULL);
@@ -508,6 +519,7 @@ static int run(mm_ctx *c, int argc, char **argv)
 {
     state s = { .c = c };
     int r = check(c);
+    o.io.unbuffered = 1; /* an answer took long, and whoever stops us keeps it */
     if (!r && o.paint.on) return paint(c, argc, argv);
     if (!r) r = open_model(&s);
     if (!r && o.chat) {

@@ -110,6 +110,7 @@ static void report(void *arg, const char *what) { mm_error(arg, "%s", what); }
 static int verify(mm_retrieve *s)
 {
     int r = mm_index_open(&s->ix, s->dir, MM_INDEX_READ, NULL, &s->c->err);
+    if (r == MM_EDATA || r == MM_ETRUNC || r == MM_ESHAPE) return report(s->c, s->c->err.msg), 1; /* damage that keeps it shut */
     if (!r) r = mm_index_verify(s->ix, report, s->c, &s->c->err);
     return r > 0 ? 1 : r;
 }

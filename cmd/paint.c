@@ -136,7 +136,7 @@ static int name_of(state *s, const item *it, size_t choice)
     mm_buf_reset(b);
     if (s->file) return mm_buf_adds(b, s->file);
     mm_buf_addf(b, "%s/%06llu", s->a->how->dir, (unsigned long long)it->number);
-    if (mm_rec_str(it->rec, "id", &id, &err) > 0) mm_buf_addc(b, '-');
+    if (mm_rec_id(it->rec, &id, &err) > 0) mm_buf_addc(b, '-');
     for (size_t i = 0; i < id.len && i < 80; i++) mm_buf_addc(b, isalnum((unsigned char)id.p[i]) || memchr("._-", id.p[i], 3) ? id.p[i] : '_');
     if (s->a->n > 1 && s->a->best != 1) mm_buf_addf(b, "-%zu", choice + 1);
     return mm_buf_adds(b, ".png");

@@ -34,4 +34,11 @@ int mm_resume_check(const mm_resume *r, const mm_rec *rec, const char *const *se
                           (unsigned long long)r->skip);
 }
 
+int mm_resume_end(const mm_resume *r, uint64_t records, mm_err *err)
+{
+    if (records >= r->skip) return 0;
+    return mm_fail(err, MM_EDATA, "'%s' is not the beginning of this run: it answers %llu records, the input has %llu", r->path,
+                   (unsigned long long)r->skip, (unsigned long long)records);
+}
+
 void mm_resume_clear(mm_resume *r) { mm_buf_clear(&r->last); }

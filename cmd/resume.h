@@ -15,6 +15,8 @@ MM_MUST_CHECK int mm_resume_open(mm_resume *r, mm_ctx *c, uint64_t per);
 /* rec is number r->skip of the input: the last record of the file must be its: each member as it was read, but for those that an answer sets,
  * `set` (NULL-terminated, may be NULL) among them. MM_EDATA: it is not. */
 MM_MUST_CHECK int mm_resume_check(const mm_resume *r, const mm_rec *rec, const char *const *set, mm_err *err);
+/* At the end of an input of so many records: MM_EDATA where the file has more. */
+MM_MUST_CHECK int mm_resume_end(const mm_resume *r, uint64_t records, mm_err *err);
 void mm_resume_clear(mm_resume *r);
 
 #endif

@@ -39,7 +39,7 @@ static int payload(mm_retrieve *s, mm_rec *rec, const char *model)
     const char *own = mm_index_model(s->ix);
     mm_buf_reset(b);
     mm_buf_addc(b, '{');
-    if (mm_rec_get(rec, "id", &raw) && raw.p[0] != '"') {
+    if (mm_rec_get(rec, "id", &raw) && raw.p[0] != '"' && raw.p[0] != 'n') {
         mm_buf_adds(b, "\"id\":");
         mm_buf_add(b, raw.p, raw.len);
     }
@@ -61,10 +61,14 @@ static int payload(mm_retrieve *s, mm_rec *rec, const char *model)
  * added. */
 static int record_id(mm_retrieve *s, mm_rec *rec, mm_buf *id)
 {
-    mm_slice raw;
+    mm_slice own;
     mm_err err = { 0 };
+    const int r = mm_rec_id(rec, &own, &err);
     mm_buf_reset(id);
-    if (!mm_rec_get(rec, "id", &raw)) {
+    if (r < 0) return mm_rec_fail(rec, r, "%s", err.msg);
+    if (r > 0) {
+        mm_buf_add(id, own.p, own.len);
+    } else {
         mm_index_info info;
         mm_index_get_info(s->ix, &info);
         uint64_t row, n = info.added + 1;
@@ -72,13 +76,6 @@ static int record_id(mm_retrieve *s, mm_rec *rec, mm_buf *id)
             mm_buf_reset(id);
             mm_buf_addf(id, "#%llu", (unsigned long long)n++);
         } while (!id->failed && mm_index_find(s->ix, id->p, id->len, &row));
-    } else if (raw.p[0] == '"') {
-        int r = mm_json_unescape(id, raw, &err);
-        if (r) return mm_rec_fail(rec, r, "id: %s", err.msg);
-    } else if (raw.p[0] == '-' || (raw.p[0] >= '0' && raw.p[0] <= '9')) {
-        mm_buf_add(id, raw.p, raw.len);
-    } else {
-        return mm_rec_fail(rec, MM_EDATA, "id should be a string or a number");
     }
     return id->failed ? mm_retrieve_no_memory(s) : 0;
 }
@@ -96,7 +93,7 @@ static int add_one(mm_retrieve *s, mm_buf *id)
     if (r || mm_rec_failed(rec)) return r;
     mm_index_get_info(s->ix, &info);
     if ((r = mm_rec_vec(rec, &v, &dim, &err)) <= 0) {
-        mm_rec_fail(rec, r ? r : MM_EDATA, "%s", r ? err.msg : "no key \"embedding\"");
+        mm_rec_fail(rec, r ? r : MM_EDATA, "%s", r ? err.msg : "no key \"embedding\" (mm-embed makes it)");
         r = 0;
     } else if (!(r = record_id(s, rec, id)) && !(r = payload(s, rec, model))) {
         r = mm_index_add(s->ix, id->p ? id->p : "", id->len, v, dim, s->doc.p, s->doc.len, &err);
@@ -113,18 +110,12 @@ static int delete_one(mm_retrieve *s, mm_buf *id)
     mm_rec *rec = s->rec;
     mm_err err = { 0 };
     if (mm_rec_failed(rec)) return 0;
-    mm_slice raw;
-    const char *path = mm_rec_path(rec); /* a plain line is an id here */
-    if (path) {
-        mm_buf_reset(id);
-        mm_buf_adds(id, path);
-    } else if (!mm_rec_get(rec, "id", &raw)) {
-        return mm_rec_fail(rec, MM_EDATA, "no key \"id\""), 0;
-    } else {
-        int r = record_id(s, rec, id);
-        if (r) return mm_rec_failed(rec) ? 0 : r;
-    }
-    int r = mm_index_delete(s->ix, id->p ? id->p : "", id->len, &err);
+    mm_slice own;
+    int r = mm_rec_id(rec, &own, &err); /* of a plain line: the line */
+    if (r <= 0) return mm_rec_fail(rec, MM_EDATA, "%s", r ? err.msg : "no key \"id\""), 0;
+    mm_buf_reset(id);
+    if (mm_buf_add(id, own.p, own.len)) return mm_retrieve_no_memory(s);
+    r = mm_index_delete(s->ix, id->p ? id->p : "", id->len, &err);
     if (r == 0)
         mm_rec_fail(rec, MM_EDATA, "there is no record '%.*s'", (int)(id->len < 200 ? id->len : 200),
                     id->p ? id->p : "");

@@ -7,15 +7,18 @@
  * first file's. */
 static int merge_one(mm_retrieve *s, mm_rec **rec, char **names, size_t n, mm_slice *lists)
 {
+    static const char *const asked[] = { "id", "text", "image", "audio", "video", "path" };
     mm_err err = { 0 };
     mm_slice a, b;
     mm_buf out = { 0 };
     int r = 0;
     for (size_t i = 0; i < n && !r; i++) {
-        int has = mm_rec_get(rec[0], "id", &a), with = mm_rec_get(rec[i], "id", &b);
-        if (has != with || (has && (a.len != b.len || memcmp(a.p, b.p, a.len))))
-            return mm_fail(&s->c->err, MM_EDATA, "%s and %s are not the same query: their ids differ",
-                           mm_rec_place(rec[0]), mm_rec_place(rec[i]));
+        for (size_t k = 0; k < sizeof asked / sizeof *asked; k++) {
+            const int has = mm_rec_get(rec[0], asked[k], &a), with = mm_rec_get(rec[i], asked[k], &b);
+            if (has != with || (has && (a.len != b.len || memcmp(a.p, b.p, a.len))))
+                return mm_fail(&s->c->err, MM_EDATA, "%s and %s are not the same query: their '%s' differs",
+                               mm_rec_place(rec[0]), mm_rec_place(rec[i]), asked[k]);
+        }
         if (mm_rec_failed(rec[i])) r = mm_rec_fail(rec[0], mm_rec_failed(rec[i]), "%s failed", mm_rec_place(rec[i]));
         else if (!mm_rec_get(rec[i], "hits", &lists[i]))
             r = mm_rec_fail(rec[0], MM_EDATA, "no key \"hits\" in '%s'", names[i]);

@@ -3,6 +3,29 @@
 #include "base/mm_base.h"
 #include "cmd/retrieve.h"
 
+/* Does a record match? A payload is without what the index has: an id that is a string, the model. */
+static int matches(const mm_where *w, const char *model, mm_slice id, mm_slice doc)
+{
+    static const char numbered[] = "{\"id\":";
+    mm_buf b = { 0 };
+    const int with_id = mm_where_asks(w, "id") && (doc.len < sizeof numbered || memcmp(doc.p, numbered, sizeof numbered - 1));
+    if (!with_id && !model) return mm_where_match(w, doc.p, doc.len);
+    mm_buf_addc(&b, '{');
+    if (with_id) {
+        mm_buf_adds(&b, "\"id\":");
+        mm_json_quote(&b, id.p, id.len);
+    }
+    if (model) {
+        mm_buf_adds(&b, with_id ? ",\"model\":" : "\"model\":");
+        mm_json_quote(&b, model, strlen(model));
+    }
+    if (doc.len > 2) mm_buf_addc(&b, ',');
+    mm_buf_add(&b, doc.p + 1, doc.len - 1);
+    const int yes = !b.failed && mm_where_match(w, b.p, b.len);
+    mm_buf_clear(&b);
+    return yes;
+}
+
 int mm_retrieve_where(mm_retrieve *s)
 {
     mm_where *w;
@@ -11,6 +34,7 @@ int mm_retrieve_where(mm_retrieve *s)
     int r = mm_where_parse(&w, s->o->where, &s->c->err);
     if (r) return r;
     mm_index_get_info(s->ix, &info);
+    const char *model = mm_where_asks(w, "model") && mm_index_model(s->ix)[0] ? mm_index_model(s->ix) : NULL;
     uint64_t words = info.rows / 64 + 1;
     if (!(s->skip = calloc((size_t)words, sizeof *s->skip))) r = mm_retrieve_no_memory(s);
 #pragma omp parallel for num_threads((int)s->c->threads) schedule(dynamic, 64) if (!r && words > 64)
@@ -19,7 +43,7 @@ int mm_retrieve_where(mm_retrieve *s)
             mm_slice id, doc;
             if (!mm_index_live(s->ix, row)) continue;
             mm_index_record(s->ix, row, &id, &doc);
-            if (!mm_where_match(w, doc.p, doc.len)) s->skip[i] |= (uint64_t)1 << row % 64;
+            if (!matches(w, model, id, doc)) s->skip[i] |= (uint64_t)1 << row % 64;
         }
     mm_where_free(&w);
     return r;
@@ -97,7 +121,7 @@ static int take_query(mm_retrieve *s, batch *b, mm_rec *rec)
     free(model);
     if (r || mm_rec_failed(rec)) return r;
     if ((r = mm_rec_vec(rec, &v, &dim, &err)) <= 0)
-        return mm_rec_fail(rec, r ? r : MM_EDATA, "%s", r ? err.msg : "no key \"embedding\""), 0;
+        return mm_rec_fail(rec, r ? r : MM_EDATA, "%s", r ? err.msg : "no key \"embedding\" (mm-embed makes it)"), 0;
     if (info.dim && dim != info.dim)
         return mm_rec_fail(rec, MM_ESHAPE, "the query has %zu dimensions, the index %zu", dim, info.dim), 0;
     int zero = 1;

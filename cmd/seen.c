@@ -10,7 +10,9 @@ int mm_seen_open(mm_seen *s, mm_lm *lm, mm_ctx *c)
 {
     const mm_media_cli how = MM_MEDIA_CLI_INIT;
     const mm_model *m = mm_say_model(lm);
-    if (!m) return mm_fail(&c->err, MM_EUNSUP, "option '--caption' is for models of family uni; others are asked with '--prompt'");
+    if (!m)
+        return mm_fail(&c->err, MM_EUNSUP, "option '--caption' is for models of family uni, '%s' is another (if it sees pictures, '--prompt' asks it)",
+                       mm_lm_fingerprint(lm));
     s->lm = lm;
     if (s->embed && !(s->vec = mm_aligned(mm_model_dim(m), sizeof *s->vec))) return no_memory(&c->err);
     return mm_media_workers(&s->pool, &how, c);

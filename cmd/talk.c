@@ -1,4 +1,5 @@
 #include "cmd/talk.h"
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -18,6 +19,15 @@ typedef struct talk {
     int show;    /* to a person: text as it comes */
     mm_err write_err;
 } talk;
+
+/* A person's ^C ends an answer, and where none is under way the conversation, which is then whole. */
+static volatile sig_atomic_t interrupted;
+
+static void on_interrupt(int sig)
+{
+    (void)sig;
+    interrupted = 1;
+}
 
 static int no_memory(talk *k) { return mm_fail(&k->t->c->err, MM_ENOMEM, "out of memory"); }
 
@@ -159,7 +169,9 @@ static int answer(talk *k)
             job.mark = t->prompts->pictures.connect.c ? t->prompts->mark : mm_vlm_mark(t->prompts->lm);
         }
         mm_gen_add(t->gen, &job);
-        while ((r = mm_gen_step(t->gen, &t->c->err)) > 0);
+        interrupted = 0;
+        while ((r = mm_gen_step(t->gen, &t->c->err)) > 0)
+            if (interrupted && !job.grammar) job.max_tokens = job.tokens + 1;
     }
     if (r < 0 && !job.code) return r;
     const char *text = job.said.text.p ? job.said.text.p : "", *finish = mm_finish_name(job.finish);
@@ -189,6 +201,14 @@ static int reply(talk *k)
     return r || !mm_rec_count(k->rec) ? r : io->wr ? mm_io_put(io, k->rec) : mm_io_count(io, k->rec);
 }
 
+/* The conversation's own first turn, in whose place --system is. */
+static int is_replaced(const talk *k, mm_rec *rec)
+{
+    mm_slice role;
+    return k->t->prompts->system && json_array_size(k->turns) == 1 && !mm_rec_failed(rec) && mm_rec_str(rec, "role", &role, NULL) > 0 &&
+           mm_slice_is(role, "system");
+}
+
 static int turns(talk *k)
 {
     mm_io *io = k->t->io;
@@ -206,6 +226,7 @@ static int turns(talk *k)
             if (a) return a;
         }
         if (r <= 0) return r;
+        if (is_replaced(k, k->next)) continue;
         if (!mm_rec_failed(k->next) && (r = take(k, k->next)) < 0) return r;
         if ((r = io->wr ? mm_io_put(io, k->next) : mm_io_count(io, k->next))) return r;
     }
@@ -215,9 +236,11 @@ static int turns(talk *k)
 static int typed(talk *k)
 {
     mm_io *io = k->t->io;
+    const struct sigaction sa = { .sa_handler = on_interrupt }; /* a read is not begun again */
+    struct sigaction before;
     char *line = NULL;
     size_t cap = 0;
-    int r = 0;
+    int r = sigaction(SIGINT, &sa, &before) ? mm_fail_errno(&k->t->c->err, "cannot handle SIGINT") : 0;
     k->show = 1;
     while (!r) {
         if ((r = mm_write_all(1, "> ", 2, &k->t->c->err))) break;
@@ -239,8 +262,18 @@ static int typed(talk *k)
         if (!r) r = mm_write_all(1, "\n", 1, &k->t->c->err);
     }
     if (!r) r = mm_write_all(1, "\n", 1, &k->t->c->err);
+    sigaction(SIGINT, &before, NULL);
     free(line);
     return r;
+}
+
+/* --system is the first turn of what is written, so that who goes on with it need not give it again. */
+static int put_system(talk *k, const char *text)
+{
+    if (!k->t->io->wr) return 0;
+    mm_rec_reset(k->rec);
+    const int r = mm_rec_set_str(k->rec, "role", "system", 6) || mm_rec_set_str(k->rec, "content", text, strlen(text));
+    return r ? no_memory(k) : mm_io_put(k->t->io, k->rec);
 }
 
 int mm_talk_run(const mm_talk *t, int argc, char **argv)
@@ -255,7 +288,8 @@ int mm_talk_run(const mm_talk *t, int argc, char **argv)
     if (!r && person && !argc) argc = 1, argv = (char **)(uintptr_t)nothing;
     if (!r) r = person && !t->io->out ? mm_io_open_in(t->io, t->c, argc, argv) : mm_io_open(t->io, t->c, argc, argv);
     if (!r) {
-        r = turns(&k);
+        if (system) r = put_system(&k, system);
+        if (!r) r = turns(&k);
         if (!r && person) r = typed(&k);
         r = mm_io_close(t->io, r);
     }

@@ -22,7 +22,7 @@ int mm_text_file(mm_rec *rec, const char *path, mm_buf *file, mm_slice *text)
     return 1;
 }
 
-/* Where the last whole record ends, how many there are up to there, and where the last line of them begins. */
+/* Where the last whole record ends, how many there are up to there, and where the last line of them begins. MM_EDATA: a line is none. */
 static int whole_records(FILE *f, uint64_t per, off_t *end, uint64_t *records, off_t *last)
 {
     char *line = NULL;
@@ -31,7 +31,13 @@ static int whole_records(FILE *f, uint64_t per, off_t *end, uint64_t *records, o
     off_t at = 0;
     *end = *last = 0;
     *records = 0;
-    for (ssize_t n; (n = getline(&line, &room, f)) > 0 && line[n - 1] == '\n'; at += n) {
+    for (ssize_t n; (n = getline(&line, &room, f)) > 0; at += n) {
+        const int whole = line[n - 1] == '\n';
+        if (line[0] != '{' || (whole && (n < 3 || line[n - 2] != '}'))) {
+            free(line);
+            return MM_EDATA;
+        }
+        if (!whole) break;
         /* within a string it would be ,\"choice\": */
         part = per > 1 && memmem(line, (size_t)n, ",\"choice\":", 10) ? part + 1 : per;
         if (part < per) continue;
@@ -57,6 +63,10 @@ int mm_append_open(mm_ctx *c, const char *path, uint64_t per, uint64_t *records,
         return mm_fail_errno(&c->err, "cannot open '%s'", path);
     }
     int bad = whole_records(f, per, &end, &n, &from);
+    if (bad == MM_EDATA) {
+        fclose(f);
+        return mm_fail(&c->err, MM_EDATA, "'%s' does not hold JSON lines as this filter writes them: it stays as it is", path);
+    }
     if (!bad && last && end > from) {
         const size_t len = (size_t)(end - from - 1);
         if (mm_buf_reserve(last, len)) bad = -1;

@@ -42,7 +42,8 @@ typedef struct mmk_gemm_ops {
     void (*strips)(float *dst, size_t stride, const float *src, size_t ld, int width, size_t count, size_t k);
 } mmk_gemm_ops;
 
-/* A packed matrix: this, then the panels, from MMK_MAT_HEADER bytes on. One that is not packed yet has its rows in `src`. */
+/* A packed matrix: this and the panels, which mmk_pack() lays behind it, from MMK_MAT_HEADER bytes on. One that is not packed yet has its rows in
+ * `src`. */
 struct mmk_mat {
     const mmk_gemm_ops *ops;
     size_t n, k;

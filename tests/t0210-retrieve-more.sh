@@ -77,4 +77,14 @@ cat > mixed <<'JSON'
 {"id":"p3","image":"c.png","embedding":[0.5,3,0]}
 JSON
 test_ok 'a text finds its picture' 'mm-retrieve --add mix.idx mixed && echo "{\"text\":\"a\",\"embedding\":[3,0,1]}" > ask && mm-retrieve mix.idx ask | jq -c ".hits | map(.id)[0:3] | sort" > out && [ "$(cat out)" = "[\"t1\",\"t2\",\"t3\"]" ] && mm-retrieve --center mix.idx ask | jq -c ".hits | map(.id)[0:2]" > out && [ "$(cat out)" = "[\"t1\",\"p1\"]" ] && mm-retrieve --center -w "exists(image)" -k 1 mix.idx ask > out && test_json out ".[0].hits[0].id == \"p1\""'
+
+# ---- ids ----
+printf '%s\n' '{"id":"h1","path":"a.jpg","embedding":[1,0]}' '{"id":"h2","path":"b.jpg","embedding":[1,1]}' '{"id":"a.jpg","embedding":[0,1]}' '{"id":7,"embedding":[1,2]}' '{"id":null,"embedding":[2,1]}' > ids
+test_ok 'a record is deleted by its id, not by its path; null is none' 'mm-retrieve --add ids.idx ids && mm-retrieve --list -w "path = \"a.jpg\"" ids.idx | mm-retrieve --delete ids.idx && mm-retrieve --list ids.idx | jq -c .id > got &&
+    printf "%s\n" "\"h2\"" "\"a.jpg\"" 7 "\"#5\"" > want && test_cmp want got'
+printf 'odd\377.jpg\n' > odd
+test_ok 'so is a name that is not UTF-8' 'echo "{\"id\":\"b64:b2Rk/y5qcGc=\",\"embedding\":[1,0]}" | mm-retrieve --add ids.idx && mm-retrieve --delete ids.idx odd && mm-retrieve --info ids.idx > out && test_json out ".[0].records == 4"'
+test_ok 'conditions see ids and the model' 'sed "s/}$/,\"model\":\"m@00000000000000aa\"}/" ids | mm-retrieve --add cond.idx && for w in "id = \"h1\"" "id = 7" "id like \"h%\"" "not (id != \"h1\")" "exists(id)" "model = \"m@00000000000000aa\"" "id in (7, \"h2\")"; do
+    mm-retrieve --list -w "$w" cond.idx | wc -l || exit 1; done | tr "\n" " " > got && [ "$(cat got)" = "1 1 2 1 5 5 2 " ]'
+test_ok 'answers to other questions are not put together' 'printf "%s\n" "{\"text\":\"a\",\"hits\":[]}" > m1; printf "%s\n" "{\"text\":\"b\",\"hits\":[]}" > m2; expect_code 3 mm-retrieve --merge m1 m2 2> err && grep -q "text" err'
 finish

@@ -74,4 +74,14 @@ test_ok 'full disk, closed input' 'expect_code 4 mm-generate -t --max-tokens 2 l
 test_ok 'the reader leaves: death by signal 13' '{ mm-generate -t --max-tokens 20 --unbuffered lot || echo $? > code; } | head -1 > first; [ "$(cat code)" -eq 141 ]'
 test_ok 'options that exclude or need each other' 'for o in "-p a --template b" "--schema a --grammar b" "--resume a -o b" "--resume a -b" "--raw --system x" "--top-k 5" "--top-p 0.5" "--min-p 0.1" "--seed 3" "-n 2" "--stream -o x" "--chat -p x" "--chat -n 1" "--temperature -1" "--temperature x" "--overflow tear" "--max-tokens 0" "--template {{}}" "--template {{a" "--beam 0" "--beam 2 -n 3" "--beam 2 --temperature 1" "--beam 2 --stream" "--beam 2 --repeat-penalty 1.1" "--beam 2 --seed 1" "--length-penalty 1" "--draft-tokens 2" "--beam 2 --draft x"; do
     expect_code 2 mm-generate $o lines 2> err || exit 1; done; expect_code 2 mm-generate --stop "" -t lines 2> err'
+
+test_ok 'an id that is a number stays one, and names choices' 'echo "{\"id\":7,\"text\":\"the cat\"}" | mm-generate --temperature 1 -n 2 --max-tokens 3 > out && test_json out "map(.id) == [\"7#1\",\"7#2\"]"'
+test_ok 'what is no output of a run is not gone on with' 'printf "my notes" > notes; cp notes was; expect_code 3 mm-generate -t --resume notes lines 2> err; test_cmp notes was; mm-generate -t --max-tokens 2 --resume longer many; head -3 many > few
+    cp longer was; expect_code 3 mm-generate -t --max-tokens 2 --resume longer few 2> err; grep -q "the input has 3" err; test_cmp longer was'
+test_ok 'answers are written one by one, not by the buffer' 'yes "the cat" | head -4000 > lot2; mm-generate -t --max-tokens 2 lot2 > grows & pid=$!; for i in $(seq 2000); do [ -s grows ] && break; sleep 0.005; done; n=$(wc -c < grows)
+    kill -INT $pid; [ "$n" -gt 0 ] && [ "$n" -lt 60000 ]'
+test_ok 'what makes no sense is refused' 'expect_code 2 mm-generate -t --template "" lines 2> err; expect_code 2 mm-generate -p "" 2> err; expect_code 2 mm-generate -t --schema schema.json --stop x lines 2> err'
+test_ok 'pictures that nobody looks at are told once' 'printf "%s\n" "{\"text\":\"a\",\"image\":\"x.png\"}" "{\"text\":\"b\",\"image\":\"y.png\"}" | mm-generate --max-tokens 2 > out 2> err; test_lines out 2; test_lines err 1; grep -q "texts only" err'
+test_ok '--system is the first turn that is written, in place of one that was there' 'echo hi | mm-generate --chat -t --system "be kind" --max-tokens 2 > talk1; jq -r .role talk1 > got; printf "%s\n" system user assistant > want; test_cmp want got
+    { cat talk1; echo "{\"role\":\"user\",\"content\":\"more\"}"; } | mm-generate --chat --max-tokens 2 > talk2; { cat talk1; echo "{\"role\":\"user\",\"content\":\"more\"}"; } | mm-generate --chat --system "be kind" --max-tokens 2 > talk3; test_cmp talk2 talk3'
 finish

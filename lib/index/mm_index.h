@@ -124,6 +124,8 @@ MM_API MM_MUST_CHECK int mm_index_verify(mm_index *ix, void (*report)(void *arg,
 typedef struct mm_where mm_where;
 MM_API MM_MUST_CHECK int mm_where_parse(mm_where **out, const char *text, mm_err *err);
 MM_API void mm_where_free(mm_where **w);
+/* 1: it looks at this key. */
+MM_API int mm_where_asks(const mm_where *w, const char *key);
 /* 1 or 0; doc is a JSON object. */
 MM_API int mm_where_match(const mm_where *w, const char *doc, size_t len);
 

@@ -309,6 +309,11 @@ static int leaf(const mm_where *w, mm_slice doc)
     return yes;
 }
 
+int mm_where_asks(const mm_where *w, const char *key)
+{
+    return (w->key && !strcmp(w->key, key)) || (w->a && mm_where_asks(w->a, key)) || (w->b && mm_where_asks(w->b, key));
+}
+
 int mm_where_match(const mm_where *w, const char *doc, size_t len)
 {
     switch (w->op) {

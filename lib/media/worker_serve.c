@@ -26,9 +26,9 @@ static void choose_and_make(uint8_t *map, const worker_request *q, const mm_medi
         if (found.has & q->spec[a->chosen].source) break;
     if (a->chosen == q->n) {
         a->chosen = -1;
-        a->code = mm_fail(err, MM_EUNSUP, "'%s' (%s) holds %s%s%s, which is not what is asked for", src->path ? src->path : "-", found.format,
-                          found.has & MM_MEDIA_IMAGE ? "a picture" : "", found.has & MM_MEDIA_VIDEO ? " video" : "",
-                          found.has & MM_MEDIA_AUDIO ? " sound" : "");
+        static const char *const what[] = { "nothing", "a picture", "sound", "sound", "video", "video", "video and sound", "video and sound" };
+        const int held = (found.has & MM_MEDIA_IMAGE ? 1 : 0) + (found.has & MM_MEDIA_AUDIO ? 2 : 0) + (found.has & MM_MEDIA_VIDEO ? 4 : 0);
+        a->code = mm_fail(err, MM_EUNSUP, "'%s' (%s) holds %s, which is not what is asked for", src->path ? src->path : "-", found.format, what[held]);
         return;
     }
     a->code = mm_input_make((float *)(void *)(map + q->at), &q->spec[a->chosen], src, &q->opts, &a->facts, err);

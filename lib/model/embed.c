@@ -166,6 +166,7 @@ int mm_model_embed_input(mm_model *m, const mm_part *in, size_t n, float *vec, m
 {
     const mm_modality mod = n ? in->mod : MM_TEXT;
     mm_tower *t = mod == MM_TEXT ? NULL : m->via[mod];
+    if (!n) return 0;
     if (!t) return mm_fail(err, MM_EUNSUP, "this model takes no %s", mm_modality_name(mod));
     const mm_input_spec *sp = &m->spec[mod];
     size_t dim = mm_model_dim(m), views = (size_t)sp->views, plane = (size_t)sp->channels * (size_t)sp->height * (size_t)sp->width;

@@ -82,8 +82,8 @@ static int table(const loader *l, const char *base, const char *part, int64_t ro
 
 static void *pack_memory(mm_model *m, size_t bytes)
 {
-    size_t block = bytes > PACK_BLOCK ? bytes : PACK_BLOCK;
     bytes = (bytes + 63) / 64 * 64;
+    const size_t block = bytes > PACK_BLOCK ? bytes : PACK_BLOCK;
     if (bytes > m->pack_left) {
         void *p = mm_realloc(m->packed, m->n_packed + 1, sizeof *m->packed);
         if (!p) return NULL;
@@ -141,17 +141,16 @@ static int keep_view(const loader *l, mm_linear *w, int type, int64_t k, const m
     return 0;
 }
 
-int mm_tower_settle(mm_model *m, mm_tower *t, size_t passes, mm_err *err)
+void mm_tower_settle(mm_model *m, mm_tower *t, size_t passes)
 {
     t->passes += passes;
     for (; t->passes > 1 && t->views; t->views = t->views->next) {
         const mm_view *v = t->views;
         void *mem = pack_memory(m, mmk_pack_size(m->kern, v->type, mmk_mat_n(v->w), mmk_mat_k(v->w)));
-        if (!mem) return mm_fail(err, MM_ENOMEM, "out of memory");
+        if (!mem) return; /* it goes as it is */
         mmk_settle(v->w, mem, m->opts.threads);
         for (size_t i = 0; i < MAX_SRC && v->part[i]; i++) mm_store_release(m->store, v->part[i]);
     }
-    return 0;
 }
 
 /* W + factor B A, where the checkpoint keeps a low-rank addition beside W. copy [n, k] holds W. */
@@ -499,6 +498,7 @@ int mm_tower_load(mm_model *m, mm_tower *t, mm_err *err)
 {
     int r = t->loaded ? 0 : tower(&(loader){ m, t, &t->cfg, err }, t);
     t->loaded = !r;
+    if (r) t->views = NULL;
     return r;
 }
 

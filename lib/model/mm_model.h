@@ -109,7 +109,8 @@ typedef struct mm_model_opts {
 #define MM_MODEL_OPTS_INIT { 0, -1, -1, 0, 0, 0, 0, 0, 0 }
 
 /* Open the checkpoint at path (see mm_store_resolve for names). opts may be NULL. On failure *out is NULL. Where a model has several towers,
- * the weights of each are read when it is first used; mm_model_load() reads all of them, and finds out what is missing or misshapen. */
+ * the weights of each are looked up when it is first used; mm_model_load() looks up all of them, and finds out what is missing or misshapen. The
+ * file must stay as it is while the model is open: an encoder's weights are read from it until the second use, and the token table always. */
 MM_API MM_MUST_CHECK int mm_model_open(mm_model **out, const char *path, const mm_model_opts *opts, mm_err *err);
 MM_API MM_MUST_CHECK int mm_model_load(mm_model *m, mm_err *err);
 MM_API void mm_model_close(mm_model **m);

@@ -132,7 +132,8 @@ typedef struct mm_uni_in {
     const size_t *off;
     const float *const *x;  /* pictures [3, height, width]; video [frames, 3, height, width]; sound [frames, 64] */
     const size_t *frames;   /* of each sound and clip. A clip's are even in number; a sound is filled up to a token with silence */
-    const float *const *times; /* of each clip: when its frames are shown, seconds; NULL, or NULL for a clip: one every half second */
+    const float *const *times; /* of each clip: when its frames are shown, seconds (of a pair the first counts); NULL, or NULL for a clip: one every
+                                * half second */
     size_t height, width;
     const mm_tensor *squares; /* pictures: in place of x, rows of 4 x 4 pixels as the stem takes them; gradients flow to them */
     int causal;

@@ -56,7 +56,7 @@ static int same_width(const mm_model *m, mm_err *err)
     return 0;
 }
 
-/* The tokenizer is one thread's work; weights are packed meanwhile. */
+/* The tokenizer is one thread's work; a decoder's weights are packed meanwhile. */
 typedef struct {
     mm_model *m;
     mm_err *err;

@@ -65,7 +65,7 @@ struct mm_model {
     int32_t mark; /* a decoder's token that stands for a piece of a picture */
     double fps;   /* frames of a clip that such a decoder sees: so many of a second */
     mm_model_opts opts;
-    mm_store *store; /* the token table stays mapped */
+    mm_store *store; /* the token table stays mapped, and what `views` names */
     mm_tok *tok;
     const mm_kern *kern;
     mm_arena arena; /* norms, biases, tables, names */
@@ -114,8 +114,8 @@ int mm_tokenizer_load(mm_model *m, mm_err *err);
 int mm_weights_load(mm_model *m, mm_err *err);
 int mm_tower_load(mm_model *m, mm_tower *t, mm_err *err);
 /* Before the tower's weights are gone through `passes` times: packs them unless it is for the first time and once. Panels made in scratch take less
- * time than memory fresh from the system, but made twice they take more. */
-int mm_tower_settle(mm_model *m, mm_tower *t, size_t passes, mm_err *err);
+ * time than memory fresh from the system, but made twice they take more. Where memory is short the rest stays as it is. */
+void mm_tower_settle(mm_model *m, mm_tower *t, size_t passes);
 /* uni_file.c: rows of float32 as the next tensor of a file, in `type` (MM_F32, MM_F16, MM_BF16, MM_Q8_0). */
 int mm_rows_write(mm_gguf_writer *w, const float *x, size_t rows, size_t cols, int type, mm_err *err);
 /* A row of any type of weights */

@@ -33,6 +33,8 @@ static int sizes(const mm_model *m, mm_uni_config *c, mm_err *err)
     if (frames < 0 || frames % 2) return mm_fail(err, MM_EARG, "%d frames are not an even number", frames);
     if (size) c->mod[MM_IMAGE].size = c->mod[MM_VIDEO].size = size;
     if (frames) c->mod[MM_VIDEO].frames = frames;
+    if (c->mod[MM_VIDEO].frames > MM_INPUT_TIMES)
+        return mm_fail(err, MM_EARG, "%lld frames of a clip: at most %d are taken", (long long)c->mod[MM_VIDEO].frames, MM_INPUT_TIMES);
     return 0;
 }
 

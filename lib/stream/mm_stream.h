@@ -56,6 +56,11 @@ MM_API int mm_rec_get(const mm_rec *r, const char *key, mm_slice *raw);
 /* A string member, decoded (valid UTF-8, may hold NUL): 1, 0 if there is none, MM_EDATA "'KEY' is not a string". */
 MM_API MM_MUST_CHECK int mm_rec_str(mm_rec *r, const char *key, mm_slice *out, mm_err *err);
 
+/* The id: a string decoded, a number as it stands: 1, 0 if there is none (or null), MM_EDATA "'id' is neither a string nor a number". */
+MM_API MM_MUST_CHECK int mm_rec_id(mm_rec *r, mm_slice *out, mm_err *err);
+/* The same, and of a record without one its place. */
+MM_API mm_slice mm_rec_name(mm_rec *r);
+
 /* Replace in place, or append. mm_rec_set wants one valid JSON value without line breaks and copies it. */
 MM_API int mm_rec_set(mm_rec *r, const char *key, const char *raw, size_t len);
 MM_API int mm_rec_set_str(mm_rec *r, const char *key, const char *s, size_t len); /* invalid UTF-8: U+FFFD */
@@ -109,7 +114,8 @@ typedef struct mm_reader_opts { /* {0}: the defaults */
                         * anything else is a list of paths */
     int nul;           /* list entries (paths, text) end with NUL, not with a line feed */
     size_t max_line, max_header, max_dim, max_media; /* 0: MM_MAX_* */
-    int each_operand;  /* an operand that cannot be opened is an error record, as an entry of a list would be, not the end */
+    int each_operand;  /* an operand that cannot be opened is an error record, as an entry of a list would be, not the end; one that is text, but
+                        * no list, for none of its first lines names a file, is a path record, and so is an empty one named as media are */
 } mm_reader_opts;
 
 typedef struct mm_reader mm_reader;

@@ -1,8 +1,10 @@
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <poll.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 #include <sys/stat.h>
 #include <unistd.h>
 #include "base/mm_str.h"
@@ -110,6 +112,12 @@ static int open_next(mm_reader *r, mm_err *err)
     struct stat st;
     r->fd = fd;
     begin_input(r, file, file);
+    if (!fstat(fd, &st) && S_ISDIR(st.st_mode)) {
+        mm_fail(err, MM_EIO, "cannot read '%s': is a directory", file);
+        if (!r->o.each_operand) return MM_EIO;
+        r->kind = K_MISSING;
+        return 0;
+    }
     r->piped = !fstat(fd, &st) && !S_ISREG(st.st_mode) && !S_ISBLK(st.st_mode);
     return 0;
 }
@@ -216,6 +224,40 @@ static int pnm(const char *p, size_t n)
     }
 }
 
+/* Does one of the first entries of a list name something that is there? 1 also where none of them is whole. */
+static int names_something(const mm_reader *r, const char *p, size_t n)
+{
+    const char delim = r->o.nul ? 0 : '\n';
+    int seen = 0;
+    for (int i = 0; i < 64 && n; i++) {
+        const char *end = memchr(p, delim, n);
+        size_t len = end ? (size_t)(end - p) : n;
+        char name[PATH_MAX];
+        if (!end && !r->eof) break;
+        if (len < sizeof name && len && !memchr(p, 0, len)) {
+            memcpy(name, p, len);
+            if (delim && name[len - 1] == '\r') len--;
+            name[len] = 0;
+            if (len && !access(name, F_OK)) return 1;
+        }
+        seen = 1;
+        if (!end) break;
+        n -= len + 1, p = end + 1;
+    }
+    return !seen;
+}
+
+/* An operand whose name says picture, sound or video, and that is empty, is a medium cut to nothing, not a list without entries. */
+static int named_as_media(const char *file)
+{
+    static const char *const kinds[] = { "jpg", "jpeg", "png", "gif", "webp", "bmp", "tif", "tiff", "avif", "heic", "jxl", "wav", "mp3", "ogg", "oga",
+                                         "opus", "flac", "m4a", "aac", "mp4", "m4v", "mkv", "webm", "mov", "avi", "3gp" };
+    const char *dot = strrchr(file, '.');
+    for (size_t i = 0; dot && i < sizeof kinds / sizeof *kinds; i++)
+        if (!strcasecmp(dot + 1, kinds[i])) return 1;
+    return 0;
+}
+
 /* S_READY and r->kind set; S_BLOCK; MM_E*. As few bytes as will do are asked for: somebody may be typing. */
 static int sniff(mm_reader *r, int nowait, mm_err *err)
 {
@@ -267,7 +309,9 @@ static int sniff(mm_reader *r, int nowait, mm_err *err)
     if (nul && !r->o.nul && r->fd > 0) return r->kind = K_MEDIA, S_READY;
     if (nul && !r->o.nul)
         return mm_fail(err, MM_EUNSUP, "%s: no format known here (lists of NUL-separated names need -0)", r->name);
-    r->kind = MM_IN_PATHS;
+    /* an operand that is text, and no list: a document, a drawing */
+    const int operand = r->o.each_operand && r->fd > 0 && !r->piped;
+    r->kind = operand && (have ? !names_something(r, p, have) : named_as_media(r->file)) ? K_MEDIA : MM_IN_PATHS;
     return S_READY;
 }
 

@@ -244,6 +244,22 @@ int mm_rec_str(mm_rec *r, const char *key, mm_slice *out, mm_err *err)
     return 1;
 }
 
+int mm_rec_id(mm_rec *r, mm_slice *out, mm_err *err)
+{
+    if (!mm_rec_get(r, "id", out) || mm_slice_is(*out, "null")) return 0;
+    if (out->len && (out->p[0] == '-' || (out->p[0] >= '0' && out->p[0] <= '9'))) return 1;
+    if (!out->len || out->p[0] != '"') return mm_fail(err, MM_EDATA, "'id' is neither a string nor a number");
+    return mm_rec_str(r, "id", out, err);
+}
+
+mm_slice mm_rec_name(mm_rec *r)
+{
+    mm_slice s;
+    if (mm_rec_id(r, &s, NULL) > 0) return s;
+    const char *place = mm_rec_place(r);
+    return (mm_slice){ place, strlen(place) };
+}
+
 /* The member to be overwritten, or a new one. */
 static member *place_for(mm_rec *r, const char *key)
 {
