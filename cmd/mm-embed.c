@@ -250,7 +250,8 @@ static int open_files(mm_embed *s)
     int goes_on = o.append != NULL; /* what is known is not forgotten */
     for (size_t i = 0; i < o.known.n && o.errors_to && !r; i++) goes_on |= !strcmp(names[i], o.errors_to);
     free(names);
-    if (!r && o.append && o.errors_to && !strcmp(o.append, o.errors_to)) r = mm_fail(&c->err, MM_EARG, "options '--append' and '--errors-to' name the same file");
+    if (!r && o.append && o.errors_to && !strcmp(o.append, o.errors_to))
+        r = mm_fail(&c->err, MM_EARG, "options '--append' and '--errors-to' name the same file");
     if (!r && o.append) r = mm_append_open(c, o.append, 1, NULL, NULL);
     if (!r && o.errors_to) {
         s->errors = open(o.errors_to, O_WRONLY | O_CREAT | O_CLOEXEC | (goes_on ? O_APPEND : O_TRUNC), 0666);

@@ -75,4 +75,5 @@ test_ok 'a folder, a missing file in the middle' 'expect_code 4 mm-cat names 2> 
 test_ok 'options that mean nothing together' 'for o in "-b --encoding base64" "--npy --encoding base64 -o x" "--count -b" "--check --npy" "--count -o x" "--check --encoding numbers" "--count --unbuffered" "-t --from json"; do
         expect_code 2 mm-cat $o canon > out 2> err; test_lines out 0; grep -q "cannot be used together" err; [ ! -e x ]; done'
 test_ok 'a reader that leaves ends it by SIGPIPE' '( { seq 100000 | mm-cat -t; } && s=0 || s=$?; echo $s > status) 2> err | head -n 1 > out; [ "$(cat status)" -eq 141 ] && test_lines err 0'
+test_ok 'a file that is replaced keeps its permissions' 'echo "{}" > private && chmod 600 private && echo "{\"id\":1}" | mm-cat -o private && [ "$(stat -c %a private)" = 600 ] && test_lines private 1'
 finish

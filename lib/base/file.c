@@ -168,11 +168,12 @@ int mm_outfile_open(mm_outfile *f, const char *path, mm_err *err)
         return mm_fail(err, MM_ENOMEM, "cannot create '%s': out of memory", path);
     }
     struct stat st;
-    if (!stat(path, &st) && S_ISDIR(st.st_mode)) {
+    const int there = !stat(path, &st);
+    if (there && S_ISDIR(st.st_mode)) {
         outfile_free(f);
         return mm_fail(err, MM_EIO, "cannot create '%s': is a directory", path);
     }
-    if (!stat(path, &st) && !S_ISREG(st.st_mode)) { /* a device or a pipe is written to, never replaced */
+    if (there && !S_ISREG(st.st_mode)) { /* a device or a pipe is written to, never replaced */
         free(f->tmp);
         f->tmp = NULL;
         if ((f->fd = open(path, O_WRONLY | O_CLOEXEC)) >= 0) return 0;
@@ -192,6 +193,7 @@ int mm_outfile_open(mm_outfile *f, const char *path, mm_err *err)
         outfile_free(f);
         return r;
     }
+    if (there && fchmod(f->fd, st.st_mode & 07777)) errno = 0; /* a file system without modes */
     remember(f->tmp);
     return 0;
 }

@@ -45,7 +45,7 @@ typedef struct mm_outfile {
     uint64_t pos; /* bytes written so far, buffer included */
 } mm_outfile;
 
-/* Open a temporary file beside path. On failure nothing is left behind and abort need not be called. */
+/* Open a temporary file beside path, with the permissions of what is there. On failure nothing is left behind and abort need not be called. */
 MM_API MM_MUST_CHECK int mm_outfile_open(mm_outfile *f, const char *path, mm_err *err);
 MM_API MM_MUST_CHECK int mm_outfile_write(mm_outfile *f, const void *p, size_t len, mm_err *err);
 /* Zero bytes up to the next multiple of align. */
