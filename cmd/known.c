@@ -116,14 +116,15 @@ static int read_records(mm_known *k, const char *name, mm_err *err)
         const float *v;
         size_t dim;
         if (mm_rec_failed(rec) && !mm_rec_failed_before(rec)) continue; /* a cut line */
-        if (want && !mm_rec_failed(rec) && mm_rec_vec(rec, &v, &dim, &e) > 0) {
-            if (dim != want) r = mm_fail(err, MM_ESHAPE, "'%s' has vectors of %zu numbers, this run makes %zu", name, dim, want);
-            if (dim != want) break;
-            want = 0; /* one will do */
+        if (!mm_rec_failed(rec)) {
+            if (mm_rec_str(rec, "model", &model, &e) <= 0 || !mm_slice_is(model, k->model)) continue;
+            if (want && mm_rec_vec(rec, &v, &dim, &e) > 0) {
+                if (dim != want) r = mm_fail(err, MM_ESHAPE, "'%s' has vectors of %zu numbers, this run makes %zu", name, dim, want);
+                if (dim != want) break;
+                want = 0; /* one will do */
+            }
         }
         if (!stamp_of(rec, &s) || !name_of(rec, &id)) continue;
-        if (!mm_rec_failed(rec) && (mm_rec_str(rec, "model", &model, &e) <= 0 || model.len != strlen(k->model) || memcmp(model.p, k->model, model.len)))
-            continue;
         char *copy = strndup(id.p, id.len);
         int bad = !copy || put(k, copy, &s);
         free(copy);
