@@ -1,5 +1,6 @@
 #include "cmd/io.h"
 #include <string.h>
+#include "base/mm_file.h"
 #include "base/mm_mem.h"
 
 #ifndef MM_VERSION
@@ -7,12 +8,20 @@
 #endif
 #define TOLD 10 /* failed records named on stderr without -v */
 
-static int check(mm_io *io, mm_ctx *c)
+int mm_io_spare(mm_ctx *c, const char *option, const char *out, int argc, char **argv)
+{
+    for (int i = 0; out && i < argc; i++)
+        if (mm_same_file(out, argv[i])) return mm_fail(&c->err, MM_EARG, "option '--%s': '%s' is among the input", option, out);
+    return 0;
+}
+
+static int check(mm_io *io, mm_ctx *c, int argc, char **argv)
 {
     int r = mm_opt_exclusive(c, "binary", "json", "npy", NULL);
     if (!r) r = mm_opt_exclusive(c, "binary", "encoding", NULL);
     if (!r) r = mm_opt_exclusive(c, "npy", "encoding", NULL);
     if (!r) r = mm_opt_exclusive(c, "text", "from", NULL);
+    if (!r && io->each_operand) r = mm_io_spare(c, "output", io->out, argc, argv);
     if (!r && io->out && !*io->out) r = mm_fail(&c->err, MM_EARG, "option '--output' is empty");
     if (!r && io->npy && !io->out) r = mm_fail(&c->err, MM_EARG, "option '--npy' needs '--output FILE'");
     return r;
@@ -21,7 +30,7 @@ static int check(mm_io *io, mm_ctx *c)
 int mm_io_open_in(mm_io *io, mm_ctx *c, int argc, char **argv)
 {
     io->c = c;
-    int r = check(io, c);
+    int r = check(io, c, argc, argv);
     if (r) return r;
     mm_reader_opts ro = { io->text ? MM_IN_TEXT : io->from, io->nul, (size_t)io->max_line, (size_t)io->max_header,
                           (size_t)io->max_dim, 0, io->each_operand };

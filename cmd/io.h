@@ -52,6 +52,8 @@ typedef struct mm_io {
 MM_MUST_CHECK int mm_io_open(mm_io *io, mm_ctx *c, int argc, char **argv);
 /* Input only, for filters that answer with something else than records. */
 MM_MUST_CHECK int mm_io_open_in(mm_io *io, mm_ctx *c, int argc, char **argv);
+/* MM_EARG: what the option would write over (NULL: nothing) is one of the operands, as where a name was forgotten: -o *.jpg */
+MM_MUST_CHECK int mm_io_spare(mm_ctx *c, const char *option, const char *out, int argc, char **argv);
 /* As mm_reader_next(). Flushes the output first when that would block. */
 MM_MUST_CHECK int mm_io_next(mm_io *io, mm_rec *rec);
 int mm_io_pending(mm_io *io);

@@ -563,6 +563,8 @@ static int run(mm_ctx *c, int argc, char **argv)
     state *s = &all;
     s->c = c;
     int r = choose(s, argc);
+    if (!r) r = mm_io_spare(c, "output", o.out, argc, argv);
+    if (!r) r = mm_io_spare(c, "per-query", o.per_query, argc, argv);
     if (r) return r;
     s->q = (side){ .what = s->by_score ? "pairs" : o.labels ? "records" : "queries", .key = o.key };
     s->g = (side){ .what = s->by_score ? "second vectors" : o.labels ? "labels" : "items of the gallery", .key = o.gallery_key ? o.gallery_key : o.key };

@@ -2,6 +2,7 @@
  *
  * A filter of its own, and no option of mm-retrieve: hits come from several filters (a search, --merge, jq that chose among them, labels of
  * mm-embed), a page is no stream of records, and a search should not have to know of pictures. */
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 #include "base/mm_base.h"
@@ -228,7 +229,8 @@ static void duration(mm_buf *b, const char *sign, double seconds)
 static void name(state *s, const item *it)
 {
     mm_slice v;
-    if (value(s, it->rec, "text", &v) || value(s, it->rec, "caption", &v) || value(s, it->rec, "id", &v)) mm_html_text(&s->page, v.p, v.len, 100);
+    if (value(s, it->rec, "text", &v) || value(s, it->rec, "caption", &v) || value(s, it->rec, "generated", &v) || value(s, it->rec, "id", &v))
+        mm_html_text(&s->page, v.p, v.len, 100);
 }
 
 /* A link to the file itself, around what is shown of it. */
@@ -360,11 +362,12 @@ static void said(state *s, item *it, int sound)
         mm_html_text(b, why, strlen(why), 0);
         mm_buf_adds(b, "</p>");
     }
-    if (value(s, it->rec, "text", &v) || value(s, it->rec, "caption", &v)) {
-        mm_buf_adds(b, "<p class=\"text\" dir=\"auto\">");
-        mm_html_text(b, v.p, v.len, TEXT_MAX);
-        mm_buf_adds(b, "</p>");
-    }
+    for (int i = 0; i < 2; i++) /* what there was, and what mm-generate said of it */
+        if (i ? value(s, it->rec, "generated", &v) : value(s, it->rec, "text", &v) || value(s, it->rec, "caption", &v)) {
+            mm_buf_adds(b, "<p class=\"text\" dir=\"auto\">");
+            mm_html_text(b, v.p, v.len, TEXT_MAX);
+            mm_buf_adds(b, "</p>");
+        }
     labels(s, it->rec);
     for (size_t i = 0; i < o.show.n; i++)
         if (value(s, it->rec, o.show.v[i], &v)) {
@@ -440,7 +443,7 @@ static int hit(state *s, mm_slice raw, double *best)
     int r = slot(s, &it);
     if (r) return r;
     if (mm_rec_parse(it->rec, raw.p, raw.len, &err)) mm_rec_fail(it->rec, MM_EDATA, "%s", err.msg);
-    if (mm_rec_get(it->rec, "score", &score) && mm_parse_double(score.p, score.len, &it->score) == score.len) {
+    if (mm_rec_get(it->rec, "score", &score) && mm_parse_double(score.p, score.len, &it->score) == score.len && isfinite(it->score)) {
         it->has_score = 1;
         if (*best < it->score) *best = it->score;
         it->best = *best;
@@ -576,8 +579,9 @@ static int run(mm_ctx *c, int argc, char **argv)
     int r = s.rec && (s.ring = calloc(s.n_ring, sizeof *s.ring)) ? 0 : no_memory(&s);
     for (size_t i = 0; !r && i < s.n_ring; i++)
         if (!(s.ring[i].rec = mm_rec_new())) r = no_memory(&s);
-    s.to_file = o.out && strcmp(o.out, "-");
+    if (!r) r = mm_io_spare(c, "output", o.out, argc, argv);
     if (!r) r = mm_media_workers(&s.workers, &o.media, c);
+    s.to_file = !r && o.out && strcmp(o.out, "-");
     if (!r && s.to_file && (r = mm_outfile_open(&s.file, o.out, &c->err))) s.to_file = 0;
     if (!r) r = mm_io_open_in(&o.io, c, argc, argv);
     if (!r) {

@@ -138,4 +138,6 @@ test_ok 'killed by a signal: nothing left behind' '
 test_ok 'a reader that leaves ends it' '
     { reader_gone; mm-quantize --info tiny || echo $? >status; } | true
     [ "$(cat status)" -eq 141 ]'
+test_ok 'a unified model keeps its fingerprint, whatever the type' 'mk_models uni u.gguf; for t in f16 q8_0; do mm-quantize -t $t -o u-$t.gguf u.gguf > log || exit 1; done
+    for m in u u-f16 u-q8_0; do echo a | mm-embed -t -m $m.gguf | jq -r .model; done | sed "s/.*@//" | sort -u > got; test_lines got 1'
 finish

@@ -75,4 +75,8 @@ test_ok 'thousands of hits, any number of decoders: the same page' 'awk "BEGIN {
 test_ok 'a file appears when it is whole' 'expect_code 3 mm-show --strict -o f.html asks 2> err; [ ! -e f.html ]; mm-show -q -o f.html hits; page f.html; expect_code 4 mm-show hits > /dev/full 2> err; expect_code 4 mm-show -o no/f.html hits 2> err'
 test_ok 'hits that are no list' 'printf "%s\n" "{\"id\":\"x\",\"hits\":7}" "{\"id\":\"y\",\"hits\":[1,null,[]]}" > odd; expect_code 1 mm-show odd > p.html 2> err; page p.html; grep -q "is not a list" p.html'
 test_ok 'usage' 'expect_code 2 mm-show --size 1 hits 2> err; expect_code 2 mm-show --nonsense 2> err; expect_code 4 mm-show nowhere.jsonl 2> err || expect_code 1 mm-show nowhere.jsonl > out 2> err'
+
+test_ok 'what mm-generate said is shown' 'echo "{\"id\":\"a\",\"generated\":\"a sleepy cat\"}" | mm-show > gen.html; grep -q "a sleepy cat" gen.html'
+test_ok '-o does not replace what is read' 'echo "{\"id\":1}" > mine.jsonl; cp mine.jsonl was; expect_code 2 mm-show -o mine.jsonl mine.jsonl 2> err; test_cmp mine.jsonl was'
+test_ok 'an archive among the operands costs one record' 'printf "PK\003\004 and more of it" > x.docx; echo "{\"id\":\"b\",\"text\":\"two\"}" > b.jsonl; expect_code 1 mm-show x.docx b.jsonl > two.html 2> err; grep -q "zip" err; grep -q two two.html'
 finish

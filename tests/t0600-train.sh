@@ -113,4 +113,15 @@ test_ok 'with other losses the encoders are trained as well' '
 test_ok 'a low-rank addition and half precision train as well' '
     tune -o l.gguf --lora 2 --precision bf16 >out && test_json out ".[0].trained < 20000 and .[0].skipped == 0 and .[0].activations > 10000" &&
     must_fail cmp -s a.gguf l.gguf && mm-embed -m l.gguf p1.png >v'
+
+test_ok 'a medium that cannot be decoded is left out of every run, the first and those after it' '
+    { cat d.jsonl; echo "{\"image\":\"notes.jpg\",\"text\":\"notes\"}"; } > odd.jsonl && echo "no picture" > notes.jpg || exit 1
+    for i in 1 2; do expect_code 0 mm-train -m s.gguf -d odd.jsonl -o odd.gguf -n 1 -B image=4,audio=2 --accumulate 1 -j 1 && has err notes.jpg || exit 1; done; [ ! -e odd.gguf.cache.part ]'
+test_ok 'what is read is not written over' '
+    for o in "-o d.jsonl" "-o p1.gguf --metrics d.jsonl" "-o p1.gguf --cache d.jsonl" "-o s.gguf"; do cp d.jsonl was && cp s.gguf before || exit 1
+        expect_code 2 mm-train -m s.gguf -d d.jsonl $o -n 1 && has err "what the run reads" && cmp d.jsonl was && cmp s.gguf before || exit 1; done
+    echo diary > diary.txt; expect_code 3 mm-train -m s.gguf -d d.jsonl -o p1.gguf --cache diary.txt -n 1 && has err "no cache" && [ "$(cat diary.txt)" = diary ]'
+test_ok 'too little to validate with is said before the run; so is data without captions' '
+    head -9 d.jsonl > few.jsonl && expect_code 3 mm-train -m s.gguf -d few.jsonl -o p1.gguf -n 1 --validate 100 && has err "more than 10" && [ ! -e p1.gguf.ckpt ] &&
+    sed "s/\"text\"/\"title\"/" d.jsonl > untold.jsonl && expect_code 3 mm-train -m s.gguf -d untold.jsonl -o p1.gguf -n 1 && has err "caption in English"'
 finish

@@ -69,7 +69,7 @@ static int from_gguf(job *j, const char *in, mm_err *err)
     mm_gguf_kv_copy(j->w, j->st, skip_key);
     j->family = 1;
     /* A file that this library cannot use as a model may still be converted for others. */
-    if (!hash[0] && mm_family_find(arch) && !mm_model_open(&m, in, NULL, NULL)) {
+    if (!hash[0] && (mm_family_find(arch) || !strcmp(arch, "mm-uni")) && !mm_model_open(&m, in, NULL, NULL)) {
         identity(j, m, !name[0]);
         mm_model_close(&m);
     }

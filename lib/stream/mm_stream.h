@@ -114,8 +114,9 @@ typedef struct mm_reader_opts { /* {0}: the defaults */
                         * anything else is a list of paths */
     int nul;           /* list entries (paths, text) end with NUL, not with a line feed */
     size_t max_line, max_header, max_dim, max_media; /* 0: MM_MAX_* */
-    int each_operand;  /* an operand that cannot be opened is an error record, as an entry of a list would be, not the end; one that is text, but
-                        * no list, for none of its first lines names a file, is a path record, and so is an empty one named as media are */
+    int each_operand;  /* an operand that cannot be opened, or is an archive or a model, is an error record, as an entry of a list would be, not the
+                        * end; one that is text, but no list, for none of its first lines names a file, is a path record, and so is an empty one
+                        * named as media are */
 } mm_reader_opts;
 
 typedef struct mm_reader mm_reader;

@@ -12,7 +12,7 @@
 
 #define CHUNK ((size_t)1 << 18)
 
-enum { K_MEDIA = 100, K_MISSING }; /* an input that is itself a media file: an operand is named, a stream is read whole */
+enum { K_MEDIA = 100, K_MISSING }; /* an input that is itself a media file: an operand is named, a stream is read whole; one that is no use */
 
 /* ---- life ---- */
 
@@ -261,6 +261,7 @@ static int named_as_media(const char *file)
 /* S_READY and r->kind set; S_BLOCK; MM_E*. As few bytes as will do are asked for: somebody may be typing. */
 static int sniff(mm_reader *r, int nowait, mm_err *err)
 {
+    const int operand = r->o.each_operand && r->fd > 0 && !r->piped;
     int s = reader_want(r, 1, nowait, err);
     size_t have;
     const char *p;
@@ -290,6 +291,10 @@ static int sniff(mm_reader *r, int nowait, mm_err *err)
         if (at == 6 && memcmp(p, "BM", 2)) continue;
         if (at == 4 && p[0] && memcmp(p, "BZh", 3)) continue; /* of a box, the first byte of its length */
         if (have >= 6 && !memcmp(p, "GIF8", 4) && printable(p + 6, have > 10 ? 4 : have - 6)) continue; /* where a picture has its size */
+        if (i >= first_other && operand) {
+            mm_fail(err, MM_EUNSUP, "this is %s", other[i - first_other]);
+            return r->kind = K_MISSING, S_READY;
+        }
         if (i >= first_other) return mm_fail(err, MM_EUNSUP, "%s: this is %s", r->name, other[i - first_other]);
         return r->kind = K_MEDIA, S_READY;
     }
@@ -310,7 +315,6 @@ static int sniff(mm_reader *r, int nowait, mm_err *err)
     if (nul && !r->o.nul)
         return mm_fail(err, MM_EUNSUP, "%s: no format known here (lists of NUL-separated names need -0)", r->name);
     /* an operand that is text, and no list: a document, a drawing */
-    const int operand = r->o.each_operand && r->fd > 0 && !r->piped;
     r->kind = operand && (have ? !names_something(r, p, have) : named_as_media(r->file)) ? K_MEDIA : MM_IN_PATHS;
     return S_READY;
 }
@@ -417,7 +421,7 @@ static int missing_take(mm_reader *r, mm_rec *rec, mm_err *err)
     r->line = 1;
     rec_place(rec, r->name, 1, r->o.max_dim);
     if (rec_set_path(rec, r->file, strlen(r->file))) return mm_fail(err, MM_ENOMEM, "%s: out of memory", r->name);
-    mm_rec_fail(rec, MM_EIO, "%s", err->msg);
+    mm_rec_fail(rec, err->code, "%s", err->msg);
     return 0;
 }
 

@@ -36,6 +36,10 @@ static int read_file(cache *c, mm_err *err)
     int r = mm_map_open(&c->map, c->path, err);
     if (r) return r;
     const uint64_t len = c->map.len;
+    if (len && (len < sizeof MAGIC - 1 || memcmp(c->map.p, MAGIC, sizeof MAGIC - 1))) {
+        mm_map_close(&c->map);
+        return mm_fail(err, MM_EDATA, "'%s' is no cache of decoded media: it stays as it is", c->path);
+    }
     if (len >= sizeof h) memcpy(&h, c->map.p, sizeof h);
     if (len < sizeof h || memcmp(h.magic, MAGIC, 8) || h.order != 0x01020304 || h.entry != sizeof(cache_entry) ||
         h.check != mm_crc32c(0, &h, offsetof(cache_head, check)) || h.at % ALIGN || h.at > len ||
@@ -113,6 +117,13 @@ int cache_open(cache *c, const char *path, mm_err *err)
     if (!r) r = make_index(c, err);
     if (r) cache_close(c);
     return r;
+}
+
+void cache_give_up(cache *c)
+{
+    unlink(c->part_path); /* still locked */
+    close(c->fd);
+    c->fd = -1;
 }
 
 void cache_close(cache *c)

@@ -41,6 +41,8 @@ typedef struct cache {
 
 /* Reads what is there, of either file; a damaged FILE counts as empty: then r is 0 and err->code is not. */
 int cache_open(cache *c, const char *path, mm_err *err);
+/* After cache_begin(), where nothing came of it: what was found stays. */
+void cache_give_up(cache *c);
 void cache_close(cache *c);
 /* NULL if there is none of this id, size and time. */
 const cache_entry *cache_find(const cache *c, const uint64_t id[2], uint64_t size, int64_t mtime);

@@ -367,7 +367,9 @@ int draw_open(mm_batches *b, mm_err *err)
         plan(b, m);
         any += b->pool[m].count;
     }
-    if (!r && !any) r = mm_fail(err, MM_EEMPTY, "there is nothing to draw from");
+    if (!r && !any)
+        r = mm_fail(err, MM_EEMPTY, "there is nothing to learn from: no record for training has a caption in English (text, texts, label) "
+                                    "and what the batch takes");
     if (!r) b->fingerprint = fingerprint(b);
     return r;
 }

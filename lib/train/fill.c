@@ -228,6 +228,7 @@ int dataset_fill(mm_dataset *d, mm_err *err)
         if (!r && f->n) r = decode(f, err);
         if (r == 1) stopped = 1, r = 0;
         if (!r && d->cache.n_fresh) r = cache_commit(&d->cache, err);
+        else if (!r) cache_give_up(&d->cache);
         if (!r) look_up(d);
         if (!r && stopped) r = 1;
     }

@@ -30,6 +30,9 @@ typedef struct mm_uni_weights {
                     * noisy, another's (mm_corrupt.h) or missing, and are measured as they are where the model is used */
 } mm_uni_weights;
 
+/* Sets of no more records of a modality are not validated with: to be among the ten nearest says nothing there. */
+enum { MM_VALIDATE_LEAST = 10 };
+
 typedef struct mm_uni_task_opts { /* everything is borrowed, for the life of the task */
     mm_uni *model;              /* its slots have w and grad when steps are taken */
     const mm_tok *tok;

@@ -278,6 +278,19 @@ static int check_few(const mm_train_opts *o, mm_err *err)
     return 0;
 }
 
+/* What is read is not written over. */
+static int check_files(const mm_train_opts *o, mm_err *err)
+{
+    const char *const out[] = { o->output, o->metrics, o->cache, o->plot }, *const names[] = { "output", "metrics", "cache", "plot" };
+    for (size_t i = 0; i < 4; i++) {
+        int same = out[i] && i != 2 && o->from && mm_same_file(out[i], o->from);
+        for (size_t k = 0; k < o->n_data && out[i] && !same; k++) same = mm_same_file(out[i], o->data[k]);
+        for (size_t k = 0; k < o->n_pairs && out[i] && !same; k++) same = mm_same_file(out[i], o->pairs[k]);
+        if (same) return mm_fail(err, MM_EARG, "option '--%s': '%s' is what the run reads", names[i], out[i]);
+    }
+    return 0;
+}
+
 static int check(const mm_train_opts *o, mm_err *err)
 {
     mm_train_lists l;
@@ -295,6 +308,7 @@ static int check(const mm_train_opts *o, mm_err *err)
         o->stage > MM_TRAIN_STAGES || o->few < MM_FEW_NONE || o->few > MM_FEW_FULL)
         return mm_fail(err, MM_EARG, "an option is out of range");
     int r = check_few(o, err);
+    if (!r) r = check_files(o, err);
     if (!r && o->plot) r = mm_plot_check(o->plot, err);
     return r ? r : mm_train_lists_parse(&l, o, err);
 }

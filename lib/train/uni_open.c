@@ -337,7 +337,7 @@ static int validate(void *arg, uint64_t at, double *score, json_t *scores, mm_er
     if (!x->task) *score = heads ? *score / heads : NAN;
     for (int m = 0; m < LOSSES && !r; m++)
         if (!isnan(each[m])) json_object_set_new(scores, loss_names[m], json_real(each[m]));
-    return !r && isnan(*score) ? mm_fail(err, MM_EDATA, "nothing to validate with: no record has \"split\":\"val\"") : r;
+    return !r && isnan(*score) ? mm_fail(err, MM_EDATA, "nothing to validate with") : r;
 }
 
 static int stage(void *arg, unsigned id, int begin, mm_err *err)
@@ -538,6 +538,23 @@ static json_t *config(const uni_run *x)
     return j;
 }
 
+/* --validate needs something to find among more than ten others, or texts that were kept out; said before a run, not after it. */
+static int check_validation(const uni_run *x, mm_err *err)
+{
+    if (!x->o->validate || x->o->dry_run || x->pairs.n || !x->data) return 0;
+    const mm_example *e;
+    size_t most = 0;
+    for (size_t s = 0; mm_dataset_set(x->data, s); s++)
+        for (int m = MM_IMAGE; m < MM_MODALITIES; m++) {
+            size_t n = 0;
+            for (size_t i = 0; (e = mm_dataset_example(x->data, i)); i++) n += e->set == s && e->split == MM_VAL && e->item[m] >= 0;
+            if (n > most) most = n;
+        }
+    if (most > MM_VALIDATE_LEAST) return 0;
+    return mm_fail(err, MM_EDATA, "nothing to validate with: no data set has more than %d records of \"split\":\"val\" with a picture, sound "
+                                  "or clip (%zu at most)", MM_VALIDATE_LEAST, most);
+}
+
 int mm_uni_trainable(mm_trainable *out, const mm_train_opts *o, const mm_train_hooks *hooks, mm_err *err)
 {
     uni_run *x = calloc(1, sizeof *x);
@@ -554,6 +571,7 @@ int mm_uni_trainable(mm_trainable *out, const mm_train_opts *o, const mm_train_h
     if (!r && o->distil && !o->dry_run) r = mm_distil_open(&x->teacher_model, &x->teacher, o, err);
     if (!r) r = o->config ? from_config(x, err) : from_file(x, err);
     if (!r && !o->dry_run && o->n_data) r = mm_uni_data_open(&x->data, mm_uni_get_config(x->u), o, hooks, err);
+    if (!r) r = check_validation(x, err);
     if (!r && !o->dry_run) r = open_task(x, err);
     if (!r && o->few == MM_FEW_PROTOTYPE) {
         out->solve = solve;

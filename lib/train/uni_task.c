@@ -498,7 +498,7 @@ static int score_media(mm_uni_task *t, const mm_caption_finder *f, mm_modality m
             if (!r) x.e[x.n++] = (uint32_t)i;
         }
         double one = NAN;
-        if (!r && x.n > 20) r = score_set(t, f, m, &x, &one, err);
+        if (!r && x.n > MM_VALIDATE_LEAST) r = score_set(t, f, m, &x, &one, err);
         if (!r && !isnan(one)) sum += one, sets++;
         free(x.e);
     }
