@@ -123,5 +123,5 @@ test_ok 'what is read is not written over' '
     echo diary > diary.txt; expect_code 3 mm-train -m s.gguf -d d.jsonl -o p1.gguf --cache diary.txt -n 1 && has err "no cache" && [ "$(cat diary.txt)" = diary ]'
 test_ok 'too little to validate with is said before the run; so is data without captions' '
     head -9 d.jsonl > few.jsonl && expect_code 3 mm-train -m s.gguf -d few.jsonl -o p1.gguf -n 1 --validate 100 && has err "more than 10" && [ ! -e p1.gguf.ckpt ] &&
-    sed "s/\"text\"/\"title\"/" d.jsonl > untold.jsonl && expect_code 3 mm-train -m s.gguf -d untold.jsonl -o p1.gguf -n 1 && has err "caption in English"'
+    sed "s/\"text\"/\"title\"/" d.jsonl > untold.jsonl && expect_code 3 mm-train -m s.gguf -d untold.jsonl -o p1.gguf -n 1 && has err "caption in English" && has err "15 of 15 records"'
 finish

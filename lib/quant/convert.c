@@ -182,7 +182,6 @@ static int write_all(job *j, mm_quant_sum *sum, mm_err *err)
         if (err2 > 0) all_err += err2, all_sum += sum2;
         sum->tensors++;
         sum->params += q.count;
-        sum->bytes_in += o->t->bytes;
         sum->bytes_out += q.bytes;
         if (q.rel_rms > sum->worst) {
             sum->worst = q.rel_rms;
@@ -190,6 +189,7 @@ static int write_all(job *j, mm_quant_sum *sum, mm_err *err)
         }
         if (j->o->report) j->o->report(j->o->arg, &q);
     }
+    for (size_t i = 0; i < mm_store_count(j->st); i++) sum->bytes_in += mm_store_at(j->st, i)->bytes; /* what is pruned away counts */
     sum->rel_rms = all_err > 0 ? sqrt(all_err / all_sum) : 0;
     free(s.x);
     free(s.y);
