@@ -267,7 +267,13 @@ static void damage(void)
         long at;
         int from_end;
         const char *what;
-    } places[] = { { 2, 0, "magic" }, { 17, 0, "number of entries" }, { -60, 1, "an entry" } };
+    } places[] = { { 17, 0, "number of entries" }, { -60, 1, "an entry" } };
+    poke("k.mmc", 2, 0);
+    is_int(load("m.jsonl", "k.mmc", NULL, 0), MM_EDATA, "a file that does not begin as a cache is somebody else's");
+    ok(strstr(err.msg, "k.mmc") != NULL, "%s", err.msg);
+    poke("k.mmc", 2, 0);
+    is_int(load("m.jsonl", "k.mmc", NULL, 0), 0, "and stays as it is");
+    is_int((long long)facts.decoded, 0, "with all that is in it");
     for (size_t i = 0; i < sizeof places / sizeof *places; i++) {
         poke("k.mmc", places[i].at, places[i].from_end);
         is_int(load("m.jsonl", "k.mmc", NULL, 0), 0, "a damaged cache");
