@@ -117,6 +117,8 @@ test_ok 'a low-rank addition and half precision train as well' '
 test_ok 'a medium that cannot be decoded is left out of every run, the first and those after it' '
     { cat d.jsonl; echo "{\"image\":\"notes.jpg\",\"text\":\"notes\"}"; } > odd.jsonl && echo "no picture" > notes.jpg || exit 1
     for i in 1 2; do expect_code 0 mm-train -m s.gguf -d odd.jsonl -o odd.gguf -n 1 -B image=4,audio=2 --accumulate 1 -j 1 && has err notes.jpg || exit 1; done; [ ! -e odd.gguf.cache.part ]'
+test_ok 'data that is not there, a folder that is not there: said by --dry-run too' '
+    expect_code 4 mm-train -m s.gguf -d nowhere.jsonl -o p1.gguf --dry-run && has err nowhere.jsonl && expect_code 4 mm-train -m s.gguf -d d.jsonl -o nowhere/p1.gguf --dry-run && has err nowhere/p1.gguf'
 test_ok 'what is read is not written over' '
     for o in "-o d.jsonl" "-o p1.gguf --metrics d.jsonl" "-o p1.gguf --cache d.jsonl" "-o s.gguf"; do cp d.jsonl was && cp s.gguf before || exit 1
         expect_code 2 mm-train -m s.gguf -d d.jsonl $o -n 1 && has err "what the run reads" && cmp d.jsonl was && cmp s.gguf before || exit 1; done

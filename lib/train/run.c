@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
 #include "base/mm_str.h"
 #include "train/mm_ckpt.h"
 #include "train/mm_run.h"
@@ -278,9 +279,16 @@ static int check_few(const mm_train_opts *o, mm_err *err)
     return 0;
 }
 
-/* What is read is not written over. */
+/* What is to be read is there, what is to be written has a folder, and one is not the other. */
 static int check_files(const mm_train_opts *o, mm_err *err)
 {
+    const char *slash = strrchr(o->output, '/');
+    char *folder = slash ? strndup(o->output, (size_t)(slash - o->output) + 1) : NULL;
+    const int nowhere = folder && access(folder, F_OK);
+    free(folder);
+    if (nowhere) return mm_fail_errno(err, "cannot write '%s'", o->output);
+    for (size_t k = 0; k < o->n_data; k++)
+        if (access(o->data[k], R_OK)) return mm_fail_errno(err, "cannot open '%s'", o->data[k]);
     const char *const out[] = { o->output, o->metrics, o->cache, o->plot }, *const names[] = { "output", "metrics", "cache", "plot" };
     for (size_t i = 0; i < 4; i++) {
         int same = out[i] && i != 2 && o->from && mm_same_file(out[i], o->from);
