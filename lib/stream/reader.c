@@ -240,7 +240,7 @@ static int names_something(const mm_reader *r, const char *p, size_t n)
             name[len] = 0;
             if (len && !access(name, F_OK)) return 1;
         }
-        seen = 1;
+        seen |= len > 0;
         if (!end) break;
         n -= len + 1, p = end + 1;
     }

@@ -287,7 +287,7 @@ static int check_files(const mm_train_opts *o, mm_err *err)
     const int nowhere = folder && access(folder, F_OK);
     free(folder);
     if (nowhere) return mm_fail_errno(err, "cannot write '%s'", o->output);
-    for (size_t k = 0; k < o->n_data; k++)
+    for (size_t k = 0; k < o->n_data && !o->open; k++) /* another family's data may be anything */
         if (access(o->data[k], R_OK)) return mm_fail_errno(err, "cannot open '%s'", o->data[k]);
     const char *const out[] = { o->output, o->metrics, o->cache, o->plot }, *const names[] = { "output", "metrics", "cache", "plot" };
     for (size_t i = 0; i < 4; i++) {
