@@ -86,7 +86,8 @@ int mm_embed_take(mm_embed *s, mm_embed_window *w, mm_embed_item *it)
     mm_rec_del(it->rec, "embedding");
     if (mm_rec_failed(it->rec)) return 0;
     static const char *const before[] = { "truncated", "dropped", "gates", "chunks" }; /* what an earlier run said */
-    for (size_t i = 0; i < sizeof before / sizeof *before; i++) mm_rec_del(it->rec, before[i]);
+    mm_slice model;
+    for (size_t i = 0; i < sizeof before / sizeof *before && mm_rec_get(it->rec, "model", &model); i++) mm_rec_del(it->rec, before[i]);
     if (s->known) {
         int r = mm_known_check(s->known, it->rec);
         if (r < 0) return mm_fail(&s->c->err, MM_ENOMEM, "out of memory");

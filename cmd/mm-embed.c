@@ -238,19 +238,21 @@ static int open_model(mm_embed *s)
     return 0;
 }
 
-static int open_files(mm_embed *s)
+static int open_files(mm_embed *s, int argc, char **argv)
 {
     mm_ctx *c = s->c;
     const char **names = calloc(o.known.n + 2, sizeof *names);
     size_t n = 0;
     int r = names ? 0 : mm_fail(&c->err, MM_ENOMEM, "out of memory");
+    if (!r) r = mm_io_spare(c, "errors-to", o.errors_to, argc, argv);
+    if (!r) r = mm_io_spare(c, "append", o.append, argc, argv);
     for (size_t i = 0; !r && i < o.known.n; i++) names[n++] = o.known.v[i];
     if (!r && o.append) names[n++] = o.append;
     if (!r && n) r = mm_known_open(&s->known, names, n, mm_model_fingerprint(s->m), o.emit == EMIT_INPUTS ? 0 : o.dim ? (size_t)o.dim : s->dim, &c->err);
     int goes_on = o.append != NULL; /* what is known is not forgotten */
-    for (size_t i = 0; i < o.known.n && o.errors_to && !r; i++) goes_on |= !strcmp(names[i], o.errors_to);
+    for (size_t i = 0; i < o.known.n && o.errors_to && !r; i++) goes_on |= !strcmp(names[i], o.errors_to) || mm_same_file(names[i], o.errors_to);
     free(names);
-    if (!r && o.append && o.errors_to && !strcmp(o.append, o.errors_to))
+    if (!r && o.append && o.errors_to && (!strcmp(o.append, o.errors_to) || mm_same_file(o.append, o.errors_to)))
         r = mm_fail(&c->err, MM_EARG, "options '--append' and '--errors-to' name the same file");
     if (!r && o.append) r = mm_append_open(c, o.append, 1, NULL, NULL);
     if (!r && o.errors_to) {
@@ -272,6 +274,9 @@ static int check(mm_ctx *c)
     if (!r) r = mm_opt_exclusive(c, "append", "binary", NULL);
     if (!r && (o.append || o.known.n) && o.io.text)
         r = mm_fail(&c->err, MM_EARG, "option '--%s': lines of text have nothing to be known by; records with an id have", o.append ? "append" : "skip-known");
+    if (!r && (o.append || o.known.n) && o.overflow == OVERFLOW_SPLIT)
+        r = mm_fail(&c->err, MM_EARG, "option '--%s': parts of texts have no names that the input has; '--overflow document' keeps a text one record",
+                    o.append ? "append" : "skip-known");
     if (!r && mm_opt_given(c, "top") && !o.labels) r = mm_fail(&c->err, MM_EARG, "option '--top' needs '--labels FILE'");
     if (!r && o.key && o.overflow == OVERFLOW_CUT) o.overflow = OVERFLOW_DOCUMENT;
     if (!r && o.key && o.overflow != OVERFLOW_DOCUMENT) r = mm_fail(&c->err, MM_EARG, "option '--key' is for '--overflow document'");
@@ -290,7 +295,7 @@ static int run(mm_ctx *c, int argc, char **argv)
     int r = check(c);
     if (!r && !o.io.text && !o.io.nul) r = mm_media_begin(&s.pool, &s.look, &o.media, c, argc, argv);
     if (!r) r = open_model(&s);
-    if (!r) r = open_files(&s);
+    if (!r) r = open_files(&s, argc, argv);
     if (!r) {
         const size_t parts = s.fuse == FUSE_FIRST ? 1 : MM_MODALITIES;
         s.in = calloc(n, sizeof *s.in);

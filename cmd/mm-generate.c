@@ -519,6 +519,7 @@ static int run(mm_ctx *c, int argc, char **argv)
 {
     state s = { .c = c };
     int r = check(c);
+    o.io.each_operand = !o.chat; /* a conversation may go on in its own file */
     o.io.unbuffered = 1; /* an answer took long, and whoever stops us keeps it */
     if (!r && o.paint.on) return paint(c, argc, argv);
     if (!r) r = open_model(&s);

@@ -169,7 +169,6 @@ static int answer(talk *k)
             job.mark = t->prompts->pictures.connect.c ? t->prompts->mark : mm_vlm_mark(t->prompts->lm);
         }
         mm_gen_add(t->gen, &job);
-        interrupted = 0;
         while ((r = mm_gen_step(t->gen, &t->c->err)) > 0)
             if (interrupted && !job.grammar) job.max_tokens = job.tokens + 1;
     }
@@ -236,13 +235,12 @@ static int turns(talk *k)
 static int typed(talk *k)
 {
     mm_io *io = k->t->io;
-    const struct sigaction sa = { .sa_handler = on_interrupt }; /* a read is not begun again */
-    struct sigaction before;
     char *line = NULL;
     size_t cap = 0;
-    int r = sigaction(SIGINT, &sa, &before) ? mm_fail_errno(&k->t->c->err, "cannot handle SIGINT") : 0;
+    int r = 0;
     k->show = 1;
     while (!r) {
+        interrupted = 0;
         if ((r = mm_write_all(1, "> ", 2, &k->t->c->err))) break;
         ssize_t n = getline(&line, &cap, stdin);
         if (n < 0) break;
@@ -262,7 +260,6 @@ static int typed(talk *k)
         if (!r) r = mm_write_all(1, "\n", 1, &k->t->c->err);
     }
     if (!r) r = mm_write_all(1, "\n", 1, &k->t->c->err);
-    sigaction(SIGINT, &before, NULL);
     free(line);
     return r;
 }
@@ -288,9 +285,13 @@ int mm_talk_run(const mm_talk *t, int argc, char **argv)
     if (!r && person && !argc) argc = 1, argv = (char **)(uintptr_t)nothing;
     if (!r) r = person && !t->io->out ? mm_io_open_in(t->io, t->c, argc, argv) : mm_io_open(t->io, t->c, argc, argv);
     if (!r) {
-        if (system) r = put_system(&k, system);
+        const struct sigaction sa = { .sa_handler = on_interrupt }; /* a read is not begun again */
+        struct sigaction before;
+        if (person && sigaction(SIGINT, &sa, &before)) r = mm_fail_errno(&t->c->err, "cannot handle SIGINT");
+        if (!r && system) r = put_system(&k, system);
         if (!r) r = turns(&k);
         if (!r && person) r = typed(&k);
+        if (person) sigaction(SIGINT, &before, NULL);
         r = mm_io_close(t->io, r);
     }
     mm_rec_free(k.rec);

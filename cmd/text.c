@@ -33,7 +33,11 @@ static int whole_records(FILE *f, uint64_t per, off_t *end, uint64_t *records, o
     *records = 0;
     for (ssize_t n; (n = getline(&line, &room, f)) > 0; at += n) {
         const int whole = line[n - 1] == '\n';
-        if (line[0] != '{' || (whole && (n < 3 || line[n - 2] != '}'))) {
+        ssize_t len = n;
+        if (!whole && at) break; /* whatever a stop left of it */
+        while (whole && len && strchr(" \t\r\n", line[len - 1])) len--;
+        if (!len) continue;
+        if (line[0] != '{' || (whole && line[len - 1] != '}')) {
             free(line);
             return MM_EDATA;
         }

@@ -46,10 +46,10 @@ mkdir folder
 test_ok 'a folder and an empty picture among the operands cost a record each, an empty list none' 'expect_code 1 mm-embed pics/1.png folder cut.jpg none pics/2.png > out 2> err
     jq -c "[.id, .error.code]" out > got; printf "%s\n" "[\"pics/1.png\",null]" "[\"folder\",\"MM_EIO\"]" "[\"cut.jpg\",\"MM_EEMPTY\"]" "[\"pics/2.png\",null]" > want; test_cmp want got'
 printf 'just some words\nand more\n' > report.txt
-printf 'gone.png\r\npics/1.png\r\n' > partly
+printf 'gone.png\r\npics/1.png' > partly
 test_ok 'an operand that is text and no list is the file itself' 'mm-embed --modality text report.txt > out; test_json out "length == 1 and .[0].path == \"report.txt\" and .[0].modality == \"text\""
     expect_code 1 mm-embed report.txt > out 2> err; test_json out "length == 1 and .[0].id == \"report.txt\""; expect_code 1 mm-embed partly > out 2> err; test_json out "map(.id) == [\"gone.png\",\"pics/1.png\"]"'
-test_ok 'what an earlier run said of a record goes' 'echo "{\"id\":1,\"text\":\"a\",\"truncated\":true,\"gates\":{},\"chunks\":3,\"dropped\":{}}" | mm-embed > out; test_json out ".[0] | has(\"truncated\") or has(\"gates\") or has(\"chunks\") or has(\"dropped\") | not"'
+test_ok 'what an earlier run said of a record goes' 'echo "{\"id\":1,\"text\":\"a\",\"model\":\"x@1\",\"truncated\":true,\"gates\":{},\"chunks\":3,\"dropped\":{}}" | mm-embed > out; test_json out ".[0] | has(\"truncated\") or has(\"gates\") or has(\"chunks\") or has(\"dropped\") | not"'
 test_ok 'parts of a record whose id is a number' 'jq -nc "{id: 7, text: (\"a \" * 200)}" | mm-embed --overflow split > out; test_json out "length > 1 and .[0].id == \"7#1\""'
 test_ok '--top is for labels, --output has a name' 'expect_code 2 mm-embed --top 2 list 2> err; expect_code 2 mm-embed -o "" list 2> err; grep -q empty err'
 finish

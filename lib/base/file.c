@@ -201,7 +201,7 @@ int mm_outfile_open(mm_outfile *f, const char *path, mm_err *err)
 int mm_same_file(const char *a, const char *b)
 {
     struct stat x, y;
-    return !stat(a, &x) && !stat(b, &y) && x.st_dev == y.st_dev && x.st_ino == y.st_ino;
+    return !stat(a, &x) && !stat(b, &y) && S_ISREG(x.st_mode) && x.st_dev == y.st_dev && x.st_ino == y.st_ino;
 }
 
 static int outfile_flush(mm_outfile *f, mm_err *err)

@@ -37,7 +37,7 @@ MM_API void mm_map_release(const mm_map *m, const void *p, size_t len);
 /* Whole file into a fresh buffer (NUL after the last byte), refused with MM_EDATA when larger than max. */
 MM_API MM_MUST_CHECK int mm_file_read(mm_buf *out, const char *path, size_t max, mm_err *err);
 
-/* Do both names exist, and name one file? */
+/* Do both names exist, and name one regular file? */
 MM_API int mm_same_file(const char *a, const char *b);
 
 typedef struct mm_outfile {

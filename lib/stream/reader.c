@@ -11,6 +11,7 @@
 #include "stream/stream_int.h"
 
 #define CHUNK ((size_t)1 << 18)
+#define LIST_HEAD ((size_t)1 << 16) /* bytes of an operand in which a list names something that is there */
 
 enum { K_MEDIA = 100, K_MISSING }; /* an input that is itself a media file: an operand is named, a stream is read whole; one that is no use */
 
@@ -224,25 +225,26 @@ static int pnm(const char *p, size_t n)
     }
 }
 
-/* Does one of the first entries of a list name something that is there? 1 also where none of them is whole. */
+/* Does an entry of a list name something that is there? 1 also where none of them is whole, or all are blank. */
 static int names_something(const mm_reader *r, const char *p, size_t n)
 {
     const char delim = r->o.nul ? 0 : '\n';
     int seen = 0;
-    for (int i = 0; i < 64 && n; i++) {
+    while (n) {
         const char *end = memchr(p, delim, n);
-        size_t len = end ? (size_t)(end - p) : n;
+        const size_t whole = end ? (size_t)(end - p) : n;
+        size_t len = whole;
         char name[PATH_MAX];
         if (!end && !r->eof) break;
-        if (len < sizeof name && len && !memchr(p, 0, len)) {
+        if (delim && len && p[len - 1] == '\r') len--;
+        if (len && len < sizeof name && !memchr(p, 0, len)) {
             memcpy(name, p, len);
-            if (delim && name[len - 1] == '\r') len--;
             name[len] = 0;
-            if (len && !access(name, F_OK)) return 1;
+            if (!access(name, F_OK)) return 1;
         }
         seen |= len > 0;
         if (!end) break;
-        n -= len + 1, p = end + 1;
+        n -= whole + 1, p = end + 1;
     }
     return !seen;
 }
@@ -315,6 +317,11 @@ static int sniff(mm_reader *r, int nowait, mm_err *err)
     if (nul && !r->o.nul)
         return mm_fail(err, MM_EUNSUP, "%s: no format known here (lists of NUL-separated names need -0)", r->name);
     /* an operand that is text, and no list: a document, a drawing */
+    for (size_t more; operand && s == S_READY && (more = r->end - r->start) < LIST_HEAD;) {
+        if ((s = reader_want(r, more + 1, nowait, err)) < 0 || s == S_BLOCK) return s;
+        p = r->buf + r->start;
+        have = r->end - r->start;
+    }
     r->kind = operand && (have ? !names_something(r, p, have) : named_as_media(r->file)) ? K_MEDIA : MM_IN_PATHS;
     return S_READY;
 }

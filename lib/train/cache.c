@@ -166,7 +166,9 @@ int cache_begin(cache *c, mm_err *err)
         close(c->fd);
     }
     mm_map_close(&c->map);
-    int r = read_file(c, NULL);
+    mm_err damage = { 0 };
+    int r = read_file(c, &damage);
+    if (r) mm_fail(err, r, "%s", damage.msg);
     if (!r) r = read_part(c, err);
     if (!r) r = make_index(c, err);
     if (!r && ftruncate(c->fd, (off_t)c->part_len)) r = mm_fail_errno(err, "cannot write '%s'", c->part_path);

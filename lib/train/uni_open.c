@@ -541,7 +541,7 @@ static json_t *config(const uni_run *x)
 /* --validate needs something to find among more than ten others, or texts that were kept out; said before a run, not after it. */
 static int check_validation(const uni_run *x, mm_err *err)
 {
-    if (!x->o->validate || x->o->dry_run || x->pairs.n || !x->data) return 0;
+    if (!x->o->validate || x->o->dry_run || x->pairs.n || !x->data || heads_alone(x)) return 0;
     const mm_example *e;
     size_t most = 0;
     for (size_t s = 0; mm_dataset_set(x->data, s); s++)
