@@ -87,7 +87,8 @@ int mm_embed_take(mm_embed *s, mm_embed_window *w, mm_embed_item *it)
     if (mm_rec_failed(it->rec)) return 0;
     static const char *const before[] = { "truncated", "dropped", "gates", "chunks" }; /* what an earlier run said */
     mm_slice model;
-    for (size_t i = 0; i < sizeof before / sizeof *before && mm_rec_get(it->rec, "model", &model); i++) mm_rec_del(it->rec, before[i]);
+    const size_t said = mm_rec_get(it->rec, "model", &model) ? sizeof before / sizeof *before : 0;
+    for (size_t i = 0; i < said; i++) mm_rec_del(it->rec, before[i]);
     if (s->known) {
         int r = mm_known_check(s->known, it->rec);
         if (r < 0) return mm_fail(&s->c->err, MM_ENOMEM, "out of memory");

@@ -6,9 +6,8 @@
 #include "stream/mm_stream.h"
 
 /* A record's "input", {"dtype":"F32","shape":[..],"b64":..} of the shape that the model takes of its "modality"; the key is then taken out. 1 and
- * *x (the caller's to free), of a clip for the unified model *times too, in the same memory: the record's "times",
- * or NULL if it has none; 0: the record has no such
- * object; or the code with which it has failed. */
+ * *x (the caller's to free), of a clip for the unified model *times too, in the same memory: the record's "times", or NULL if it has none; 0: the
+ * record has no such object; or the code with which it has failed. */
 int mm_given_take(mm_rec *rec, const mm_model *m, mm_modality *mod, float **x, float **times);
 
 #endif

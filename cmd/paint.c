@@ -275,7 +275,7 @@ static int stream(state *s, int lone)
         if (!r && more < 0) r = more;
     }
     mm_progress_end(&s->bar);
-    return r;
+    return r ? r : mm_resume_end(s->a->resume, s->records, &s->c->err);
 }
 
 /* ---- opening ---- */

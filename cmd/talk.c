@@ -286,7 +286,7 @@ int mm_talk_run(const mm_talk *t, int argc, char **argv)
     if (!r) r = person && !t->io->out ? mm_io_open_in(t->io, t->c, argc, argv) : mm_io_open(t->io, t->c, argc, argv);
     if (!r) {
         const struct sigaction sa = { .sa_handler = on_interrupt }; /* a read is not begun again */
-        struct sigaction before;
+        struct sigaction before = { .sa_handler = SIG_DFL };
         if (person && sigaction(SIGINT, &sa, &before)) r = mm_fail_errno(&t->c->err, "cannot handle SIGINT");
         if (!r && system) r = put_system(&k, system);
         if (!r) r = turns(&k);

@@ -337,7 +337,7 @@ static int validate(void *arg, uint64_t at, double *score, json_t *scores, mm_er
     if (!x->task) *score = heads ? *score / heads : NAN;
     for (int m = 0; m < LOSSES && !r; m++)
         if (!isnan(each[m])) json_object_set_new(scores, loss_names[m], json_real(each[m]));
-    return !r && isnan(*score) ? mm_fail(err, MM_EDATA, "nothing to validate with") : r;
+    return !r && isnan(*score) ? mm_fail(err, MM_EDATA, "nothing to validate with: too few records of \"split\":\"val\" for what is trained") : r;
 }
 
 static int stage(void *arg, unsigned id, int begin, mm_err *err)
