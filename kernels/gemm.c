@@ -13,6 +13,9 @@
  * shape tried; the hardware's prefetchers follow the streams.) */
 #define GROUP_BYTES ((size_t)1024 << 10)
 
+/* A panel is widened for so many blocks of rows (mmk_gemm_ops.wide). */
+enum { WIDE_FROM = 6 };
+
 /* Blocks of a transposed A that are packed at once. */
 enum { STRIPS = 32 };
 
@@ -22,7 +25,7 @@ enum { STRIPS = 32 };
 #define MMK_BYTES_PER_THREAD 98304.0
 enum { FEW_ROWS = 4 };
 /* From PIECES_FROM times that work for each thread on, what is computed is shared piece by piece. */
-enum { PIECES_FROM = 8, PIECE_BLOCKS = 8, PIECE_PANELS = 6 }; /* the least ones */
+enum { PIECES_FROM = 8, PIECE_ROWS = 48, PIECE_PANELS = 6 }; /* the least ones */
 
 size_t mmk_mat_n(const mmk_mat *w)
 {
@@ -179,23 +182,51 @@ static void pack_rows(const mmk_job *j, size_t row, size_t rows, size_t blocks, 
     }
 }
 
-/* Rows row .. row+rows-1, packed in `blocks` blocks at a, times panels p0 .. p1-1. A tile gets its epilogue after the next
- * product, when its stores have long left the pipeline; two tiles of MMK_MAX_TILE_ROWS x nr take turns. */
-static void group(const mmk_job *j, size_t row, size_t rows, size_t blocks, size_t p0, size_t p1, const char *a, float *tile, char *fresh)
+/* C and what is added to it on their way to the caches, while a product runs. */
+static void fetch(const mmk_job *j, const product *t)
+{
+    size_t col = t->panel * (size_t)j->w->ops->nr, cols = t->np * (size_t)j->w->ops->nr;
+    if (cols > j->w->n - col)
+        cols = j->w->n - col;
+    for (size_t r = t->row; r < t->row + (size_t)t->rows; r++) {
+        const float *to = j->c + r * j->ldc + col, *res = j->res ? j->res + r * j->ldr + col : NULL;
+        for (size_t x = 0; x < cols; x += 16) {
+            __builtin_prefetch(to + x, 1);
+            if (res)
+                __builtin_prefetch(res + x);
+        }
+        __builtin_prefetch(to + cols - 1, 1);
+    }
+}
+
+/* A thread's scratch: panels packed just now and one widened, two tiles of MMK_MAX_TILE_ROWS x nr, packed rows. */
+typedef struct room {
+    char *fresh, *wide, *rows;
+    float *tiles;
+} room;
+
+/* Rows row .. row+rows-1, packed in `blocks` blocks, times panels p0 .. p1-1. A tile gets its epilogue after the next
+ * product, when its stores have long left the pipeline; the two take turns. */
+static void group(const mmk_job *j, size_t row, size_t rows, size_t blocks, size_t p0, size_t p1, const room *at)
 {
     const mmk_mat *w = j->w;
-    const mmk_gemm_ops *ops = w->ops;
-    size_t unit = (size_t)ops->row_unit, np = (size_t)ops->panels((int)cut(rows, unit, blocks, 1));
+    int widened = w->ops->wide && blocks >= WIDE_FROM && w->k > 0;
+    const mmk_gemm_ops *ops = widened ? w->ops->wide : w->ops;
+    size_t unit = (size_t)ops->row_unit, np = widened ? 1 : (size_t)ops->panels((int)cut(rows, unit, blocks, 1));
     int direct = ops->mul_to && j->act == MMK_ACT_NONE && !j->part;
     product last = { .np = 0 };
-    float *other = tile + MMK_MAX_TILE_ROWS * ops->nr;
+    float *tile = at->tiles, *other = tile + MMK_MAX_TILE_ROWS * ops->nr;
     for (size_t p = p0; p < p1; p += np) {
-        const char *block = a;
-        const char *panel = w->panels ? mmk_panel(w, p) : fresh;
+        const char *block = at->rows;
+        const char *panel = w->panels ? mmk_panel(w, p) : at->fresh;
         if (p1 - p < np)
             np = 1;
         for (size_t i = 0; i < np && !w->panels && w->k > 0; i++)
-            pack_panel(w, p + i, fresh + i * w->panel_bytes);
+            pack_panel(w, p + i, at->fresh + i * w->panel_bytes);
+        if (widened) {
+            w->ops->widen(at->wide, panel, w->steps);
+            panel = at->wide;
+        }
         for (size_t b = 0; b < blocks; b++) {
             size_t r0 = cut(rows, unit, blocks, b);
             const product t = { tile, row + r0, p, np, (int)(cut(rows, unit, blocks, b + 1) - r0) };
@@ -206,6 +237,7 @@ static void group(const mmk_job *j, size_t row, size_t rows, size_t blocks, size
                 block += w->steps * ops->a_step(t.rows);
                 continue;
             }
+            fetch(j, &t);
             if (w->steps > 0)
                 ops->mul(tile, block, panel, w->panel_bytes, w->steps, t.rows, (int)np);
             else
@@ -267,18 +299,18 @@ static int rectangle(const mmk_job *j, size_t m0, size_t m1, size_t p0, size_t p
     size_t groups = mmk_ceil_div(m1 - m0, per_group * mr);
     size_t tiles = 2 * MMK_MAX_TILE_ROWS * (size_t)ops->nr * sizeof(float);
     size_t fresh = w->panels ? 0 : (size_t)ops->panels(1) * w->panel_bytes; /* most panels at once are those of one row */
-    char *mem = mmk_scratch(fresh + tiles + per_group * block + 64), *of_w = mem;
+    size_t wide = ops->wide ? w->steps * ops->wide->b_step : 0;
+    char *mem = mmk_scratch(fresh + wide + tiles + per_group * block + 64);
     if (!mem)
         return MMK_ENOMEM;
-    mem += fresh;
+    const room at = { mem, mem + fresh, mem + fresh + wide + tiles, (float *)(void *)(mem + fresh + wide) };
     if (ops->begin)
         ops->begin();
     for (size_t g = 0; g < groups; g++) {
         size_t row = m0 + cut(m1 - m0, unit, groups, g), rows = m0 + cut(m1 - m0, unit, groups, g + 1) - row;
         size_t blocks = mmk_ceil_div(rows, mr);
-        float *tile = (float *)(void *)mem;
-        pack_rows(j, row, rows, blocks, mem + tiles);
-        do group(j, row, rows, blocks, p0, p1, mem + tiles, tile, of_w);
+        pack_rows(j, row, rows, blocks, at.rows);
+        do group(j, row, rows, blocks, p0, p1, &at);
         while (panels && take(panels, &p0, &p1));
     }
     if (ops->end)
@@ -311,7 +343,7 @@ typedef struct sharing {
 static sharing choose_sharing(const mmk_job *jobs, size_t njobs, int threads)
 {
     const mmk_mat *w = jobs->w;
-    size_t m = jobs->m, mr = (size_t)w->ops->mr, panels = mmk_ceil_div(w->n, (size_t)w->ops->nr);
+    size_t m = jobs->m, mr = (size_t)w->ops->mr, least = mmk_ceil_div(PIECE_ROWS, mr) * mr, panels = mmk_ceil_div(w->n, (size_t)w->ops->nr);
     double flop = 0;
     sharing s = { 1, 1, 1, 0, 0 };
     for (size_t i = 0; i < njobs; i++) flop += 2.0 * (double)m * (double)w->n * (double)jobs[i].w->k;
@@ -323,8 +355,8 @@ static sharing choose_sharing(const mmk_job *jobs, size_t njobs, int threads)
     if (threads <= 1)
         return s;
     s.threads = threads;
-    if (w->panels && worth >= PIECES_FROM * threads && m >= 2 * PIECE_BLOCKS * mr * (size_t)threads)
-        s.rows = PIECE_BLOCKS * mr;
+    if (w->panels && worth >= PIECES_FROM * threads && m >= 2 * least * (size_t)threads)
+        s.rows = least;
     else if (worth >= PIECES_FROM * threads && njobs == 1 && mmk_ceil_div(m, mr) <= group_blocks(w)) {
         size_t np = (size_t)w->ops->panels((int)cut(m, (size_t)w->ops->row_unit, mmk_ceil_div(m, mr), 1));
         s.panels = mmk_ceil_div(PIECE_PANELS, np) * np;

@@ -114,6 +114,17 @@ static int piece(const mm_kern *kern, const mmk_kv_part *p, const mmk_kv_shape *
     return MMK_OK;
 }
 
+/* Piece x of the parts, of which those of later tokens, which see more, come first: its part, key head, first token and tokens. */
+static const mmk_kv_part *find_piece(const mmk_kv_part *parts, size_t kv_heads, size_t x, size_t *kh, size_t *t0, size_t *n)
+{
+    for (size_t all; x >= (all = (parts->n + TOKENS - 1) / TOKENS * kv_heads); parts++) x -= all;
+    size_t last = (parts->n - 1) / TOKENS;
+    *kh = x % kv_heads;
+    *t0 = (last - x / kv_heads) * TOKENS;
+    *n = parts->n - *t0 < TOKENS ? parts->n - *t0 : TOKENS;
+    return parts;
+}
+
 int mmk_kv_attention(const mm_kern *kern, const mmk_kv_part *parts, size_t nparts, const mmk_kv_shape *s, int threads)
 {
     size_t pieces = 0;
@@ -128,21 +139,20 @@ int mmk_kv_attention(const mm_kern *kern, const mmk_kv_part *parts, size_t npart
     if (threads < 1) threads = 1;
 #pragma omp parallel num_threads(threads) if (threads > 1)
     {
-#pragma omp for schedule(static) collapse(2)
-        for (size_t i = 0; i < nparts; i++)
-            for (size_t kh = 0; kh < s->kv_heads; kh++) {
-                const mmk_kv_part *p = &parts[i];
-                size_t bytes = mmk_kv_bytes(s->type, p->tokens, s->head_dim);
-                for (size_t t = 0; t < p->n; t++)
-                    store(kern, s->type, p->keys + kh * bytes, p->values + kh * bytes, p->tokens, p->first + t, p->k + t * p->ld + kh * s->head_dim,
-                          p->v + t * p->ld + kh * s->head_dim, s->head_dim);
-            }
+#pragma omp for schedule(static)
+        for (size_t x = 0; x < pieces; x++) {
+            size_t kh, t0, n;
+            const mmk_kv_part *p = find_piece(parts, s->kv_heads, x, &kh, &t0, &n);
+            size_t bytes = mmk_kv_bytes(s->type, p->tokens, s->head_dim);
+            for (size_t t = t0; t < t0 + n; t++)
+                store(kern, s->type, p->keys + kh * bytes, p->values + kh * bytes, p->tokens, p->first + t, p->k + t * p->ld + kh * s->head_dim,
+                      p->v + t * p->ld + kh * s->head_dim, s->head_dim);
+        }
 #pragma omp for schedule(dynamic, 1)
         for (size_t x = 0; x < pieces; x++) {
-            size_t i = 0, at = x;
-            for (size_t n; at >= (n = (parts[i].n + TOKENS - 1) / TOKENS * s->kv_heads); i++) at -= n;
-            size_t kh = at % s->kv_heads, t0 = at / s->kv_heads * TOKENS, n = parts[i].n - t0 < TOKENS ? parts[i].n - t0 : TOKENS;
-            if (piece(kern, &parts[i], s, kh, t0, n) != MMK_OK) {
+            size_t kh, t0, n;
+            const mmk_kv_part *p = find_piece(parts, s->kv_heads, x, &kh, &t0, &n);
+            if (piece(kern, p, s, kh, t0, n) != MMK_OK) {
 #pragma omp atomic write
                 status = MMK_ENOMEM;
             }

@@ -17,28 +17,44 @@ static inline __attribute__((always_inline)) V kv_load(const void *p, size_t at,
     return half ? LOADH((const uint16_t *)p + at) : LOAD((const float *)p + at);
 }
 
-/* s[rows][np], keys j0 .. j1, both multiples of MMK_KV_BLOCK; s begins at j0 */
+/* The logits of vecs * W keys from j on; vecs is a constant. */
+static inline __attribute__((always_inline)) void kv_dots(const void *keys, int half, const float *const *q, size_t d, int rows, int vecs, size_t j,
+                                                          float *s, size_t np)
+{
+    size_t at[4];
+    V a[2 * MR];
+#pragma GCC unroll 4
+    for (int i = 0; i < vecs; i++) {
+        size_t key = j + (size_t)i * W;
+        at[i] = key / MMK_KV_BLOCK * MMK_KV_BLOCK * d + key % MMK_KV_BLOCK;
+    }
+#pragma GCC unroll 16
+    for (int i = 0; i < rows * vecs; i++) a[i] = ZERO();
+    for (size_t t = 0; t < d; t++) {
+        V k[4];
+#pragma GCC unroll 4
+        for (int i = 0; i < vecs; i++) k[i] = kv_load(keys, at[i] + t * MMK_KV_BLOCK, half);
+#pragma GCC unroll 8
+        for (int r = 0; r < rows; r++) {
+            V x = SET1(q[r][t]);
+#pragma GCC unroll 4
+            for (int i = 0; i < vecs; i++) a[i * rows + r] = FMA(x, k[i], a[i * rows + r]);
+        }
+    }
+#pragma GCC unroll 16
+    for (int i = 0; i < rows * vecs; i++) STOREA(s + (size_t)(i % rows) * np + (size_t)(i / rows) * W, a[i]);
+}
+
+/* s[rows][np], keys j0 .. j1, both multiples of MMK_KV_BLOCK; s begins at j0. As many side by side as there are registers for: a sum alone waits
+ * for itself. */
 static inline __attribute__((always_inline)) void kv_logits(const void *keys, int half, const float *const *q, size_t d, int rows, size_t j0,
                                                             size_t j1, float *s, size_t np)
 {
-    enum { VECS = MMK_KV_BLOCK / W < 2 ? 1 : 2 };
-    for (size_t j = j0; j < j1; j += VECS * W) {
-        size_t at = j / MMK_KV_BLOCK * MMK_KV_BLOCK * d + j % MMK_KV_BLOCK;
-        V a[VECS * MR];
-#pragma GCC unroll 16
-        for (int i = 0; i < rows * VECS; i++) a[i] = ZERO();
-        for (size_t t = 0; t < d; t++, at += MMK_KV_BLOCK) {
-            V k0 = kv_load(keys, at, half), k1 = VECS == 2 ? kv_load(keys, at + W, half) : k0;
-#pragma GCC unroll 8
-            for (int r = 0; r < rows; r++) {
-                V x = SET1(q[r][t]);
-                a[r] = FMA(x, k0, a[r]);
-                if (VECS == 2) a[rows + r] = FMA(x, k1, a[rows + r]);
-            }
-        }
-#pragma GCC unroll 16
-        for (int i = 0; i < rows * VECS; i++) STOREA(s + (size_t)(i % rows) * np + (j - j0) + (size_t)(i / rows) * W, a[i]);
-    }
+    size_t j = j0;
+    if (MR >= 8 && rows <= MR / 2)
+        for (; j + 4 * W <= j1; j += 4 * W) kv_dots(keys, half, q, d, rows, 4, j, s + (j - j0), np);
+    for (; j + 2 * W <= j1; j += 2 * W) kv_dots(keys, half, q, d, rows, 2, j, s + (j - j0), np);
+    for (; j < j1; j += W) kv_dots(keys, half, q, d, rows, 1, j, s + (j - j0), np);
 }
 
 /* o[rows][ld] = inv[r] * sum over j of s[r][j] values[j], columns c .. c + vecs W */

@@ -37,15 +37,15 @@ static inline void load_f16(const char *p, __m512 *w0, __m512 *w1)
     *w1 = _mm512_cvtph_ps(_mm256_load_si256((const __m256i *)(const void *)p + 1));
 }
 
-static inline __m512 widen_bf16(__m256i h)
+static inline __m512 from_bf16(__m256i h)
 {
     return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(h), 16));
 }
 
 static inline void load_bf16(const char *p, __m512 *w0, __m512 *w1)
 {
-    *w0 = widen_bf16(_mm256_load_si256((const __m256i *)(const void *)p));
-    *w1 = widen_bf16(_mm256_load_si256((const __m256i *)(const void *)p + 1));
+    *w0 = from_bf16(_mm256_load_si256((const __m256i *)(const void *)p));
+    *w1 = from_bf16(_mm256_load_si256((const __m256i *)(const void *)p + 1));
 }
 
 /* The micro-kernel: sums of rows x np panels; rows, np and load are constants wherever it is inlined. */
@@ -71,6 +71,8 @@ static inline __attribute__((always_inline)) void sums(__m512 *acc, const float 
                 acc[(p * rows + r) * 2 + 1] = _mm512_fmadd_ps(x, w1, acc[(p * rows + r) * 2 + 1]);
             }
         }
+        if (rows > 7)
+            _mm_prefetch((const char *)a + 1024, _MM_HINT_T0);
         a += rows;
         b += b_step;
     }
@@ -182,7 +184,7 @@ static __m512 get_f16(const char *row, size_t k, __mmask16 valid)
 
 static __m512 get_bf16(const char *row, size_t k, __mmask16 valid)
 {
-    return widen_bf16(_mm256_maskz_loadu_epi16(valid, row + 2 * k));
+    return from_bf16(_mm256_maskz_loadu_epi16(valid, row + 2 * k));
 }
 
 static __m512 get_q8_0(const char *row, size_t k, __mmask16 valid)
@@ -215,6 +217,20 @@ PACK(f16, 64, _mm256_store_si256((void *)d, _mm512_cvtps_ph(t[j], _MM_FROUND_TO_
 /* d q rounded to float16: off by 2^-12 at most, where q8_0 itself is off by up to 2^-8 */
 PACK(q8_0, 64, _mm256_store_si256((void *)d, _mm512_cvtps_ph(t[j], _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC)))
 PACK(bf16, 64, _mm256_store_si256((void *)d, _mm512_cvtepi32_epi16(_mm512_srli_epi32(_mm512_castps_si512(t[j]), 16))))
+
+#define WIDEN(dtype)                                                                     \
+    static void widen_##dtype(void *dst, const void *panel, size_t steps)                \
+    {                                                                                    \
+        for (size_t s = 0; s < steps; s++) {                                             \
+            __m512 w0, w1;                                                               \
+            load_##dtype((const char *)panel + s * 64, &w0, &w1);                        \
+            _mm512_store_ps((float *)dst + s * NR, w0);                                  \
+            _mm512_store_ps((float *)dst + s * NR + 16, w1);                             \
+        }                                                                                \
+    }
+
+WIDEN(f16)
+WIDEN(bf16)
 
 /* [k][rows] */
 static void pack_a(void *dst, const float *a, size_t lda, int rows, size_t k)
@@ -257,14 +273,14 @@ static void epilogue(float *c, size_t ldc, const float *tile, int rows, int cols
     epilogue_avx512(c, ldc, tile, NR, rows, cols, bias, res, ldr, act);
 }
 
-#define OPS(dtype, step, from)                                                                                       \
+#define OPS(dtype, step, from, ...)                                                                                       \
     const mmk_gemm_ops mmk_gemm_##dtype##_avx512 = {                                                         \
         .name = #dtype "_avx512", .nr = NR, .mr = MR, .row_unit = 1, .kstep = 1, .b_step = step, .a_step = a_step, \
         .panels = panels, .pack_b = pack_##dtype, .pack_a = pack_a, .mul = mul_##from, .mul_to = mul_to_##from, .epilogue = epilogue, \
-        .strips = strips,                                                                                    \
+        .strips = strips, __VA_ARGS__                                                                        \
     }
 
 OPS(f32, 128, f32);
-OPS(f16, 64, f16);
-OPS(bf16, 64, bf16);
-OPS(q8_0, 64, f16);
+OPS(f16, 64, f16, .wide = &mmk_gemm_f32_avx512, .widen = widen_f16);
+OPS(bf16, 64, bf16, .wide = &mmk_gemm_f32_avx512, .widen = widen_bf16);
+OPS(q8_0, 64, f16, .wide = &mmk_gemm_f32_avx512, .widen = widen_f16);

@@ -9,15 +9,14 @@
 #include "kernels/x86/vec_avx512.h"
 #include <string.h>
 
-enum { NR = 32, MR = 6, BLOCK = 32, ROW = 4 + 4 + BLOCK };
+enum { NR = 32, MR = 12, BLOCK = 32, ROW = 4 + 4 + BLOCK };
 #define B_STEP(mins) (NR * (((mins) ? 4 : 2) + BLOCK / 2))
 
 static size_t a_step(int rows) { return (size_t)rows * ROW; }
 
 static int panels(int rows)
 {
-    static const int by_rows[MR + 1] = { 1, 6, 3, 2, 1, 1, 1 };
-    return by_rows[rows];
+    return rows == 1 ? 6 : rows == 2 ? 3 : rows == 3 ? 2 : 1;
 }
 
 /* The micro-kernel; rows, np and mins (minima are stored) are constants wherever it is inlined. */
@@ -25,9 +24,8 @@ static inline __attribute__((always_inline)) void kernel(float *tile, const char
                                                          int np, int mins)
 {
     const __m512i low = _mm512_set1_epi8(15);
-    __m512 acc[MR * 2];
-#pragma GCC unroll 12
-    for (int i = 0; i < rows * np * 2; i++) acc[i] = _mm512_setzero_ps();
+#pragma GCC unroll 24
+    for (int i = 0; i < rows * np * 2; i++) _mm512_store_ps(tile + i * 16, _mm512_setzero_ps());
     for (size_t s = 0; s < steps; s++, a += rows * ROW, b += B_STEP(mins)) {
         const float *scale = (const float *)(const void *)a, *sum_x = scale + rows;
         const int32_t *x = (const int32_t *)(const void *)a + 2 * rows;
@@ -35,7 +33,7 @@ static inline __attribute__((always_inline)) void kernel(float *tile, const char
         for (int p = 0; p < np; p++) {
             const char *panel = b + (size_t)p * b_stride;
             __m512i sum[MR * 2];
-#pragma GCC unroll 12
+#pragma GCC unroll 24
             for (int i = 0; i < rows * 2; i++) sum[i] = _mm512_setzero_si512();
 #pragma GCC unroll 4
             for (int g = 0; g < 4; g++) {
@@ -44,11 +42,19 @@ static inline __attribute__((always_inline)) void kernel(float *tile, const char
                 __m512i a1 = _mm512_and_si512(_mm512_srli_epi16(a0, 4), low), b1 = _mm512_and_si512(_mm512_srli_epi16(b0, 4), low);
                 a0 = _mm512_and_si512(a0, low);
                 b0 = _mm512_and_si512(b0, low);
-#pragma GCC unroll 6
+                if (rows > 2) {
+                    _mm_prefetch(w + 2 * B_STEP(mins), _MM_HINT_T0);
+                    _mm_prefetch(w + 2 * B_STEP(mins) + 256, _MM_HINT_T0);
+                    _mm_prefetch((const char *)x + rows * ROW + g * rows * 8, _MM_HINT_T0);
+                    _mm_prefetch((const char *)x + rows * ROW + g * rows * 8 + 64, _MM_HINT_T0);
+                }
+#pragma GCC unroll 12
                 for (int r = 0; r < rows; r++) {
                     __m512i v0 = _mm512_set1_epi32(x[g * rows + r]), v1 = _mm512_set1_epi32(x[(g + 4) * rows + r]);
-                    sum[r * 2] = _mm512_dpbusd_epi32(_mm512_dpbusd_epi32(sum[r * 2], a0, v0), a1, v1);
-                    sum[r * 2 + 1] = _mm512_dpbusd_epi32(_mm512_dpbusd_epi32(sum[r * 2 + 1], b0, v0), b1, v1);
+                    add_dot(&sum[r * 2], a0, v0);
+                    add_dot(&sum[r * 2 + 1], b0, v0);
+                    add_dot(&sum[r * 2], a1, v1);
+                    add_dot(&sum[r * 2 + 1], b1, v1);
                 }
             }
 #pragma GCC unroll 2
@@ -56,18 +62,17 @@ static inline __attribute__((always_inline)) void kernel(float *tile, const char
                 __m512 d = _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)(const void *)(panel + 32 * h)));
                 __m512 m = mins ? _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)(const void *)(panel + NR * 2 + 32 * h)))
                                 : _mm512_mul_ps(d, _mm512_set1_ps(-8));
-#pragma GCC unroll 6
+#pragma GCC unroll 12
                 for (int r = 0; r < rows; r++) {
-                    int i = (p * rows + r) * 2 + h;
+                    float *to = tile + ((p * rows + r) * 2 + h) * 16;
                     __m512 e = _mm512_mul_ps(d, _mm512_set1_ps(scale[r]));
-                    acc[i] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(sum[r * 2 + h]), e, acc[i]);
-                    acc[i] = _mm512_fmadd_ps(m, _mm512_set1_ps(sum_x[r]), acc[i]);
+                    __m512 y = _mm512_fmadd_ps(_mm512_cvtepi32_ps(sum[r * 2 + h]), e, _mm512_load_ps(to));
+                    _mm512_store_ps(to, _mm512_fmadd_ps(m, _mm512_set1_ps(sum_x[r]), y));
                 }
             }
         }
+        __asm__ volatile("" ::: "memory"); /* or gcc keeps the tile on the stack as well */
     }
-#pragma GCC unroll 12
-    for (int i = 0; i < rows * np * 2; i++) _mm512_store_ps(tile + i * 16, acc[i]);
 }
 
 static inline __attribute__((always_inline)) void product(float *tile, const void *a, const void *b, size_t b_stride, size_t steps, int rows,
@@ -76,7 +81,7 @@ static inline __attribute__((always_inline)) void product(float *tile, const voi
 #define CASE(r, p) \
     case r * 8 + p: kernel(tile, a, b, b_stride, steps, r, p, mins); break;
     switch (rows * 8 + np) {
-        CASE(1, 1) CASE(2, 1) CASE(3, 1) CASE(4, 1) CASE(5, 1) CASE(6, 1)
+        CASE(1, 1) CASE(2, 1) CASE(3, 1) CASE(4, 1) CASE(5, 1) CASE(6, 1) CASE(7, 1) CASE(8, 1) CASE(9, 1) CASE(10, 1) CASE(11, 1) CASE(12, 1)
         CASE(1, 6) CASE(2, 3) CASE(3, 2)
     default: break;
     }
@@ -100,17 +105,15 @@ static inline void pack(char *d, const void *const *rows, int n, size_t k, int m
 static void pack_a(void *dst, const float *a, size_t lda, int rows, size_t k)
 {
     char *d = dst;
-    for (size_t b = 0; b < k; b += BLOCK, d += rows * ROW)
-        for (int r = 0; r < rows; r++) {
-            int32_t group[8], sum;
-            float scale = quants_avx512(a + (size_t)r * lda + b, group), sum_x;
-            __m256i q = _mm256_loadu_si256((const __m256i *)(const void *)group);
-            sum = _mm512_reduce_add_epi32(_mm512_zextsi256_si512(_mm256_dpbusd_epi32(_mm256_setzero_si256(), _mm256_set1_epi8(1), q)));
-            sum_x = scale * (float)sum;
-            memcpy(d + 4 * r, &scale, sizeof scale);
-            memcpy(d + 4 * (rows + r), &sum_x, sizeof sum_x);
-            for (int g = 0; g < 8; g++) memcpy(d + 8 * rows + (g * rows + r) * 4, &group[g], 4);
-        }
+    __mmask16 all = (__mmask16)((1u << rows) - 1);
+    for (size_t b = 0; b < k; b += BLOCK, d += rows * ROW) {
+        __m512 scale;
+        __m512i sum, group[8];
+        quants_avx512(a + b, lda, rows, &scale, &sum, group);
+        _mm512_mask_storeu_ps(d, all, scale);
+        _mm512_mask_storeu_ps(d + 4 * rows, all, _mm512_mul_ps(scale, _mm512_cvtepi32_ps(sum)));
+        for (int g = 0; g < 8; g++) _mm512_mask_storeu_epi32(d + 4 * rows * (2 + g), all, group[g]);
+    }
 }
 
 static void epilogue(float *c, size_t ldc, const float *tile, int rows, int cols, const float *bias, const float *res, size_t ldr, mmk_act act)

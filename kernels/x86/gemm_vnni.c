@@ -12,7 +12,7 @@
 #include "kernels/x86/vec_avx512.h"
 #include <string.h>
 
-enum { NR = 32, MR = 6, BLOCK = 32, B_STEP = NR * (4 + BLOCK), ROW = 4 + 4 + BLOCK };
+enum { NR = 32, MR = 12, BLOCK = 32, B_STEP = NR * (4 + BLOCK), ROW = 4 + 4 + BLOCK };
 
 static size_t a_step(int rows)
 {
@@ -21,54 +21,54 @@ static size_t a_step(int rows)
 
 static int panels(int rows)
 {
-    static const int by_rows[MR + 1] = { 1, 6, 3, 2, 1, 1, 1 };
-    return by_rows[rows];
+    return rows == 1 ? 6 : rows == 2 ? 3 : rows == 3 ? 2 : 1;
 }
 
 /* The micro-kernel; rows and np are constants wherever it is inlined. */
 static inline __attribute__((always_inline)) void kernel(float *tile, const char *a, const char *b, size_t b_stride,
                                                          size_t steps, int rows, int np)
 {
-    __m512 acc[MR * 2];
-#pragma GCC unroll 12
-    for (int i = 0; i < rows * np * 2; i++)
-        acc[i] = _mm512_setzero_ps();
+#pragma GCC unroll 24
+    for (int i = 0; i < rows * np * 2; i++) _mm512_store_ps(tile + i * 16, _mm512_setzero_ps());
     for (size_t s = 0; s < steps; s++, a += rows * ROW, b += B_STEP) {
         const float *scale = (const float *)(const void *)a;
         const int32_t *start = (const int32_t *)(const void *)a + rows, *x = start + rows;
         __m512i sum[MR * 2];
-#pragma GCC unroll 12
-        for (int i = 0; i < rows * np * 2; i++)
-            sum[i] = _mm512_set1_epi32(start[i / 2 % rows]);
-        for (int g = 0; g < 8; g++, x += rows) {
+#pragma GCC unroll 24
+        for (int i = 0; i < rows * np * 2; i++) sum[i] = _mm512_set1_epi32(start[i / 2 % rows]);
+#pragma GCC unroll 8
+        for (int g = 0; g < 8; g++)
 #pragma GCC unroll 6
             for (int p = 0; p < np; p++) {
                 const char *w = b + (size_t)p * b_stride + NR * 4 + g * NR * 4;
                 __m512i w0 = _mm512_load_si512(w), w1 = _mm512_load_si512(w + 64);
-#pragma GCC unroll 6
+                if (rows > 2) {
+                    _mm_prefetch(w + 2 * B_STEP, _MM_HINT_T0);
+                    _mm_prefetch(w + 2 * B_STEP + 64, _MM_HINT_T0);
+                    _mm_prefetch((const char *)x + rows * ROW + g * rows * 4, _MM_HINT_T0);
+                }
+#pragma GCC unroll 12
                 for (int r = 0; r < rows; r++) {
-                    __m512i v = _mm512_set1_epi32(x[r]);
-                    sum[(p * rows + r) * 2] = _mm512_dpbusd_epi32(sum[(p * rows + r) * 2], w0, v);
-                    sum[(p * rows + r) * 2 + 1] = _mm512_dpbusd_epi32(sum[(p * rows + r) * 2 + 1], w1, v);
+                    __m512i v = _mm512_set1_epi32(x[g * rows + r]);
+                    add_dot(&sum[(p * rows + r) * 2], w0, v);
+                    add_dot(&sum[(p * rows + r) * 2 + 1], w1, v);
                 }
             }
-        }
 #pragma GCC unroll 6
         for (int p = 0; p < np; p++) {
             const float *d = (const float *)(const void *)(b + (size_t)p * b_stride);
             __m512 d0 = _mm512_load_ps(d), d1 = _mm512_load_ps(d + 16);
-#pragma GCC unroll 6
+#pragma GCC unroll 12
             for (int r = 0; r < rows; r++) {
                 int i = (p * rows + r) * 2;
                 __m512 e = _mm512_set1_ps(scale[r]);
-                acc[i] = _mm512_fmadd_ps(_mm512_mul_ps(_mm512_cvtepi32_ps(sum[i]), d0), e, acc[i]);
-                acc[i + 1] = _mm512_fmadd_ps(_mm512_mul_ps(_mm512_cvtepi32_ps(sum[i + 1]), d1), e, acc[i + 1]);
+                float *to = tile + i * 16;
+                _mm512_store_ps(to, _mm512_fmadd_ps(_mm512_mul_ps(_mm512_cvtepi32_ps(sum[i]), d0), e, _mm512_load_ps(to)));
+                _mm512_store_ps(to + 16, _mm512_fmadd_ps(_mm512_mul_ps(_mm512_cvtepi32_ps(sum[i + 1]), d1), e, _mm512_load_ps(to + 16)));
             }
         }
+        __asm__ volatile("" ::: "memory"); /* or gcc keeps the tile on the stack as well */
     }
-#pragma GCC unroll 12
-    for (int i = 0; i < rows * np * 2; i++)
-        _mm512_store_ps(tile + i * 16, acc[i]);
 }
 
 static void mul(float *tile, const void *a, const void *b, size_t b_stride, size_t steps, int rows, int np)
@@ -76,7 +76,7 @@ static void mul(float *tile, const void *a, const void *b, size_t b_stride, size
 #define CASE(r, p) \
     case r * 8 + p: kernel(tile, a, b, b_stride, steps, r, p); break;
     switch (rows * 8 + np) {
-        CASE(1, 1) CASE(2, 1) CASE(3, 1) CASE(4, 1) CASE(5, 1) CASE(6, 1)
+        CASE(1, 1) CASE(2, 1) CASE(3, 1) CASE(4, 1) CASE(5, 1) CASE(6, 1) CASE(7, 1) CASE(8, 1) CASE(9, 1) CASE(10, 1) CASE(11, 1) CASE(12, 1)
         CASE(1, 6) CASE(2, 3) CASE(3, 2)
     default: break;
     }
@@ -112,17 +112,15 @@ static void pack_b(void *dst, const void *const *rows, int n, size_t k)
 static void pack_a(void *dst, const float *a, size_t lda, int rows, size_t k)
 {
     char *d = dst;
-    for (size_t b = 0; b < k; b += BLOCK, d += rows * ROW)
-        for (int r = 0; r < rows; r++) {
-            int32_t group[8], start;
-            float scale = quants_avx512(a + (size_t)r * lda + b, group);
-            __m256i q = _mm256_loadu_si256((const __m256i *)(const void *)group);
-            start = -128 * _mm512_reduce_add_epi32(_mm512_zextsi256_si512(_mm256_dpbusd_epi32(_mm256_setzero_si256(), _mm256_set1_epi8(1), q)));
-            memcpy(d + 4 * r, &scale, sizeof scale);
-            memcpy(d + 4 * (rows + r), &start, sizeof start);
-            for (int g = 0; g < 8; g++)
-                memcpy(d + 8 * rows + (g * rows + r) * 4, &group[g], 4);
-        }
+    __mmask16 all = (__mmask16)((1u << rows) - 1);
+    for (size_t b = 0; b < k; b += BLOCK, d += rows * ROW) {
+        __m512 scale;
+        __m512i sum, group[8];
+        quants_avx512(a + b, lda, rows, &scale, &sum, group);
+        _mm512_mask_storeu_ps(d, all, scale);
+        _mm512_mask_storeu_epi32(d + 4 * rows, all, _mm512_slli_epi32(_mm512_sub_epi32(_mm512_setzero_si512(), sum), 7));
+        for (int g = 0; g < 8; g++) _mm512_mask_storeu_epi32(d + 4 * rows * (2 + g), all, group[g]);
+    }
 }
 
 static void epilogue(float *c, size_t ldc, const float *tile, int rows, int cols, const float *bias, const float *res,

@@ -145,18 +145,87 @@ static inline __attribute__((always_inline)) void epilogue_act(float *c, size_t 
     }
 }
 
-/* 32 floats to 8 bits, four to a group: x = scale q, |q| <= 127. A NaN or infinity makes the scale not finite. */
-static inline float quants_avx512(const float *x, int32_t group[8])
+#ifdef __AVX512VNNI__
+/* Four products of w (unsigned) and x (signed) to each sum. In C, gcc copies sums to and fro. */
+static inline __attribute__((always_inline)) void add_dot(__m512i *sum, __m512i w, __m512i x)
 {
-    __m512 x0 = _mm512_loadu_ps(x), x1 = _mm512_loadu_ps(x + 16), m = _mm512_max_ps(_mm512_abs_ps(x0), _mm512_abs_ps(x1));
-    __mmask16 nan = _mm512_cmp_ps_mask(x0, x1, _CMP_UNORD_Q);
-    float scale = nan ? __builtin_nanf("") : _mm512_reduce_max_ps(m) / 127;
-    __m512 inv = _mm512_set1_ps(scale >= 0x1p-126f ? 1 / scale : 0);
-    __m128i q0 = _mm512_cvtsepi32_epi8(_mm512_cvtps_epi32(_mm512_mul_ps(x0, inv)));
-    __m128i q1 = _mm512_cvtsepi32_epi8(_mm512_cvtps_epi32(_mm512_mul_ps(x1, inv)));
-    _mm256_storeu_si256((__m256i *)(void *)group, _mm256_inserti128_si256(_mm256_castsi128_si256(q0), q1, 1));
-    return scale;
+    __asm__("vpdpbusd %2, %1, %0" : "+v"(*sum) : "v"(w), "v"(x));
 }
+
+/* Lane r: the greatest of the 16 lanes of m[r]. */
+static inline __m512i max_rows(__m512i m[16])
+{
+#pragma GCC unroll 8
+    for (int i = 0; i < 8; i++)
+        m[i] = _mm512_max_epi32(_mm512_unpacklo_epi32(m[2 * i], m[2 * i + 1]), _mm512_unpackhi_epi32(m[2 * i], m[2 * i + 1]));
+#pragma GCC unroll 4
+    for (int i = 0; i < 4; i++)
+        m[i] = _mm512_max_epi32(_mm512_unpacklo_epi64(m[2 * i], m[2 * i + 1]), _mm512_unpackhi_epi64(m[2 * i], m[2 * i + 1]));
+    /* now every 128 bits of m[i] are rows 4 i .. 4 i + 3 */
+#define BOTH(a, b) _mm512_max_epi32(_mm512_shuffle_i32x4(a, b, 0x88), _mm512_shuffle_i32x4(a, b, 0xdd))
+    __m512i x = BOTH(m[0], m[1]), y = BOTH(m[2], m[3]);
+    return BOTH(x, y);
+#undef BOTH
+}
+
+/* t[r]: 8 lanes of row r, and of row r + 8 -> t[g]: lane g of 16 rows. */
+static inline void transpose16_8(__m512i t[8])
+{
+    const __m512i lo = _mm512_setr_epi64(0, 1, 8, 9, 4, 5, 12, 13), hi = _mm512_setr_epi64(2, 3, 10, 11, 6, 7, 14, 15);
+    __m512i u[8];
+#pragma GCC unroll 4
+    for (int i = 0; i < 8; i += 2) {
+        u[i] = _mm512_unpacklo_epi32(t[i], t[i + 1]);
+        u[i + 1] = _mm512_unpackhi_epi32(t[i], t[i + 1]);
+    }
+#pragma GCC unroll 2
+    for (int i = 0; i < 8; i += 4)
+#pragma GCC unroll 2
+        for (int h = 0; h < 2; h++) {
+            t[i + 2 * h] = _mm512_unpacklo_epi64(u[i + h], u[i + 2 + h]);
+            t[i + 2 * h + 1] = _mm512_unpackhi_epi64(u[i + h], u[i + 2 + h]);
+        }
+#pragma GCC unroll 4
+    for (int c = 0; c < 4; c++) {
+        u[c] = _mm512_permutex2var_epi64(t[c], lo, t[4 + c]);
+        u[4 + c] = _mm512_permutex2var_epi64(t[c], hi, t[4 + c]);
+    }
+#pragma GCC unroll 8
+    for (int i = 0; i < 8; i++) t[i] = u[i];
+}
+
+/* A block of 32 of each of up to 16 rows to 8 bits, lane r for row r: x = scale q, |q| <= 127, q four to a lane, and the sum of each row's q. A NaN
+ * or infinity makes the row's scale not finite. */
+static inline void quants_avx512(const float *a, size_t lda, int rows, __m512 *scale, __m512i *sum, __m512i group[8])
+{
+    __m512i m[16];
+    __m256i q[16];
+    float inv[16];
+    for (int r = 0; r < 16; r++) { /* as integers NaN is greater than infinity */
+        const __m512i value = _mm512_set1_epi32(0x7fffffff);
+        const float *x = a + (size_t)r * lda;
+        m[r] = r < rows ? _mm512_max_epi32(_mm512_and_si512(value, _mm512_loadu_si512(x)), _mm512_and_si512(value, _mm512_loadu_si512(x + 16)))
+                        : _mm512_setzero_si512();
+    }
+    *scale = _mm512_div_ps(_mm512_castsi512_ps(max_rows(m)), _mm512_set1_ps(127));
+    __mmask16 some = _mm512_cmp_ps_mask(*scale, _mm512_set1_ps(0x1p-126f), _CMP_GE_OQ);
+    _mm512_storeu_ps(inv, _mm512_maskz_div_ps(some, _mm512_set1_ps(1), *scale));
+    for (int r = 0; r < 16; r++) {
+        const float *x = a + (size_t)r * lda;
+        q[r] = _mm256_setzero_si256();
+        if (r >= rows) continue;
+        __m128i q0 = _mm512_cvtsepi32_epi8(_mm512_cvtps_epi32(_mm512_mul_ps(_mm512_loadu_ps(x), _mm512_set1_ps(inv[r]))));
+        __m128i q1 = _mm512_cvtsepi32_epi8(_mm512_cvtps_epi32(_mm512_mul_ps(_mm512_loadu_ps(x + 16), _mm512_set1_ps(inv[r]))));
+        q[r] = _mm256_inserti128_si256(_mm256_castsi128_si256(q0), q1, 1);
+    }
+#pragma GCC unroll 8
+    for (int r = 0; r < 8; r++) group[r] = _mm512_inserti64x4(_mm512_castsi256_si512(q[r]), q[r + 8], 1);
+    transpose16_8(group);
+    *sum = _mm512_setzero_si512();
+#pragma GCC unroll 8
+    for (int g = 0; g < 8; g++) add_dot(sum, _mm512_set1_epi8(1), group[g]);
+}
+#endif
 
 /* A tile of `rows` rows of nr floats becomes a piece of C (mmk_gemm_ops.epilogue). */
 static inline void epilogue_avx512(float *c, size_t ldc, const float *tile, int nr, int rows, int cols, const float *bias,
