@@ -13,8 +13,8 @@
  * shape tried; the hardware's prefetchers follow the streams.) */
 #define GROUP_BYTES ((size_t)1024 << 10)
 
-/* A panel is widened for so many blocks of rows (mmk_gemm_ops.wide). */
-enum { WIDE_FROM = 6 };
+/* A panel is widened for so many blocks of rows (mmk_gemm_ops.wide), 2 at least. */
+enum { WIDE_FROM = 2 };
 
 /* Blocks of a transposed A that are packed at once. */
 enum { STRIPS = 32 };
@@ -223,14 +223,11 @@ static void group(const mmk_job *j, size_t row, size_t rows, size_t blocks, size
             np = 1;
         for (size_t i = 0; i < np && !w->panels && w->k > 0; i++)
             pack_panel(w, p + i, at->fresh + i * w->panel_bytes);
-        if (widened) {
-            w->ops->widen(at->wide, panel, w->steps);
-            panel = at->wide;
-        }
         for (size_t b = 0; b < blocks; b++) {
             size_t r0 = cut(rows, unit, blocks, b);
             const product t = { tile, row + r0, p, np, (int)(cut(rows, unit, blocks, b + 1) - r0) };
-            if (direct && np == 1 && (p + 1) * (size_t)ops->nr <= w->n) {
+            int first = widened && b == 0;
+            if (direct && np == 1 && !first && (p + 1) * (size_t)ops->nr <= w->n) {
                 size_t col = p * (size_t)ops->nr;
                 ops->mul_to(j->c + t.row * j->ldc + col, j->ldc, block, panel, w->steps, t.rows,
                             j->bias ? j->bias + col : NULL, j->res ? j->res + t.row * j->ldr + col : NULL, j->ldr);
@@ -238,7 +235,10 @@ static void group(const mmk_job *j, size_t row, size_t rows, size_t blocks, size
                 continue;
             }
             fetch(j, &t);
-            if (w->steps > 0)
+            if (first) {
+                w->ops->mul_widen(tile, at->wide, block, panel, w->steps, t.rows);
+                panel = at->wide;
+            } else if (w->steps > 0)
                 ops->mul(tile, block, panel, w->panel_bytes, w->steps, t.rows, (int)np);
             else
                 memset(tile, 0, (size_t)t.rows * np * (size_t)ops->nr * sizeof *tile);

@@ -34,10 +34,11 @@ typedef struct mmk_gemm_ops {
      * product runs. */
     void (*mul_to)(float *c, size_t ldc, const void *a, const void *b, size_t steps, int rows, const float *bias,
                    const float *res, size_t ldr);
-    /* Where the weights are those of another format of the same blocks, kept in fewer bits (f16, bf16: float32's): that one, and a panel of it made of
-     * one of ours. Several blocks of rows are multiplied by it, the same bits, as widening once costs less than at every use. NULL: none. */
+    /* Where the weights are those of another format of the same blocks, kept in fewer bits (f16, bf16: float32's): that one, and a mul that leaves
+     * the panel in it behind. The further blocks of several are multiplied by that, the same bits: widening once costs less than at every use.
+     * NULL: none. */
     const struct mmk_gemm_ops *wide;
-    void (*widen)(void *dst, const void *panel, size_t steps);
+    void (*mul_widen)(float *tile, void *panel, const void *a, const void *b, size_t steps, int rows);
     void (*begin)(void); /* before the first mul of a thread, and after the last; may be NULL */
     void (*end)(void);
     /* What products of activations need (mm_kern.matmul), float32 only: blocks of `width` columns of a matrix that has K

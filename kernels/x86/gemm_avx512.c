@@ -48,9 +48,9 @@ static inline void load_bf16(const char *p, __m512 *w0, __m512 *w1)
     *w1 = from_bf16(_mm256_load_si256((const __m256i *)(const void *)p + 1));
 }
 
-/* The micro-kernel: sums of rows x np panels; rows, np and load are constants wherever it is inlined. */
+/* The micro-kernel: sums of rows x np panels; rows, np and load are constants wherever it is inlined. `wide`, or NULL: the panel in float32. */
 static inline __attribute__((always_inline)) void sums(__m512 *acc, const float *a, const char *b, size_t b_stride,
-                                                       size_t steps, int rows, int np, load_fn *load, size_t b_step)
+                                                       size_t steps, int rows, int np, load_fn *load, size_t b_step, float *wide)
 {
 #pragma GCC unroll 28
     for (int i = 0; i < rows * np * 2; i++)
@@ -61,9 +61,13 @@ static inline __attribute__((always_inline)) void sums(__m512 *acc, const float 
             __m512 w0, w1;
             const char *w = b + (size_t)p * b_stride;
             load(w, &w0, &w1);
-            _mm_prefetch(w + 1024, _MM_HINT_T0);
+            if (wide) {
+                _mm512_store_ps(wide + s * NR, w0);
+                _mm512_store_ps(wide + s * NR + 16, w1);
+            }
+            _mm_prefetch(w + 2048, _MM_HINT_T0);
             if (b_step > 64)
-                _mm_prefetch(w + 1024 + 64, _MM_HINT_T0);
+                _mm_prefetch(w + 2048 + 64, _MM_HINT_T0);
 #pragma GCC unroll 14
             for (int r = 0; r < rows; r++) {
                 __m512 x = _mm512_set1_ps(a[r]);
@@ -80,10 +84,10 @@ static inline __attribute__((always_inline)) void sums(__m512 *acc, const float 
 
 static inline __attribute__((always_inline)) void kernel(float *tile, const float *a, const char *b, size_t b_stride,
                                                          size_t steps, int rows, int np, load_fn *load,
-                                                         size_t b_step)
+                                                         size_t b_step, float *wide)
 {
     __m512 acc[MR * 2];
-    sums(acc, a, b, b_stride, steps, rows, np, load, b_step);
+    sums(acc, a, b, b_stride, steps, rows, np, load, b_step, wide);
 #pragma GCC unroll 28
     for (int i = 0; i < rows * np * 2; i++)
         _mm512_store_ps(tile + i * 16, acc[i]);
@@ -101,7 +105,7 @@ static inline __attribute__((always_inline)) void kernel_to(float *c, size_t ldc
         _mm_prefetch(x + 16, _MM_HINT_T0);
         _mm_prefetch(x + 31, _MM_HINT_T0);
     }
-    sums(acc, a, b, 0, steps, rows, 1, load, b_step);
+    sums(acc, a, b, 0, steps, rows, 1, load, b_step, NULL);
     if (bias) {
         __m512 b0 = _mm512_loadu_ps(bias), b1 = _mm512_loadu_ps(bias + 16);
 #pragma GCC unroll 14
@@ -127,7 +131,7 @@ static inline __attribute__((always_inline)) void kernel_to(float *c, size_t ldc
 }
 
 #define CASE(r, p, load, step) \
-    case r * 8 + p: kernel(tile, a, b, b_stride, steps, r, p, load, step); break;
+    case r * 8 + p: kernel(tile, a, b, b_stride, steps, r, p, load, step, NULL); break;
 
 #define TO(r, load, step) \
     case r: kernel_to(c, ldc, a, b, steps, r, bias, res, ldr, load, step); break;
@@ -162,6 +166,23 @@ static inline __attribute__((always_inline)) void kernel_to(float *c, size_t ldc
 MUL(f32, 128)
 MUL(f16, 64)
 MUL(bf16, 64)
+
+#define WIDE(r, load) \
+    case r: kernel(tile, a, b, 0, steps, r, 1, load, 64, panel); break;
+
+/* Two blocks or more: the first has 8 rows at least. */
+#define MUL_WIDEN(dtype)                                                                                                    \
+    static void mul_widen_##dtype(float *tile, void *panel, const void *a, const void *b, size_t steps, int rows)           \
+    {                                                                                                                       \
+        switch (rows) {                                                                                                     \
+            WIDE(8, load_##dtype) WIDE(9, load_##dtype) WIDE(10, load_##dtype) WIDE(11, load_##dtype) WIDE(12, load_##dtype) \
+            WIDE(13, load_##dtype) WIDE(14, load_##dtype)                                                                   \
+        default: break;                                                                                                     \
+        }                                                                                                                   \
+    }
+
+MUL_WIDEN(f16)
+MUL_WIDEN(bf16)
 
 /* 16 rows from k on, transposed: out[i] holds element k + i of the 16 rows. */
 static void gather16(__m512 out[16], const void *const *rows, int n, size_t k, __mmask16 valid,
@@ -218,20 +239,6 @@ PACK(f16, 64, _mm256_store_si256((void *)d, _mm512_cvtps_ph(t[j], _MM_FROUND_TO_
 PACK(q8_0, 64, _mm256_store_si256((void *)d, _mm512_cvtps_ph(t[j], _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC)))
 PACK(bf16, 64, _mm256_store_si256((void *)d, _mm512_cvtepi32_epi16(_mm512_srli_epi32(_mm512_castps_si512(t[j]), 16))))
 
-#define WIDEN(dtype)                                                                     \
-    static void widen_##dtype(void *dst, const void *panel, size_t steps)                \
-    {                                                                                    \
-        for (size_t s = 0; s < steps; s++) {                                             \
-            __m512 w0, w1;                                                               \
-            load_##dtype((const char *)panel + s * 64, &w0, &w1);                        \
-            _mm512_store_ps((float *)dst + s * NR, w0);                                  \
-            _mm512_store_ps((float *)dst + s * NR + 16, w1);                             \
-        }                                                                                \
-    }
-
-WIDEN(f16)
-WIDEN(bf16)
-
 /* [k][rows] */
 static void pack_a(void *dst, const float *a, size_t lda, int rows, size_t k)
 {
@@ -281,6 +288,6 @@ static void epilogue(float *c, size_t ldc, const float *tile, int rows, int cols
     }
 
 OPS(f32, 128, f32);
-OPS(f16, 64, f16, .wide = &mmk_gemm_f32_avx512, .widen = widen_f16);
-OPS(bf16, 64, bf16, .wide = &mmk_gemm_f32_avx512, .widen = widen_bf16);
-OPS(q8_0, 64, f16, .wide = &mmk_gemm_f32_avx512, .widen = widen_f16);
+OPS(f16, 64, f16, .wide = &mmk_gemm_f32_avx512, .mul_widen = mul_widen_f16);
+OPS(bf16, 64, bf16, .wide = &mmk_gemm_f32_avx512, .mul_widen = mul_widen_bf16);
+OPS(q8_0, 64, f16, .wide = &mmk_gemm_f32_avx512, .mul_widen = mul_widen_f16);
