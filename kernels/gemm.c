@@ -25,7 +25,7 @@ enum { STRIPS = 32 };
 #define MMK_BYTES_PER_THREAD 98304.0
 enum { FEW_ROWS = 4 };
 /* From PIECES_FROM times that work for each thread on, what is computed is shared piece by piece. */
-enum { PIECES_FROM = 8, PIECE_ROWS = 48, PIECE_PANELS = 6 }; /* the least ones */
+enum { PIECES_FROM = 8, PIECE_ROWS = 48, PIECE_COLUMNS = 96 }; /* the least ones */
 
 size_t mmk_mat_n(const mmk_mat *w)
 {
@@ -359,7 +359,7 @@ static sharing choose_sharing(const mmk_job *jobs, size_t njobs, int threads)
         s.rows = least;
     else if (worth >= PIECES_FROM * threads && njobs == 1 && mmk_ceil_div(m, mr) <= group_blocks(w)) {
         size_t np = (size_t)w->ops->panels((int)cut(m, (size_t)w->ops->row_unit, mmk_ceil_div(m, mr), 1));
-        s.panels = mmk_ceil_div(PIECE_PANELS, np) * np;
+        s.panels = mmk_ceil_div(PIECE_COLUMNS, np * (size_t)w->ops->nr) * np;
     } else {
         choose_grid(m, panels, w, threads, &s.tm, &s.tn);
         s.threads = s.tm * s.tn;
