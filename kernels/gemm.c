@@ -111,16 +111,25 @@ size_t mmk_view_size(void)
     return MMK_MAT_HEADER;
 }
 
-void mmk_settle(mmk_mat *w, void *mem, int threads)
+/* Where part i begins when n things are cut evenly into `parts` in units of `unit`. */
+static size_t cut(size_t n, size_t unit, size_t parts, size_t i)
 {
-    size_t panels = mmk_ceil_div(w->n, (size_t)w->ops->nr);
+    size_t units = mmk_ceil_div(n, unit), at = (units / parts * i + (units % parts < i ? units % parts : i)) * unit;
+    return at < n ? at : n;
+}
+
+void mmk_settle(mmk_mat *w, void *mem, size_t part, size_t parts, int threads)
+{
+    size_t panels = mmk_ceil_div(w->n, (size_t)w->ops->nr), from = cut(panels, 1, parts, part), to = cut(panels, 1, parts, part + 1);
     /* Most of it is touching fresh memory: long runs to begin with, so that threads do not wait for the same huge page. */
-    int nt = panels * w->panel_bytes < ((size_t)1 << 17) || threads < 1 ? 1 : threads;
+    int nt = (to - from) * w->panel_bytes < ((size_t)1 << 17) || threads < 1 ? 1 : threads;
     (void)nt;
 #pragma omp parallel for num_threads(nt) schedule(guided) if (nt > 1)
-    for (size_t p = 0; p < panels; p++)
+    for (size_t p = from; p < to; p++)
         if (w->k > 0)
             pack_panel(w, p, (char *)mem + p * w->panel_bytes);
+    if (part + 1 < parts)
+        return;
     w->panels = mem;
     w->src = NULL;
 }
@@ -130,15 +139,8 @@ const mmk_mat *mmk_pack(const struct mm_kern *kern, void *mem, int dtype, size_t
 {
     mmk_mat *w = mmk_view(kern, mem, dtype, k, src, nsrc);
     if (w)
-        mmk_settle(w, (char *)mem + MMK_MAT_HEADER, threads);
+        mmk_settle(w, (char *)mem + MMK_MAT_HEADER, 0, 1, threads);
     return w;
-}
-
-/* Where part i begins when n things are cut evenly into `parts` in units of `unit`. */
-static size_t cut(size_t n, size_t unit, size_t parts, size_t i)
-{
-    size_t units = mmk_ceil_div(n, unit), at = (units / parts * i + (units % parts < i ? units % parts : i)) * unit;
-    return at < n ? at : n;
 }
 
 /* A product that waits for its epilogue. */

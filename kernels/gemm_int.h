@@ -1,6 +1,6 @@
 /* gemm_int.h - what one instruction set provides for one weight format, and what gemm.c makes of it.
  *
- * W [n, k] is cut into panels of nr rows (the last one padded with zeros). A panel holds its weights in the order in which
+ * W [n, k] is cut into panels of nr rows (the last one filled up with what nobody looks at). A panel holds its weights in the order in which
  * the micro-kernel reads them, K-major in steps of kstep; activations are packed likewise in blocks of at most mr rows. A
  * micro-kernel multiplies one block of rows by 1..np panels over all of K and leaves float sums in a tile; the
  * epilogue turns a tile into a piece of C. Everything that makes up the value of an element happens in these functions

@@ -62,11 +62,12 @@ const mmk_mat *mmk_pack(const struct mm_kern *kern, void *mem, int dtype, size_t
 /* The same matrix without its panels yet: a product packs what it is about to use, in scratch of its threads, every time. That takes as long as a
  * product of some ten rows, but no memory fresh from the system, which takes longer: nobody waits for it who needs a model once, for a picture
  * or a sentence. mem: mmk_view_size() bytes, aligned and kept as above. The sources, and the array src, are needed until
- * mmk_settle(), which packs them into mem of mmk_pack_size() bytes, 64-byte aligned and kept; no product may be under way then. Bits are the
- * same before and after. */
+ * mmk_settle(), which packs them into mem of mmk_pack_size() bytes, 64-byte aligned and kept; no product may be under way then. It does so in
+ * `parts` calls, part 0, 1, ..: that many even parts of the rows, in order, which are not read again if no product comes between. Bits are the same
+ * before and after. */
 size_t mmk_view_size(void);
 mmk_mat *mmk_view(const struct mm_kern *kern, void *mem, int dtype, size_t k, const mmk_rows *src, size_t nsrc);
-void mmk_settle(mmk_mat *w, void *mem, int threads);
+void mmk_settle(mmk_mat *w, void *mem, size_t part, size_t parts, int threads);
 
 size_t mmk_mat_n(const mmk_mat *w); /* rows of W = columns of the result */
 size_t mmk_mat_k(const mmk_mat *w); /* columns of W = columns of x */

@@ -198,16 +198,6 @@ static __m512 get_f32(const char *row, size_t k, __mmask16 valid)
     return _mm512_maskz_loadu_ps(valid, row + 4 * k);
 }
 
-static __m512 get_f16(const char *row, size_t k, __mmask16 valid)
-{
-    return _mm512_cvtph_ps(_mm256_maskz_loadu_epi16(valid, row + 2 * k));
-}
-
-static __m512 get_bf16(const char *row, size_t k, __mmask16 valid)
-{
-    return from_bf16(_mm256_maskz_loadu_epi16(valid, row + 2 * k));
-}
-
 static __m512 get_q8_0(const char *row, size_t k, __mmask16 valid)
 {
     const char *block = row + k / 32 * 34;
@@ -218,11 +208,12 @@ static __m512 get_q8_0(const char *row, size_t k, __mmask16 valid)
                          _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128((const void *)(block + 2 + k % 32)))));
 }
 
-/* Both halves of a panel by blocks of 16 x 16. A 16-bit weight that went through float32 comes back unchanged. */
-#define PACK(dtype, step, STORE)                                                                   \
+/* Both halves of a panel by blocks of 16 x 16; row_bytes of 16 elements of a row */
+#define PACK(dtype, step, part, STORE)                                                             \
     static void pack_##dtype(void *dst, const void *const *rows, int n, size_t k)                  \
     {                                                                                              \
-        for (size_t i = 0; i < k; i += 16)                                                         \
+        for (size_t i = 0; i < k; i += 16) {                                                       \
+            fetch_panel_avx512(rows, n, NR, k * part / 16, i * part / 16, part);                   \
             for (int h = 0; h < 2; h++) {                                                          \
                 __m512 t[16];                                                                      \
                 size_t m = k - i < 16 ? k - i : 16;                                                \
@@ -231,13 +222,31 @@ static __m512 get_q8_0(const char *row, size_t k, __mmask16 valid)
                 for (size_t j = 0; j < m; j++, d += step)                                          \
                     STORE;                                                                         \
             }                                                                                      \
+        }                                                                                          \
     }
 
-PACK(f32, 128, _mm512_store_ps((void *)d, t[j]))
-PACK(f16, 64, _mm256_store_si256((void *)d, _mm512_cvtps_ph(t[j], _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC)))
+PACK(f32, 128, 64, _mm512_store_ps((void *)d, t[j]))
 /* d q rounded to float16: off by 2^-12 at most, where q8_0 itself is off by up to 2^-8 */
-PACK(q8_0, 64, _mm256_store_si256((void *)d, _mm512_cvtps_ph(t[j], _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC)))
-PACK(bf16, 64, _mm256_store_si256((void *)d, _mm512_cvtepi32_epi16(_mm512_srli_epi32(_mm512_castps_si512(t[j]), 16))))
+PACK(q8_0, 64, 17, _mm256_store_si256((void *)d, _mm512_cvtps_ph(t[j], _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC)))
+
+static void pack_16(void *dst, const void *const *rows, int n, size_t k)
+{
+    const char *row[NR];
+    char *d = dst;
+    size_t i = 0;
+    panel_rows(row, rows, n, NR);
+    for (; i + 8 <= k; i += 8, d += 8 * 64) {
+        __m512i t[8];
+        fetch_panel_avx512(rows, n, NR, 2 * k, 2 * i, 16);
+#pragma GCC unroll 8
+        for (int j = 0; j < 8; j++) t[j] = load4_avx512(row[j] + 2 * i, row[8 + j] + 2 * i, row[16 + j] + 2 * i, row[24 + j] + 2 * i);
+        transpose8_16_avx512(t);
+#pragma GCC unroll 8
+        for (int j = 0; j < 8; j++) _mm512_store_si512(d + 64 * j, t[j]);
+    }
+    for (; i < k; i++)
+        for (int j = 0; j < NR; j++, d += 2) memcpy(d, row[j] + 2 * i, 2);
+}
 
 /* [k][rows] */
 static void pack_a(void *dst, const float *a, size_t lda, int rows, size_t k)
@@ -280,14 +289,14 @@ static void epilogue(float *c, size_t ldc, const float *tile, int rows, int cols
     epilogue_avx512(c, ldc, tile, NR, rows, cols, bias, res, ldr, act);
 }
 
-#define OPS(dtype, step, from, ...)                                                                                       \
+#define OPS(dtype, step, pack, from, ...)                                                                                       \
     const mmk_gemm_ops mmk_gemm_##dtype##_avx512 = {                                                         \
         .name = #dtype "_avx512", .nr = NR, .mr = MR, .row_unit = 1, .kstep = 1, .b_step = step, .a_step = a_step, \
-        .panels = panels, .pack_b = pack_##dtype, .pack_a = pack_a, .mul = mul_##from, .mul_to = mul_to_##from, .epilogue = epilogue, \
+        .panels = panels, .pack_b = pack, .pack_a = pack_a, .mul = mul_##from, .mul_to = mul_to_##from, .epilogue = epilogue, \
         .strips = strips, __VA_ARGS__                                                                        \
     }
 
-OPS(f32, 128, f32);
-OPS(f16, 64, f16, .wide = &mmk_gemm_f32_avx512, .mul_widen = mul_widen_f16);
-OPS(bf16, 64, bf16, .wide = &mmk_gemm_f32_avx512, .mul_widen = mul_widen_bf16);
-OPS(q8_0, 64, f16, .wide = &mmk_gemm_f32_avx512, .mul_widen = mul_widen_f16);
+OPS(f32, 128, pack_f32, f32);
+OPS(f16, 64, pack_16, f16, .wide = &mmk_gemm_f32_avx512, .mul_widen = mul_widen_f16);
+OPS(bf16, 64, pack_16, bf16, .wide = &mmk_gemm_f32_avx512, .mul_widen = mul_widen_bf16);
+OPS(q8_0, 64, pack_q8_0, f16, .wide = &mmk_gemm_f32_avx512, .mul_widen = mul_widen_f16);

@@ -90,15 +90,26 @@ static inline __attribute__((always_inline)) void product(float *tile, const voi
 static inline void pack(char *d, const void *const *rows, int n, size_t k, int mins)
 {
     size_t first = mins ? 4 : 2, bytes = first + BLOCK / 2;
-    memset(d, 0, k / BLOCK * B_STEP(mins));
-    for (size_t b = 0; b < k / BLOCK; b++, d += B_STEP(mins))
-        for (int j = 0; j < n; j++) {
-            const char *block = (const char *)rows[j] + b * bytes;
-            char *to = d + NR * first + j / 16 * 256 + j % 16 * 4;
-            memcpy(d + 2 * j, block, 2);
-            if (mins) memcpy(d + NR * 2 + 2 * j, block + 2, 2);
-            for (int g = 0; g < 4; g++) memcpy(to + g * 64, block + first + 4 * g, 4);
+    const char *row[NR];
+    panel_rows(row, rows, n, NR);
+    for (size_t b = 0; b < k / BLOCK; b++, d += B_STEP(mins)) {
+        const size_t at = b * bytes;
+        fetch_panel_avx512(rows, n, NR, k / BLOCK * bytes, at, bytes);
+        for (int h = 0; h < NR; h += 16) {
+            const char *const *r = row + h;
+            __m512i t[4], head = heads_avx512(r, at);
+            _mm256_storeu_si256((void *)(d + 2 * h), _mm512_cvtepi32_epi16(head));
+            if (mins) _mm256_storeu_si256((void *)(d + NR * 2 + 2 * h), _mm512_cvtepi32_epi16(_mm512_srli_epi32(head, 16)));
+#pragma GCC unroll 4
+            for (int j = 0; j < 4; j++) {
+                const size_t nibbles = at + first;
+                t[j] = load4_avx512(r[j] + nibbles, r[4 + j] + nibbles, r[8 + j] + nibbles, r[12 + j] + nibbles);
+            }
+            transpose4_avx512(t);
+#pragma GCC unroll 4
+            for (int g = 0; g < 4; g++) _mm512_storeu_si512(d + NR * first + 16 * h + g * 64, t[g]);
         }
+    }
 }
 
 /* A NaN or infinity in a block makes its scale, and so the row of the result, not finite. */

@@ -84,28 +84,26 @@ static void mul(float *tile, const void *a, const void *b, size_t b_stride, size
 
 static void pack_b(void *dst, const void *const *rows, int n, size_t k)
 {
+    const char *row[NR];
     char *d = dst;
-    for (size_t b = 0; b < k / BLOCK; b++, d += B_STEP)
-        for (int h = 0; h < 2; h++) { /* 16 columns: a transpose of their 8 groups, as two times 8 of 16 lanes */
-            __m512 t[16];
-            float scales[16] = { 0 };
-            for (int j = 0; j < 16; j++) {
-                t[j] = _mm512_setzero_ps();
-                if (16 * h + j >= n)
-                    continue;
-                const char *block = (const char *)rows[16 * h + j] + b * 34;
-                uint16_t half;
-                memcpy(&half, block, sizeof half);
-                scales[j] = _cvtsh_ss(half);
-                __m256i q = _mm256_xor_si256(_mm256_loadu_si256((const __m256i *)(const void *)(block + 2)),
-                                             _mm256_set1_epi8((char)0x80)); /* q + 128 */
-                t[j] = _mm512_castsi512_ps(_mm512_zextsi256_si512(q));
+    panel_rows(row, rows, n, NR);
+    for (size_t b = 0; b < k / BLOCK; b++, d += B_STEP) {
+        fetch_panel_avx512(rows, n, NR, k / BLOCK * 34, b * 34, 34);
+        for (int h = 0; h < NR; h += 16) {
+            __m512i t[8];
+            __m256i half = _mm512_cvtepi32_epi16(heads_avx512(row + h, b * 34));
+            _mm512_store_ps(d + 4 * h, _mm512_cvtph_ps(half));
+#pragma GCC unroll 8
+            for (int j = 0; j < 8; j++) {
+                __m256i lo = _mm256_loadu_si256((const void *)(row[h + j] + b * 34 + 2)), hi = _mm256_loadu_si256((const void *)(row[h + 8 + j] + b * 34 + 2));
+                t[j] = _mm512_inserti64x4(_mm512_castsi256_si512(lo), hi, 1);
             }
-            transpose16(t);
-            memcpy(d + 64 * h, scales, sizeof scales);
-            for (int g = 0; g < 8; g++)
-                _mm512_store_ps((float *)(void *)(d + NR * 4 + g * NR * 4 + 64 * h), t[g]);
+            transpose16_8(t);
+#pragma GCC unroll 8
+            for (int g = 0; g < 8; g++) /* q + 128 */
+                _mm512_store_si512(d + NR * 4 * (1 + g) + 4 * h, _mm512_xor_si512(t[g], _mm512_set1_epi8((char)0x80)));
         }
+    }
 }
 
 /* A NaN or infinity in a block makes its scale, and so the row of the result, not finite. */

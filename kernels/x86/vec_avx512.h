@@ -38,6 +38,64 @@ static inline void transpose16(__m512 t[16])
         t[i] = u[i];
 }
 
+/* In each 128 bits, on 16-bit lanes: t[i] lane j <-> t[j] lane i. */
+static inline void transpose8_16_avx512(__m512i t[8])
+{
+    for (int round = 0; round < 3; round++) { /* lanes of rows i and i + 4 in turn */
+        __m512i u[8];
+#pragma GCC unroll 4
+        for (int i = 0; i < 4; i++) {
+            u[2 * i] = _mm512_unpacklo_epi16(t[i], t[i + 4]);
+            u[2 * i + 1] = _mm512_unpackhi_epi16(t[i], t[i + 4]);
+        }
+#pragma GCC unroll 8
+        for (int i = 0; i < 8; i++) t[i] = u[i];
+    }
+}
+
+/* In each 128 bits, on 32-bit lanes: t[i] lane j <-> t[j] lane i. */
+static inline void transpose4_avx512(__m512i t[4])
+{
+    __m512i a = _mm512_unpacklo_epi32(t[0], t[1]), b = _mm512_unpackhi_epi32(t[0], t[1]);
+    __m512i c = _mm512_unpacklo_epi32(t[2], t[3]), d = _mm512_unpackhi_epi32(t[2], t[3]);
+    t[0] = _mm512_unpacklo_epi64(a, c);
+    t[1] = _mm512_unpackhi_epi64(a, c);
+    t[2] = _mm512_unpacklo_epi64(b, d);
+    t[3] = _mm512_unpackhi_epi64(b, d);
+}
+
+/* 16 bytes each of four rows */
+static inline __m512i load4_avx512(const char *p, const char *q, const char *r, const char *s)
+{
+    const __m256i lo = _mm256_inserti128_si256(_mm256_castsi128_si256(_mm_loadu_si128((const void *)p)), _mm_loadu_si128((const void *)q), 1);
+    const __m256i hi = _mm256_inserti128_si256(_mm256_castsi128_si256(_mm_loadu_si128((const void *)r)), _mm_loadu_si128((const void *)s), 1);
+    return _mm512_inserti64x4(_mm512_castsi256_si512(lo), hi, 1);
+}
+
+/* 4 bytes at `at` of each of 16 rows */
+static inline __m512i heads_avx512(const char *const row[16], size_t at)
+{
+    const __m512i off = _mm512_set1_epi64((long long)at);
+    const __m256i lo = _mm512_i64gather_epi32(_mm512_add_epi64(_mm512_loadu_si512(row), off), NULL, 1);
+    const __m256i hi = _mm512_i64gather_epi32(_mm512_add_epi64(_mm512_loadu_si512(row + 8), off), NULL, 1);
+    return _mm512_inserti64x4(_mm512_castsi256_si512(lo), hi, 1);
+}
+
+/* A panel's rows; where there are less than its `nr`, the first one again: nobody looks at the columns that come of it. */
+static inline void panel_rows(const char **row, const void *const *rows, int n, int nr)
+{
+    for (int i = 0; i < nr; i++) row[i] = rows[i < n ? i : 0];
+}
+
+/* On their way to the second cache, a part at each step: the next panel's rows, which lie behind these unless these are not one piece. (A panel
+ * is read across its rows, which is no order that the hardware would see through.) */
+static inline void fetch_panel_avx512(const void *const *rows, int n, size_t nr, size_t row_bytes, size_t at, size_t bytes)
+{
+    const char *next = (const char *)rows[n - 1] + row_bytes + nr * at;
+    if ((uintptr_t)rows[n - 1] - (uintptr_t)rows[0] != (size_t)(n - 1) * row_bytes) return;
+    for (size_t i = 0; i < nr * bytes; i += 64) _mm_prefetch(next + i, _MM_HINT_T1);
+}
+
 /* e^x for x <= 0 (also -Inf: 0; NaN: NaN), error < 1 ulp; 0 below -87.3: results below 2^-126 would cost an assist of the
  * microcode, 100 cycles for each register with a hidden key in it. */
 static inline __m512 exp_neg_avx512(__m512 x)

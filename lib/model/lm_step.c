@@ -254,6 +254,7 @@ static int forward(mm_lm_batch *b)
     mm_lm_cache *c = b->c;
     mm_lm *lm = c->lm;
     mm_graph g = { .kern = lm->m->kern, .arena = &c->arena, .threads = pace_threads(lm) };
+    if (!lm->m->uni) mm_tower_settle(lm->m, &lm->m->tower[MM_TEXT], 1);
     double wall = seconds(CLOCK_MONOTONIC), cpu = seconds(CLOCK_PROCESS_CPUTIME_ID);
     mm_arena_reset(&c->arena);
     (lm->m->uni ? mm_lm_uni_forward : through_blocks)(&g, b);

@@ -79,6 +79,7 @@ static int table(const loader *l, const char *base, const char *part, int64_t ro
 }
 
 #define PACK_BLOCK ((size_t)16 << 20)
+#define RELEASE ((size_t)8 << 20) /* of a large matrix that is being packed */
 
 static void *pack_memory(mm_model *m, size_t bytes)
 {
@@ -141,16 +142,34 @@ static int keep_view(const loader *l, mm_linear *w, int type, int64_t k, const m
     return 0;
 }
 
+/* The first of the tower's views is packed. 0: for want of memory it stays as it is. */
+static int settle_first(mm_model *m, mm_tower *t, int threads)
+{
+    const mm_view *v = t->views;
+    void *mem = pack_memory(m, mmk_pack_size(m->kern, v->type, mmk_mat_n(v->w), mmk_mat_k(v->w)));
+    if (!mem) return 0;
+    const size_t parts = v->part[1] ? 1 : v->part[0]->bytes / RELEASE + 1;
+    for (size_t p = 0; p < parts; p++) {
+        mmk_settle(v->w, mem, p, parts, threads);
+        for (size_t i = 0; i < MAX_SRC && v->part[i]; i++) {
+            mm_store_tensor piece = *v->part[i];
+            piece.bytes = piece.bytes / parts * (p + 1);
+            mm_store_release(m->store, p + 1 < parts ? &piece : v->part[i]);
+        }
+    }
+    t->views = v->next;
+    return 1;
+}
+
 void mm_tower_settle(mm_model *m, mm_tower *t, size_t passes)
 {
     t->passes += passes;
-    for (; t->passes > 1 && t->views; t->views = t->views->next) {
-        const mm_view *v = t->views;
-        void *mem = pack_memory(m, mmk_pack_size(m->kern, v->type, mmk_mat_n(v->w), mmk_mat_k(v->w)));
-        if (!mem) return; /* it goes as it is */
-        mmk_settle(v->w, mem, m->opts.threads);
-        for (size_t i = 0; i < MAX_SRC && v->part[i]; i++) mm_store_release(m->store, v->part[i]);
-    }
+    while (t->passes > 1 && t->views && settle_first(m, t, m->opts.threads)) continue;
+}
+
+int mm_tower_settle_ahead(mm_model *m, mm_tower *t)
+{
+    return t->views && t->views->next && settle_first(m, t, 1);
 }
 
 /* W + factor B A, where the checkpoint keeps a low-rank addition beside W. copy [n, k] holds W. */
@@ -251,7 +270,7 @@ static int linear(const loader *l, mm_linear *w, const char *const *base, const 
             for (size_t j = 0; j < (size_t)n[i]; j++) src[nsrc++] = (mmk_rows){ rows + unpaired(j, head_dim) * row, 1 };
     }
     if (!r && m->opts.plain) r = keep_plain(l, w, k, src, nsrc);
-    else if (!r) r = copy || l->c->rms ? keep_packed(l, w, type, k, src, nsrc) : keep_view(l, w, type, k, src, nsrc, t, count);
+    else if (!r) r = copy ? keep_packed(l, w, type, k, src, nsrc) : keep_view(l, w, type, k, src, nsrc, t, count);
     free(copy);
     free(src);
     if (r) return r;
@@ -474,7 +493,6 @@ static int tower(const loader *l, mm_tower *t)
     if (!r && c->rms) r = decoder_ends(l, t); /* the largest first: its pages in the file are let go before the rest takes memory */
     for (int64_t i = 0; !r && i < c->layers; i++) {
         r = (c->rms ? decoder_layer : layer)(l, &t->layers[i], i);
-        if (c->rms) mm_store_release(l->m->store, NULL);
     }
     if (r || c->rms) return r;
     if (!r && c->post_norm) r = norm(l, &t->post_norm, "post_norm");

@@ -56,24 +56,25 @@ static int same_width(const mm_model *m, mm_err *err)
     return 0;
 }
 
-/* The tokenizer is one thread's work; a decoder's weights are packed meanwhile. */
+/* The tokenizer is one thread's work; meanwhile the other packs of a decoder's weights what it can. */
 typedef struct {
     mm_model *m;
     mm_err *err;
-    int r;
+    int r, done;
 } reading;
 
 static void *read_tokenizer(void *arg)
 {
     reading *t = arg;
     t->r = mm_tokenizer_load(t->m, t->err);
+    __atomic_store_n(&t->done, 1, __ATOMIC_RELAXED);
     return NULL;
 }
 
 static int load(mm_model *m, mm_err *err)
 {
     mm_err apart = { 0 };
-    reading t = { m, &apart, 0 };
+    reading t = { m, &apart, 0, 0 };
     pthread_t thread;
     if (!m->tower[MM_TEXT].cfg.layers) return mm_weights_load(m, err);
     if (m->opts.threads < 2 || pthread_create(&thread, NULL, read_tokenizer, &t)) {
@@ -81,6 +82,7 @@ static int load(mm_model *m, mm_err *err)
         return r ? r : mm_weights_load(m, err);
     }
     int r = mm_weights_load(m, err);
+    while (!r && m->decoder && !__atomic_load_n(&t.done, __ATOMIC_RELAXED) && mm_tower_settle_ahead(m, &m->tower[MM_TEXT])) continue;
     pthread_join(thread, NULL);
     return t.r ? mm_fail(err, t.r, "%s", apart.msg) : r;
 }

@@ -141,7 +141,8 @@ static void same_bits(const mm_kern *k, const mm_kern *ref, int t)
             r = mmk_gemm(some, N, a, K, m, v, NULL, NULL, 0, MMK_ACT_GELU_ERF, threads);
             if (memcmp(some, all, 4 * m * N)) wrong("%zu rows, %d threads: a matrix that is not packed gives other bits", m, threads);
         }
-    mmk_settle(v, mem, 2);
+    memset(mem, 0xff, mmk_pack_size(k, types[t], N, K));
+    for (size_t part = 0; part < 4; part++) mmk_settle(v, mem, part, 4, 2);
     memset(src, 0, sizeof src);
     if (!r) r = mmk_gemm(some, N, a, K, M, v, NULL, NULL, 0, MMK_ACT_GELU_ERF, 2);
     if (r || memcmp(some, all, 4 * M * N)) wrong("packed later it gives other bits");
