@@ -9,8 +9,7 @@
 #include "kernels/scratch_int.h"
 #include <string.h>
 
-/* Packed rows of A per group: half of a 2 MiB L2. (Prefetching the next panel by software was slower at every level and
- * shape tried; the hardware's prefetchers follow the streams.) */
+/* Packed rows of A per group: half of a 2 MiB L2. */
 #define GROUP_BYTES ((size_t)1024 << 10)
 
 /* A panel is widened for so many blocks of rows (mmk_gemm_ops.wide), 2 at least. */
@@ -301,7 +300,7 @@ static int rectangle(const mmk_job *j, size_t m0, size_t m1, size_t p0, size_t p
     size_t groups = mmk_ceil_div(m1 - m0, per_group * mr);
     size_t tiles = 2 * MMK_MAX_TILE_ROWS * (size_t)ops->nr * sizeof(float);
     size_t fresh = w->panels ? 0 : (size_t)ops->panels(1) * w->panel_bytes; /* most panels at once are those of one row */
-    size_t wide = ops->wide ? w->steps * ops->wide->b_step : 0;
+    size_t wide = ops->wide && m1 - m0 > (WIDE_FROM - 1) * mr ? w->steps * ops->wide->b_step : 0;
     char *mem = mmk_scratch(fresh + wide + tiles + per_group * block + 64);
     if (!mem)
         return MMK_ENOMEM;
@@ -372,6 +371,8 @@ static sharing choose_sharing(const mmk_job *jobs, size_t njobs, int threads)
 int mmk_gemm_jobs(const mmk_job *jobs, size_t njobs, int threads)
 {
     const mmk_mat *w = jobs->w;
+    if (jobs->m == 0)
+        return MMK_OK;
     const sharing s = choose_sharing(jobs, njobs, threads);
     size_t m = jobs->m, panels = mmk_ceil_div(w->n, (size_t)w->ops->nr), unit = (size_t)w->ops->row_unit;
     pieces shared = { 0, s.rows ? m : panels, s.rows ? s.rows : s.panels, s.threads };

@@ -74,7 +74,8 @@ size_t mmk_mat_k(const mmk_mat *w); /* columns of W = columns of x */
 
 /* c[m, n] = act(a[m, k] W^T + bias) + residual. bias [n] or NULL; residual [m, n] with leading dimension ldr, or NULL;
  * it may be c itself (with ldr == ldc); otherwise c overlaps no input. Returns MMK_OK, or MMK_ENOMEM when the scratch (about
- * 1 MiB per thread, kept for the next call and freed when the thread ends) cannot be had; c is then undefined. */
+ * 1 MiB per thread, and panels: one of 32 columns in float32, of a view six as they are packed; kept for the next call and
+ * freed when the thread ends) cannot be had; c is then undefined. */
 int mmk_gemm(float *c, size_t ldc, const float *a, size_t lda, size_t m, const mmk_mat *w, const float *bias,
              const float *residual, size_t ldr, mmk_act act, int threads);
 

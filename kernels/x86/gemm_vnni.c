@@ -6,8 +6,8 @@
  * side: weights are stored as q + 128, and the sum of a block starts at -128 times the sum of the row's values.
  *
  * A panel is 32 columns; per block of K: 32 float scales, then 8 groups of 4 elements of the 32 columns. A block of rows: its
- * scales, its starting sums, then 8 groups of 4 elements of each row. 6 rows: 12 integer and 12 float accumulators. Against
- * float: 11 instructions for 512 products instead of 32. */
+ * scales, its starting sums, then 8 groups of 4 elements of each row. 12 rows: 24 integer sums in registers; the
+ * float sums are in the tile. Against float: 11 instructions for 512 products instead of 32. */
 #include "kernels/gemm_int.h"
 #include "kernels/x86/vec_avx512.h"
 #include <string.h>

@@ -1,6 +1,6 @@
-/* Weights: found by canonical name, checked against the configuration, packed once for the kernels of this machine: a decoder's at once, for it goes
- * on token by token, an encoder's not before it is used again. The pages of a file are let go as soon as a tensor is packed, so that memory holds
- * each weight once. */
+/* Weights: found by canonical name, checked against the configuration, packed once for the kernels of this machine, but not
+ * before they are used again: the first time they are multiplied as they lie in the file. The pages of a file are let go as
+ * soon as a tensor is packed, so that memory holds each weight once. */
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -164,7 +164,9 @@ static int settle_first(mm_model *m, mm_tower *t, int threads)
 void mm_tower_settle(mm_model *m, mm_tower *t, size_t passes)
 {
     t->passes += passes;
-    while (t->passes > 1 && t->views && settle_first(m, t, m->opts.threads)) continue;
+    if (t->passes < 2 || !t->views) return;
+    while (t->views && settle_first(m, t, m->opts.threads)) continue;
+    if (t->cfg.rms) mm_store_release(m->store, NULL); /* neighbours that came along with what was read */
 }
 
 int mm_tower_settle_ahead(mm_model *m, mm_tower *t)
@@ -490,10 +492,8 @@ static int tower(const loader *l, mm_tower *t)
     if (!(t->layers = mm_arena_zalloc(&l->m->arena, (size_t)c->layers, sizeof *t->layers))) return no_memory(l);
     int r = c->vocab ? text_stem(l, t) : patch_stem(l, t);
     if (!r && c->embd_norm) r = norm(l, &t->embd_norm, "token_embd_norm");
-    if (!r && c->rms) r = decoder_ends(l, t); /* the largest first: its pages in the file are let go before the rest takes memory */
-    for (int64_t i = 0; !r && i < c->layers; i++) {
-        r = (c->rms ? decoder_layer : layer)(l, &t->layers[i], i);
-    }
+    if (!r && c->rms) r = decoder_ends(l, t); /* before the layers: mm_tower_settle_ahead() takes what was read last first, and leaves the head */
+    for (int64_t i = 0; !r && i < c->layers; i++) r = (c->rms ? decoder_layer : layer)(l, &t->layers[i], i);
     if (r || c->rms) return r;
     if (!r && c->post_norm) r = norm(l, &t->post_norm, "post_norm");
     if (!r && c->pool == MM_POOL_MAP) r = map_head(l, &t->map);

@@ -116,7 +116,8 @@ int mm_tower_load(mm_model *m, mm_tower *t, mm_err *err);
 /* Before the tower's weights are gone through `passes` times: packs them unless it is for the first time and once. Panels made in scratch take less
  * time than memory fresh from the system, but made twice they take more. Where memory is short the rest stays as it is. */
 void mm_tower_settle(mm_model *m, mm_tower *t, size_t passes);
-/* One matrix of a decoder, by the calling thread that has nothing else to do. 0: none is left but the largest, its head, or memory is short. */
+/* One matrix of a decoder, by the calling thread that has nothing else to do. 0: none is left but the one that was read first, the
+ * head unless it was converted, or memory is short. */
 int mm_tower_settle_ahead(mm_model *m, mm_tower *t);
 /* uni_file.c: rows of float32 as the next tensor of a file, in `type` (MM_F32, MM_F16, MM_BF16, MM_Q8_0). */
 int mm_rows_write(mm_gguf_writer *w, const float *x, size_t rows, size_t cols, int type, mm_err *err);

@@ -163,8 +163,9 @@ static void shared(const mm_kern *k, const mm_kern *ref, int t)
         memcpy(one, before, 4 * m * n);
         int r = mmk_gemm(one, n, a, kk, m, p.w, NULL, one, n, MMK_ACT_NONE, 1);
         for (int threads = 2; threads < 4 && !r; threads++) {
+            r = mmk_gemm(some, n, a, kk, 0, p.w, NULL, NULL, 0, MMK_ACT_NONE, threads); /* no rows: nothing */
             memcpy(some, before, 4 * m * n);
-            r = mmk_gemm(some, n, a, kk, m, p.w, NULL, some, n, MMK_ACT_NONE, threads);
+            r |= mmk_gemm(some, n, a, kk, m, p.w, NULL, some, n, MMK_ACT_NONE, threads);
             if (memcmp(some, one, 4 * m * n)) wrong("%zux%zux%zu: %d threads give other bits", m, n, kk, threads);
         }
         if (r) wrong("no memory");
