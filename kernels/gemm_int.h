@@ -89,6 +89,15 @@ static inline size_t mmk_ceil_div(size_t a, size_t b)
     return a / b + (a % b != 0);
 }
 
+/* While a panel is made of n of nr rows: the one after it, in the order of memory, where rows lie one behind the other. `bytes` from `at` on of
+ * each row are used now. So many rows side by side are more streams than the processor follows by itself: without this they take twice as long. */
+static inline void mmk_fetch_panel(const void *const *rows, int n, size_t nr, size_t row_bytes, size_t at, size_t bytes)
+{
+    const char *next = (const char *)rows[n - 1] + row_bytes + nr * at;
+    if ((uintptr_t)rows[n - 1] - (uintptr_t)rows[0] != (size_t)(n - 1) * row_bytes) return;
+    for (size_t i = 0; i < nr * bytes; i += 64) __builtin_prefetch(next + i, 0, 2);
+}
+
 /* Least rows a tile is made for, so that any (rows, panels) a micro-kernel takes at once fits: rows * panels <= this. */
 #define MMK_MAX_TILE_ROWS 32
 

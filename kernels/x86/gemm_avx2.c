@@ -140,7 +140,7 @@ static void pack_f32(void *dst, const void *const *rows, int n, size_t k)
 {
     float *d = dst;
     for (size_t i = 0; i < k; i += 8) {
-        fetch_panel_avx2(rows, n, NR, 4 * k, 4 * i, 32);
+        mmk_fetch_panel(rows, n, NR, 4 * k, 4 * i, 32);
         for (int h = 0; h < 2; h++) {
             __m256 t[8];
             size_t cols = k - i < 8 ? k - i : 8;
@@ -158,7 +158,7 @@ static void pack_16(void *dst, const void *const *rows, int n, size_t k)
     uint16_t *d = dst;
     size_t i = 0;
     for (; i + 16 <= k; i += 16) {
-        fetch_panel_avx2(rows, n, NR, 2 * k, 2 * i, 32);
+        mmk_fetch_panel(rows, n, NR, 2 * k, 2 * i, 32);
         for (int h = 0; h < NR; h += 8) {
             __m256i t[8];
 #pragma GCC unroll 8

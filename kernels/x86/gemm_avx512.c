@@ -208,12 +208,12 @@ static __m512 get_q8_0(const char *row, size_t k, __mmask16 valid)
                          _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128((const void *)(block + 2 + k % 32)))));
 }
 
-/* Both halves of a panel by blocks of 16 x 16; row_bytes of 16 elements of a row */
+/* Both halves of a panel by blocks of 16 x 16; 16 elements of a row are `part` bytes */
 #define PACK(dtype, step, part, STORE)                                                             \
     static void pack_##dtype(void *dst, const void *const *rows, int n, size_t k)                  \
     {                                                                                              \
         for (size_t i = 0; i < k; i += 16) {                                                       \
-            fetch_panel_avx512(rows, n, NR, k * part / 16, i * part / 16, part);                   \
+            mmk_fetch_panel(rows, n, NR, k * part / 16, i * part / 16, part);                   \
             for (int h = 0; h < 2; h++) {                                                          \
                 __m512 t[16];                                                                      \
                 size_t m = k - i < 16 ? k - i : 16;                                                \
@@ -237,7 +237,7 @@ static void pack_16(void *dst, const void *const *rows, int n, size_t k)
     panel_rows(row, rows, n, NR);
     for (; i + 8 <= k; i += 8, d += 8 * 64) {
         __m512i t[8];
-        fetch_panel_avx512(rows, n, NR, 2 * k, 2 * i, 16);
+        mmk_fetch_panel(rows, n, NR, 2 * k, 2 * i, 16);
 #pragma GCC unroll 8
         for (int j = 0; j < 8; j++) t[j] = load4_avx512(row[j] + 2 * i, row[8 + j] + 2 * i, row[16 + j] + 2 * i, row[24 + j] + 2 * i);
         transpose8_16_avx512(t);
@@ -289,7 +289,7 @@ static void epilogue(float *c, size_t ldc, const float *tile, int rows, int cols
     epilogue_avx512(c, ldc, tile, NR, rows, cols, bias, res, ldr, act);
 }
 
-#define OPS(dtype, step, pack, from, ...)                                                                                       \
+#define OPS(dtype, step, pack, from, ...)                                                                                 \
     const mmk_gemm_ops mmk_gemm_##dtype##_avx512 = {                                                         \
         .name = #dtype "_avx512", .nr = NR, .mr = MR, .row_unit = 1, .kstep = 1, .b_step = step, .a_step = a_step, \
         .panels = panels, .pack_b = pack, .pack_a = pack_a, .mul = mul_##from, .mul_to = mul_to_##from, .epilogue = epilogue, \

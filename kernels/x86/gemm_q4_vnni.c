@@ -94,7 +94,7 @@ static inline void pack(char *d, const void *const *rows, int n, size_t k, int m
     panel_rows(row, rows, n, NR);
     for (size_t b = 0; b < k / BLOCK; b++, d += B_STEP(mins)) {
         const size_t at = b * bytes;
-        fetch_panel_avx512(rows, n, NR, k / BLOCK * bytes, at, bytes);
+        mmk_fetch_panel(rows, n, NR, k / BLOCK * bytes, at, bytes);
         for (int h = 0; h < NR; h += 16) {
             const char *const *r = row + h;
             __m512i t[4], head = heads_avx512(r, at);

@@ -137,7 +137,7 @@ static void pack_b(void *dst, const void *const *rows, int n, size_t k)
 {
     char *d = dst;
     for (size_t at = 0, all = k / BLOCK * 34; at < all; at += 34, d += B_STEP) {
-        fetch_panel_avx2(rows, n, NR, all, at, 34);
+        mmk_fetch_panel(rows, n, NR, all, at, 34);
         for (int h = 0; h < 2; h++) {
             if (n == NR) pack_half(d + 32 * h, d + NR * 4 + 16 * h, rows + 8 * h, 8, at);
             else pack_half(d + 32 * h, d + NR * 4 + 16 * h, rows + 8 * h, n - 8 * h, at);

@@ -88,7 +88,7 @@ static void pack_b(void *dst, const void *const *rows, int n, size_t k)
     char *d = dst;
     panel_rows(row, rows, n, NR);
     for (size_t b = 0; b < k / BLOCK; b++, d += B_STEP) {
-        fetch_panel_avx512(rows, n, NR, k / BLOCK * 34, b * 34, 34);
+        mmk_fetch_panel(rows, n, NR, k / BLOCK * 34, b * 34, 34);
         for (int h = 0; h < NR; h += 16) {
             __m512i t[8];
             __m256i half = _mm512_cvtepi32_epi16(heads_avx512(row + h, b * 34));

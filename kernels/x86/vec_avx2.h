@@ -39,15 +39,6 @@ static inline void transpose8(__m256 t[8])
     for (int i = 0; i < 8; i++) t[i] = u[i];
 }
 
-/* While a panel is made of n of nr rows: the one after it, in the order of memory, where rows lie one behind the other. `bytes` from `at` on of
- * each row are used now. So many rows side by side are more streams than the processor follows by itself: without this they take twice as long. */
-static inline void fetch_panel_avx2(const void *const *rows, int n, size_t nr, size_t row_bytes, size_t at, size_t bytes)
-{
-    const char *next = (const char *)rows[n - 1] + row_bytes + nr * at;
-    if ((uintptr_t)rows[n - 1] - (uintptr_t)rows[0] != (size_t)(n - 1) * row_bytes) return;
-    for (size_t i = 0; i < nr * bytes; i += 64) _mm_prefetch(next + i, _MM_HINT_T1);
-}
-
 /* The same of 16-bit numbers, in either half. */
 static inline void transpose8_16(__m256i t[8])
 {

@@ -87,15 +87,6 @@ static inline void panel_rows(const char **row, const void *const *rows, int n, 
     for (int i = 0; i < nr; i++) row[i] = rows[i < n ? i : 0];
 }
 
-/* On their way to the second cache, a part at each step: the next panel's rows, which lie behind these unless these are not one piece. (A panel
- * is read across its rows, which is no order that the hardware would see through.) */
-static inline void fetch_panel_avx512(const void *const *rows, int n, size_t nr, size_t row_bytes, size_t at, size_t bytes)
-{
-    const char *next = (const char *)rows[n - 1] + row_bytes + nr * at;
-    if ((uintptr_t)rows[n - 1] - (uintptr_t)rows[0] != (size_t)(n - 1) * row_bytes) return;
-    for (size_t i = 0; i < nr * bytes; i += 64) _mm_prefetch(next + i, _MM_HINT_T1);
-}
-
 /* e^x for x <= 0 (also -Inf: 0; NaN: NaN), error < 1 ulp; 0 below -87.3: results below 2^-126 would cost an assist of the
  * microcode, 100 cycles for each register with a hidden key in it. */
 static inline __m512 exp_neg_avx512(__m512 x)

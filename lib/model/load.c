@@ -153,8 +153,8 @@ static int settle_first(mm_model *m, mm_tower *t, int threads)
         mmk_settle(v->w, mem, p, parts, threads);
         for (size_t i = 0; i < MAX_SRC && v->part[i]; i++) {
             mm_store_tensor piece = *v->part[i];
-            piece.bytes = piece.bytes / parts * (p + 1);
-            mm_store_release(m->store, p + 1 < parts ? &piece : v->part[i]);
+            piece.bytes = piece.bytes * (p + 1) / parts;
+            mm_store_release(m->store, &piece);
         }
     }
     t->views = v->next;
