@@ -12,12 +12,10 @@
 static int write_record(mm_embed *s, mm_rec *rec)
 {
     if (s->errors < 0 || !mm_rec_failed(rec)) return mm_io_put(&s->o->io, rec);
-    int r = mm_io_count(&s->o->io, rec);
-    if (r) return r;
     mm_buf_reset(&s->out);
     if (mm_rec_json(rec, MM_ENC_NONE, &s->out, &s->c->err) || mm_buf_addc(&s->out, '\n')) return mm_fail(&s->c->err, MM_ENOMEM, "out of memory");
-    r = mm_write_all(s->errors, s->out.p, s->out.len, &s->c->err);
-    return r ? mm_err_prefix(&s->c->err, "'%s': ", s->o->errors_to), r : 0;
+    const int r = mm_write_all(s->errors, s->out.p, s->out.len, &s->c->err);
+    return r ? mm_err_prefix(&s->c->err, "'%s': ", s->o->errors_to), r : mm_io_count(&s->o->io, rec);
 }
 
 /* The vector, or of it what --dim leaves. */

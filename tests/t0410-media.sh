@@ -25,7 +25,7 @@ test_ok 'a bad file costs one record, in its place' 'mk_media png bad.png w=8 h=
     printf "%s\n" up.png cut.jpg zero.jpg words.png jpeg.png bad.png up.png folder.png missing.png > list; expect_code 1 mm-embed list > out 2> err; test_lines out 9
     test_json out "[.[].id] == [\"up.png\",\"cut.jpg\",\"zero.jpg\",\"words.png\",\"jpeg.png\",\"bad.png\",\"up.png\",\"folder.png\",\"missing.png\"] and [.[] | has(\"embedding\")] == [true,false,false,false,true,false,true,false,false]"
     test_json out "[.[].error.code] == [null,\"MM_ETRUNC\",\"MM_EEMPTY\",\"MM_EDATA\",null,\"MM_EDATA\",null,\"MM_EIO\",\"MM_EIO\"] and (.[3].error.message | test(\"words.png.*text\")) and (.[5].error.message | test(\"CRC\"))"; [ "$(wc -l < err)" -eq 6 ]'
-test_ok '--strict stops there' 'expect_code 3 mm-embed --strict list > out 2> err; test_lines out 1'
+test_ok '--strict stops there' 'expect_code 3 mm-embed --strict list > out 2> err; test_lines out 1; expect_code 3 mm-embed --strict --errors-to bad list > out 2> err; test_json bad ".[0].id == \"cut.jpg\" and length == 1"'
 test_ok 'and --errors-to keeps them apart' 'expect_code 1 mm-embed -q --errors-to bad.jsonl list > out 2> err; test_lines out 3; test_lines bad.jsonl 6; test_json bad.jsonl "all(.[]; .error.code and .id)"'
 
 # sizes and depths (transformers#21638, llama.cpp#17290, Pillow#2574, CLIP#422)

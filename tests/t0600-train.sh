@@ -80,6 +80,7 @@ test_ok 'SIGTERM: status 0, and how to go on; the end is the same, byte for byte
     wait $p
     has err "--resume goes on" && [ -e t.gguf.ckpt ] && [ ! -e t.gguf ] && test_json out ".[0].finished == false" &&
     expect_code 2 tune -o t.gguf -n 400 --validate 100 && has err "--fresh" &&
+    expect_code 3 mm-quantize -t f16 -o x.gguf t.gguf.ckpt 2>err && has err "checkpoint of training" && [ ! -e x.gguf ] &&
     expect_code 2 tune -o t.gguf -n 400 --validate 100 --resume --lr 1 && has err "stages" &&
     expect_code 0 tune -o t.gguf -n 400 --validate 100 --resume --metrics t.jsonl && cmp whole.gguf t.gguf && [ ! -e t.gguf.ckpt ] &&
     test_json t.jsonl "[.[] | select(.loss) | .step] == [range(1; 401)]"'

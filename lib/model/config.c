@@ -136,6 +136,7 @@ static int read_any(mm_model *m, mm_err *err)
         snprintf(m->family, sizeof m->family, "open_clip");
         return mm_config_open_clip(m, err);
     }
+    if ((r = mm_store_no_checkpoint(st, err))) return r;
     if (!j) return mm_fail(err, MM_EDATA, "no config.json");
     /* ImageBind is published without a model_type */
     const char *dflt = json_object_get(j, "vision_embed_dim") && json_object_get(j, "out_embed_dim") ? "imagebind" : "";

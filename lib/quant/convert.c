@@ -212,7 +212,9 @@ int mm_quant_convert(const char *in, const char *out, const mm_quant_opts *o, mm
     if (mmk_fmt(o->type) < 0) return mm_fail(err, MM_EARG, "type %d cannot be written", o->type);
     int r = mm_store_open(&j.st, in, err);
     if (r) return r;
-    if (mm_store_uses(j.st, out))
+    if ((r = mm_store_no_checkpoint(j.st, err)))
+        mm_err_prefix(err, "'%s': ", in);
+    else if (mm_store_uses(j.st, out))
         r = mm_fail(err, MM_EARG, "'%s' is a file that the model is read from", out);
     if (!r) r = mm_gguf_create(&j.w, out, err);
     if (!r)

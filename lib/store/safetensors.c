@@ -156,18 +156,18 @@ int mm_st_parse(mm_store *st, const char *name, const uint8_t *p, size_t len, ui
     if (what) return mm_fail(err, MM_EDATA, "'%s' is %s", name, what);
     if (len < 8)
         return mm_fail(err, MM_EDATA,
-                       "'%s' is no safetensors file: %zu bytes, the header's length alone takes 8", name,
+                       "'%s' is neither a safetensors nor a GGUF file: %zu bytes, the header's length alone takes 8", name,
                        len);
     uint64_t h = le64(p);
     if (h > MM_STORE_HEADER)
-        return mm_fail(err, MM_EDATA, "'%s' is no safetensors file: header of %llu bytes (limit %zu)", name,
+        return mm_fail(err, MM_EDATA, "'%s' is neither a safetensors nor a GGUF file: header of %llu bytes (limit %zu)", name,
                        (unsigned long long)h, MM_STORE_HEADER);
     if (h > len - 8)
         return mm_fail(err, MM_ETRUNC, "'%s' is cut: header of %llu bytes, the file has %zu", name,
                        (unsigned long long)h, len);
     const char *json = (const char *)p + 8;
     if (h == 0 || json[0] != '{')
-        return mm_fail(err, MM_EDATA, "'%s' is no safetensors file: header is no JSON object", name);
+        return mm_fail(err, MM_EDATA, "'%s' is neither a safetensors nor a GGUF file: header is no JSON object", name);
     const uint8_t *data = p + 8 + h;
     size_t data_len = len - 8 - (size_t)h, first = st->n;
     mm_json_iter it;

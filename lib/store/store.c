@@ -75,6 +75,12 @@ size_t mm_store_count(const mm_store *st) { return st->n; }
 const mm_store_tensor *mm_store_at(const mm_store *st, size_t i) { return i < st->n ? &st->t[i] : NULL; }
 const json_t *mm_store_config(const mm_store *st) { return st->config; }
 
+int mm_store_no_checkpoint(const mm_store *st, mm_err *err)
+{
+    return json_object_get(st->meta, "mm.checkpoint") ?
+               mm_fail(err, MM_EMODEL, "this is a checkpoint of training, no model: mm-train --resume makes one of it") : 0;
+}
+
 int mm_store_uses(const mm_store *st, const char *path)
 {
     struct stat sb;

@@ -275,7 +275,8 @@ static int sniff(mm_reader *r, int nowait, mm_err *err)
         if (s == S_END || have >= 9 || (have > 5 && p[5]) || (have && p[have - 1] == '\n')) break;
         s = reader_want(r, have + 1, nowait, err);
     }
-    if (have >= 9 && !p[5] && !p[6] && !p[7] && p[8] == '{') return r->kind = MM_IN_FRAMES, S_READY;
+    /* or one that was cut in front of its header */
+    if (have >= 6 && !memcmp(p + 4, "\0\0\0", have < 8 ? have - 4 : 4) && (have < 9 || p[8] == '{')) return r->kind = MM_IN_FRAMES, S_READY;
     if (have >= 6 && !memcmp(p, "\x93NUMPY", 6)) return r->kind = MM_IN_NPY, S_READY;
     if (p && have < 12 && s == S_READY) { /* the magics reach this far; wait only where one has begun */
         unsigned char c = have ? (unsigned char)p[0] : 0;

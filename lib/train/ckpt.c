@@ -174,12 +174,26 @@ int mm_ckpt_write(const char *path, const mm_pset *ps, const float *best, const 
 
 /* ---- configurations ---- */
 
+/* Long values from a little before the place where they part. */
+static void add_value(mm_buf *out, const char *v, size_t parts)
+{
+    size_t from = parts > 40 ? parts - 20 : 0;
+    while (from && ((unsigned char)v[from] & 0xC0) == 0x80) from--;
+    mm_buf_addf(out, "%s%.60s", from ? "..." : "", v + from);
+}
+
 static void told(mm_buf *out, const char *path, const json_t *was, const json_t *now, int *n)
 {
     if (++*n > MAX_DIFF) return;
     char *a = was ? json_dumps(was, JSON_COMPACT | JSON_ENCODE_ANY | JSON_SORT_KEYS | JSON_REAL_PRECISION(6)) : NULL;
     char *b = now ? json_dumps(now, JSON_COMPACT | JSON_ENCODE_ANY | JSON_SORT_KEYS | JSON_REAL_PRECISION(6)) : NULL;
-    mm_buf_addf(out, "%s%s: %.60s, now %.60s", *n > 1 ? "; " : "", path, a ? a : "not given", b ? b : "not given");
+    const char *x = a ? a : "not given", *y = b ? b : "not given";
+    size_t parts = 0;
+    while (x[parts] && x[parts] == y[parts]) parts++;
+    mm_buf_addf(out, "%s%s: ", *n > 1 ? "; " : "", path);
+    add_value(out, x, parts);
+    mm_buf_adds(out, ", now ");
+    add_value(out, y, parts);
     free(a);
     free(b);
 }

@@ -122,6 +122,18 @@ static void refused(void)
     ok(strstr(err.msg, "lr: 0.001, now 0.002") && strstr(err.msg, "batch.image: 32, now not given") &&
            strstr(err.msg, "new: not given, now 1"),
        "with what differs: %s", err.msg);
+
+    char text[300], now[300];
+    snprintf(text, sizeof text, "{\"data\":\"%0150d a\"}", 0);
+    snprintf(now, sizeof now, "{\"data\":\"%0150d b\"}", 0);
+    json_t *const was = json_loads(text, 0, NULL), *const is = json_loads(now, 0, NULL);
+    mm_buf diff = { 0 };
+    is_int(mm_config_diff(&diff, was, is), 0, "compared");
+    ok(diff.p && strstr(diff.p, "00 a\", now ...0") && strstr(diff.p, "00 b\"") && diff.len < 100,
+       "of long values what differs: %s", diff.p ? diff.p : "");
+    mm_buf_clear(&diff);
+    json_decref(was);
+    json_decref(is);
     ok(same(&t, &before), "nothing is changed by a refused one");
     set o;
     make(&o, WIDER, 0);
