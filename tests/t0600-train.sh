@@ -52,7 +52,7 @@ cat >> "$test_dir/helpers" <<'HELPERS'
 tune() { mm-train -d d.jsonl --from s.gguf -j 1 -n 6 -B 3 --accumulate 2 --validate 3 --cache c.cache "$@"; }
 HELPERS
 test_ok 'what a run would take: the plan, and nothing is written' '
-    tune -o x.gguf --dry-run >out 2>err && [ ! -e x.gguf ] && [ ! -e c.cache ] && [ ! -s err ] &&
+    tune -o x.gguf --dry-run >out 2>err && [ ! -e x.gguf ] && [ ! -e c.cache ] && [ ! -s err ] && test_json out ".[0].memory | .activations == null and .total == .weights + .gradients + .optimizer" &&
     test_json out ".[0] | .family == \"uni\" and .parameters == 53380 and .steps == 6 and (.stages | length == 1) and .memory.total > 1000000 and .shared.text > 0" &&
     tune -o x.gguf --dry-run --lora 2 >out && test_json out ".[0].trained < 0.3 * .[0].parameters" &&
     tune -o x.gguf --dry-run --freeze "token_embd*,blk.0.*" >out && test_json out ".[0].trained < .[0].parameters" &&

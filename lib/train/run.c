@@ -211,11 +211,11 @@ static json_t *plan_of(const mm_train_opts *o, const mm_trainable *t, const stag
     const mm_pset *ps = &t->ps;
     const size_t f = sizeof(float), weights = (ps->size_all + ps->size_lora) * f, grads = (ps->size + ps->size_lora) * f;
     const size_t rest = ps->size * f * (o->validate ? 4 : 3); /* two moments, the averages, the best */
-    json_t *j = json_pack("{s:s,s:I,s:I,s:o,s:f,s:{s:I,s:I,s:I,s:I,s:I},s:O}", "family", t->family ? t->family : "", "parameters",
+    json_t *j = json_pack("{s:s,s:I,s:I,s:o,s:f,s:{s:I,s:I,s:I,s:o,s:I},s:O}", "family", t->family ? t->family : "", "parameters",
                           (json_int_t)ps->count, "trained", (json_int_t)ps->trained, "stages", stage_list(s),
                           s->by_time ? "seconds" : "steps", s->length, "memory", "weights", (json_int_t)weights, "gradients",
                               (json_int_t)grads,
-                          "optimizer", (json_int_t)rest, "activations", (json_int_t)t->activations, "total",
+                          "optimizer", (json_int_t)rest, "activations", o->dry_run ? json_null() : json_integer((json_int_t)t->activations), "total",
                           (json_int_t)(weights + grads + rest + t->activations), "config", config);
     if (j && t->facts) json_object_update_missing(j, t->facts);
     return j;
