@@ -28,7 +28,7 @@ test_ok 'a score that no vector of length 1 can have is damage' 'rm -rf d.idx; e
 mm-retrieve -q --add w.idx v.jsonl || true
 for t in 'lang = "de"|["tiny","v1"]' 'year >= 2020|["tiny","v3"]' 'lang = "de" and year > 2020|["tiny"]' 'lang = "en" or year = 2019|["v1","v3"]' 'not lang = "de"|["v3"]' \
     'lang != "de"|["v3"]' 'lang in ("fr", "en")|["v3"]' 'lang like "d%"|["tiny","v1"]' 'exists(meta)|["v1"]' 'meta.a.b = true|["v1"]' '"odd key" = "x"|["tiny"]' \
-    'year < 2020.5 and (lang = "de" or lang = "en")|["v1"]' 'year = "2019"|[]' 'nothing = 1|[]' 'nothing != 1|["tiny","v1","v3"]'; do
+    'year < 2020.5 and (lang = "de" or lang = "en")|["v1"]' 'year = "2019"|[]' 'lang = "de" AND Exists(meta)|["v1"]' 'nothing = 1|[]' 'nothing != 1|["tiny","v1","v3"]'; do
     cond=${t%|*} want=${t##*|}
     export cond want
     test_ok "where $cond" 'mm-retrieve -k9 -w "$cond" w.idx q > out && test_json out "(.[0].hits | map(.id) | sort) == $want"'

@@ -1,6 +1,7 @@
 /* Conditions: a recursive-descent parser into a small tree, evaluated on the raw JSON of a payload. */
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 #include "base/mm_str.h"
 #include "index/mm_index.h"
 
@@ -61,12 +62,12 @@ static int name_char(char c)
            c == '.' || (c & 0x80);
 }
 
-/* the keyword at the cursor, whole */
+/* the keyword at the cursor, whole, in any case: AND is what SQL's users type */
 static int word(parser *x, const char *w)
 {
     size_t n = strlen(w);
     space(x);
-    if (strncmp(x->p, w, n) || name_char(x->p[n])) return 0;
+    if (strncasecmp(x->p, w, n) || name_char(x->p[n])) return 0;
     x->p += n;
     return 1;
 }
