@@ -31,6 +31,7 @@ static const mm_opt opts[] = {
     MM_OPT_STR(0, "start", &t.start, "FILE", "with --connector: begin with one that was trained before"),
     MM_OPT_STR(0, "plan", &t.plan, "PLAN", "what each modality has of its own, with --config"),
     MM_OPT_STR(0, "positions", &t.positions, "NAME", "how tokens know their places, with --config: aligned (default), unaligned, absolute"),
+    MM_OPT_INT(0, "direct", &t.direct, "N", 1, 16384, "with --distil: texts get N numbers past the trunk, in closed form"),
     MM_OPT_ENUM('t', "type", &o.type, "f32|f16|q8_0", "how matrices are stored (default: f16)"),
     MM_OPT_STR(0, "cache", &t.cache, "FILE", "decoded media are kept here (default: the output's name + .cache)"),
     MM_OPT_GROUP("What is learned"),

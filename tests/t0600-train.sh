@@ -108,6 +108,16 @@ test_ok 'the same with two threads; from there on; one head at a time; with pair
     printf "%s\n" "{\"text\":\"tres c\",\"en\":\"three c\"}" >more && tune -o h6.gguf --loss next-token --pairs pairs --pairs more --batch image=3,text=2 >out &&
     grep -aq "\"pairs\":2" h4.gguf && grep -aq "\"pairs\":3" h6.gguf && : >none && expect_code 3 tune -o h7.gguf --loss next-token --pairs pairs --pairs none && has err "none: no pair" &&
     mk_models tinybert teacher && mm-train -m s.gguf --stage 1 --distil teacher --pairs pairs -n 2 -o d.gguf --dry-run >out && test_json out ".[0].family == \"uni\""'
+test_ok 'from nothing, and numbers past the trunk for a model that has none: in closed form, in their place' '
+    tr -cs "[:lower:]" "\n" <"$MM_ROOT/README.md" | sort -u | grep ... | head -400 | jq -Rc "{text: ., en: .}" >things &&
+    text() { mm-train -q --pairs things --distil default --stage 1 --batch text=8 -n 1 --lr 1e-9 --ema 0 --blend 1 "$@"; } &&
+    text --config tiny -t f32 -o t0.gguf >out && text --from t0.gguf -t f32 --direct 100 -o t1.gguf >out && text --config tiny --direct 100 -t f32 -o t2.gguf >out &&
+    for m in t0 t1 t2; do head -20 things | mm-embed -m ./$m.gguf | jq -c .embedding >$m.v || exit 1; done &&
+    for m in t0 t1 t2; do jq -s . $m.v >$m.j || exit 1; done &&
+    apart() { jq -n --slurpfile a $1 --slurpfile b $2 "[range(20) as \$i | range($3; $4) as \$k | \$b[0][\$i][\$k] - \$a[0][\$i][\$k] | fabs] | add / length" >by; } &&
+    apart t0.j t1.j 120 160 && test_json by ".[0] > 0.01" && apart t1.j t2.j 0 256 && test_json by ".[0] < 0.005" &&
+    usage "already" --from t1.gguf --direct 8 --distil default --pairs things -o x.gguf -n 1 && usage "--distil" --from t0.gguf --direct 8 --pairs things -o x.gguf -n 1 &&
+    usage "no place" --from t0.gguf --direct 137 --distil default --pairs things -o x.gguf -n 1 && text --from t1.gguf --direct 100 -o x.gguf >out'
 test_ok 'with other losses the encoders are trained as well' '
     tune -o h5.gguf --loss bank=1,next-token=0.5 --metrics h5.jsonl >out && test_json h5.jsonl "[.[] | select(.loss)][0].loss | has(\"image\") and has(\"next-token\")" &&
     mm-embed -m h5.gguf p1.png | jq -c .embedding >v && must_fail cmp -s u v'

@@ -11,6 +11,8 @@
  * Positions: channels alternate between time, y and x. Time in units of 80 ms; a picture spans 0..6 at any resolution; a token of text is
  * one step on all three. For comparison there are other kinds, mm_uni_positions.
  * Pooling: softmax(x q_m) of each head's channels; q_m is zero to begin with, which is the mean.
+ * Past the trunk (mod[].direct): a text's vector has as many principal axes as its trunk is wide at most. Further numbers of its tokens, in a table
+ * of their own, are averaged and added to the projection's numbers d_m .. d_m + direct - 1.
  * Dynamic attention allocation: where a record has several modalities, a small net gives each a weight g from its pooled entry, its
  * identifier and the measured quality of the input (mm_uni_measure()); every head adds lambda log g of a key's modality to its logits, and the record's
  * vector is the g-weighted sum of its modalities' vectors, scaled to length 1. A model may leave the former out (config.apart): attention between
@@ -55,6 +57,7 @@ typedef struct mm_uni_config {
         int64_t merge[2]; /* widths inside the stem */
         int64_t size;     /* pictures and video: pixels a side at inference, a multiple of 16 */
         int64_t frames;   /* video: frames of a clip; sound: the most log-mel frames (10 ms) */
+        int64_t direct;   /* text: numbers of a token that go past the trunk, to the output from place d_m on; 0: none */
         int64_t few;      /* labelled examples that correct this modality's vectors (train/mm_few.h); 0: none */
         double few_width; /* how far from an example its influence is half */
     } mod[MM_MODALITIES];
@@ -98,7 +101,8 @@ typedef struct mm_uni_slot {
     const mmk_mat *packed;
 } mm_uni_slot;
 
-/* All slots, without memory for weights. MM_ENOMEM, or MM_EUNSUP for heads with absolute positions. */
+/* All slots, without memory for weights. MM_ENOMEM; MM_EUNSUP for heads with absolute positions; MM_EARG for more direct numbers than the output has
+ * place for. */
 MM_API MM_MUST_CHECK int mm_uni_new(mm_uni **out, const mm_uni_config *c, mm_err *err);
 MM_API void mm_uni_free(mm_uni **u);
 MM_API const mm_uni_config *mm_uni_get_config(const mm_uni *u);
@@ -112,16 +116,16 @@ MM_API void mm_uni_init(mm_uni *u, uint64_t seed);
 /* The configuration in a model file. */
 MM_API MM_MUST_CHECK int mm_uni_config_read(mm_uni_config *c, mm_store *st, mm_err *err);
 /* Weights from a model file of this configuration, to train on: float32, into the slots' w where they have one, else into memory of u. Heads
- * that the file has not stay as they are. */
+ * and direct numbers that the file has not stay as they are. */
 MM_API MM_MUST_CHECK int mm_uni_read(mm_uni *u, mm_store *st, mm_err *err);
-/* The same to embed with: matrices packed; the token table stays in the file, which must outlive u. heads: bits of those wanted as well. */
+/* The same to embed with: matrices packed; tables of tokens stay in the file, which must outlive u. heads: bits of those wanted as well. */
 MM_API MM_MUST_CHECK int mm_uni_load(mm_uni *u, mm_store *st, unsigned heads, mm_err *err);
 /* A model file: w of the slots (or `from[i]` instead, e.g. averaged weights), matrices as `type` (MM_F32, MM_F16, MM_Q8_0), tokenizer.json,
  * and further keys from `extra`, an object of strings. */
 MM_API MM_MUST_CHECK int mm_uni_write(mm_uni *u, const char *path, int type, const float *const *from, const char *tokenizer, size_t len,
                                       const json_t *extra, mm_err *err);
 
-/* Numbers of one modality's encoder, the token table and few examples apart, and how many of them another modality uses as well. */
+/* Numbers of one modality's encoder, tables of tokens and few examples apart, and how many of them another modality uses as well. */
 MM_API void mm_uni_share(const mm_uni *u, mm_modality mod, size_t *total, size_t *shared);
 
 /* n inputs of one modality. */
@@ -142,6 +146,7 @@ typedef struct mm_uni_in {
 /* Tokens as the trunk takes them. */
 typedef struct mm_uni_tokens {
     mm_tensor x;            /* [rows, width] */
+    mm_tensor direct;       /* [rows, direct]: of texts, what goes past the trunk; p NULL: nothing does */
     mm_ragged r;            /* input i is rows off[i].. */
     float *cos, *sin;       /* [rows, head_dim / 2] */
     mm_modality mod;

@@ -106,7 +106,7 @@ static void head(mm_uni *u, int m)
     if (m == MM_UNI_NEXT) {
         int64_t n = (int64_t)mm_uni_word_width(c);
         mm_uni_slot *rows = slot(u, bit, c->vocab, n, "next.rows.weight");
-        h->rows = &rows->p;
+        h->words.rows = &rows->p;
         h->in = linear(u, bit, c->width, n, 1, "next.entry");
         h->last = norm(u, bit, c->width, "next.last_norm");
         h->out = linear(u, bit, n, c->width, 1, "next.out");
@@ -133,7 +133,8 @@ void mm_uni_walk(mm_uni *u)
         char b[64];
         if (!c->mod[m].width) continue;
         if (m == MM_TEXT) {
-            u->tokens = &slot(u, bit, c->vocab, c->mod[m].width, "token_embd.weight")->p;
+            u->tokens.rows = &slot(u, bit, c->vocab, c->mod[m].width, "token_embd.weight")->p;
+            if (c->mod[m].direct) u->direct.rows = &slot(u, bit, c->vocab, c->mod[m].direct, "token_direct.weight")->p;
         } else {
             stem(u, m);
             snprintf(b, sizeof b, "%s.entry_norm", mod);
@@ -172,6 +173,9 @@ int mm_uni_new(mm_uni **out, const mm_uni_config *c, mm_err *err)
 {
     *out = NULL;
     if (c->positions == MM_UNI_ABSOLUTE && (c->next || c->patch)) return mm_fail(err, MM_EUNSUP, "heads have no absolute positions");
+    if (c->mod[MM_TEXT].width + c->mod[MM_TEXT].direct > c->out && c->mod[MM_TEXT].direct)
+        return mm_fail(err, MM_EARG, "%lld direct numbers behind %lld of text have no place in an output of %lld", (long long)c->mod[MM_TEXT].direct,
+                       (long long)c->mod[MM_TEXT].width, (long long)c->out);
     mm_uni *u = *out = calloc(1, sizeof *u);
     if (!u) return mm_fail(err, MM_ENOMEM, "out of memory");
     u->c = *c;
@@ -215,7 +219,7 @@ void mm_uni_share(const mm_uni *u, mm_modality mod, size_t *total, size_t *share
     *total = *shared = 0;
     for (size_t i = 0; i < u->n; i++) {
         const mm_uni_slot *s = &u->slots[i];
-        if (!(s->mods >> mod & 1) || &s->p == u->tokens || strstr(s->name, ".few_")) continue;
+        if (!(s->mods >> mod & 1) || &s->p == u->tokens.rows || &s->p == u->direct.rows || strstr(s->name, ".few_")) continue;
         *total += s->p.rows * s->p.cols;
         unsigned mods = s->mods & MM_UNI_MODALITIES; /* what a head has in common with one modality is still that one's own */
         if (mods & (mods - 1)) *shared += s->p.rows * s->p.cols;
@@ -256,15 +260,23 @@ static void init_gate(mm_uni *u, mm_param *p)
         for (size_t c = 0; c < p->rows; c++) p->w[c * p->cols + (size_t)m] = (int64_t)c < u->c.mod[m].width ? 4 : -4;
 }
 
+static int named(const char *n, const char *const *list)
+{
+    while (*list && strcmp(*list, n) != 0) list++;
+    return *list != NULL;
+}
+
 void mm_uni_init(mm_uni *u, uint64_t seed)
 {
+    static const char *const diagonals[] = { "text.entry.weight", "next.entry.weight", "proj.weight", NULL };
+    static const char *const zero[] = { "token_direct.weight", "shift.weight", "alloc.1.weight", "flow.out.weight", NULL };
     for (size_t i = 0; i < u->n; i++) {
         mm_uni_slot *s = &u->slots[i];
         mm_rng r = mm_rng_at(seed, STREAM_INIT, i, 0);
         const char *n = s->name;
         int text = !strncmp(n, "text.", 5);
         const int place = ends(n, ".position.weight");
-        s->decay = s->matrix && !place && strcmp(n, "gate.weight") != 0 && strcmp(n, "token_embd.weight") != 0 && strcmp(n, "next.rows.weight") != 0;
+        s->decay = s->matrix && !place && strcmp(n, "gate.weight") != 0 && strncmp(n, "token_", 6) != 0 && strcmp(n, "next.rows.weight") != 0;
         if (ends(n, "norm.weight")) fill(&s->p, 1);
         else if (ends(n, "_scale")) fill(&s->p, text ? 0.001f : 0.5f);
         else if (!strcmp(n, "gate.weight")) init_gate(u, &s->p);
@@ -272,10 +284,10 @@ void mm_uni_init(mm_uni *u, uint64_t seed)
             fill(&s->p, 0);
             for (int m = 0; m < MM_MODALITIES && m < u->c.ident; m++)
                 if (!strncmp(n, mm_modality_name((mm_modality)m), strlen(n) - 6)) s->p.w[m] = 1;
-        } else if (!strcmp(n, "text.entry.weight") || !strcmp(n, "next.entry.weight") || !strcmp(n, "proj.weight")) diagonal(&s->p, 1);
+        } else if (named(n, diagonals)) diagonal(&s->p, 1);
         else if (!strcmp(n, "token_embd.weight") || !strcmp(n, "next.rows.weight")) {
             for (size_t k = 0; k < s->p.rows * s->p.cols; k++) s->p.w[k] = mm_rng_range(&r, -0.1f, 0.1f);
-        } else if (!s->matrix || place || !strcmp(n, "shift.weight") || !strcmp(n, "alloc.1.weight") || !strcmp(n, "flow.out.weight")) fill(&s->p, 0);
+        } else if (!s->matrix || place || named(n, zero)) fill(&s->p, 0);
         else glorot(&s->p, r, ends(n, "attn_qkv.weight") ? s->p.rows / 3 : s->p.rows);
     }
 }

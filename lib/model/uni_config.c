@@ -145,6 +145,7 @@ json_t *mm_uni_config_json(const mm_uni_config *c)
         if (!c->mod[m].width) continue;
         json_t *o = json_pack("{s:I,s:[I,I],s:I,s:I}", "width", (json_int_t)c->mod[m].width, "merge", (json_int_t)c->mod[m].merge[0],
                               (json_int_t)c->mod[m].merge[1], "size", (json_int_t)c->mod[m].size, "frames", (json_int_t)c->mod[m].frames);
+        if (c->mod[m].direct) json_object_set_new(o, "direct", json_integer((json_int_t)c->mod[m].direct));
         if (c->mod[m].few) {
             json_object_set_new(o, "few", json_integer((json_int_t)c->mod[m].few));
             json_object_set_new(o, "few_width", json_real(c->mod[m].few_width));
@@ -198,6 +199,7 @@ static int parse_modality(mm_uni_config *c, int m, const json_t *o, mm_err *err)
         r = mm_fail(err, MM_EDATA, "configuration: 'size' should be a multiple of 16");
     if (!r && m == MM_VIDEO && (c->mod[m].frames < 2 || c->mod[m].frames % 2)) r = mm_fail(err, MM_EDATA, "configuration: 'frames' should be even");
     if (!r && m == MM_AUDIO && c->mod[m].frames < 8) r = mm_fail(err, MM_EDATA, "configuration: 'frames' should be at least 8");
+    if (!r && m == MM_TEXT && json_object_get(o, "direct")) r = number(o, "direct", 1, c->out - c->mod[m].width, &c->mod[m].direct, err);
     if (!r && json_object_get(o, "few")) r = number(o, "few", 1, 65536, &c->mod[m].few, err);
     c->mod[m].few_width = json_number_value(json_object_get(o, "few_width"));
     if (!r && c->mod[m].few && !(c->mod[m].few_width >= 1e-4 && c->mod[m].few_width <= 1e4))

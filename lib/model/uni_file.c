@@ -30,7 +30,7 @@ static int pack(mm_uni *u, mm_uni_slot *s, const mm_store_tensor *t, mm_err *err
     return 0;
 }
 
-/* wanted: bits of streams. pack_too: matrices are packed for inference (the token table stays as it is stored); else everything is float32, into
+/* wanted: bits of streams. pack_too: matrices are packed for inference (tables of tokens stay as they are stored); else everything is float32, into
  * the w that a slot has or into the arena. */
 static int read_all(mm_uni *u, mm_store *st, int pack_too, unsigned wanted, mm_err *err)
 {
@@ -43,17 +43,14 @@ static int read_all(mm_uni *u, mm_store *st, int pack_too, unsigned wanted, mm_e
     if (!have.patch) wanted &= ~(1u << MM_UNI_FLOW);
     for (size_t i = 0; i < u->n && !r; i++) {
         mm_uni_slot *s = &u->slots[i];
-        if (!(s->mods & wanted)) continue;
+        if (!(s->mods & wanted) || (&s->p == u->direct.rows && !have.mod[MM_TEXT].direct)) continue;
         const mm_store_tensor *t = mm_store_find(st, s->name);
         if ((r = expect(s, t, err))) break;
-        if (pack_too && &s->p == u->tokens) {
-            u->stored = t->data;
-            u->stored_type = t->type;
-            continue;
-        }
-        if (pack_too && &s->p == next->rows) {
-            next->stored = t->data;
-            next->stored_type = t->type;
+        uni_table *table = &s->p == u->tokens.rows ? &u->tokens : &s->p == u->direct.rows ? &u->direct : &s->p == next->words.rows ? &next->words : NULL;
+        if (pack_too && table) {
+            table->stored = t->data;
+            table->stored_type = t->type;
+            if (table != &next->words) continue;
         }
         if (pack_too && s->matrix) {
             r = pack(u, s, t, err);

@@ -149,6 +149,11 @@ static mm_tensor with_positions(mm_graph *g, const mm_uni *u, const mm_uni_in *i
     return mm_op_linear(g, f, &u->entry[in->mod].position, MMK_ACT_NONE, &x, NULL);
 }
 
+mm_tensor mm_uni_lookup(mm_graph *g, const uni_table *t, const int32_t *ids, size_t n)
+{
+    return t->stored ? mm_op_gather(g, t->stored, t->stored_type, t->rows->cols, ids, n) : mm_op_lookup(g, t->rows, ids, n);
+}
+
 mm_uni_tokens mm_uni_stem(mm_graph *g, const mm_uni *u, const mm_uni_in *in)
 {
     const uni_entry *e = &u->entry[in->mod];
@@ -172,7 +177,8 @@ mm_uni_tokens mm_uni_stem(mm_graph *g, const mm_uni *u, const mm_uni_in *in)
     places(u, in, &t);
     mm_tensor x;
     if (in->mod == MM_TEXT) {
-        x = u->stored ? mm_op_gather(g, u->stored, u->stored_type, u->tokens->cols, in->ids, rows) : mm_op_lookup(g, u->tokens, in->ids, rows);
+        x = mm_uni_lookup(g, &u->tokens, in->ids, rows);
+        if (u->direct.rows) t.direct = mm_uni_lookup(g, &u->direct, in->ids, rows);
     } else {
         x = in->mod == MM_AUDIO ? stem_sound(g, e, in, rows) : stem_pixels(g, e, in, rows);
         x = mm_op_layer_norm(g, x, &e->norm, u->c.eps, &x);
@@ -247,14 +253,24 @@ static mm_tensor corrected(mm_graph *g, const mm_uni *u, mm_modality m, mm_tenso
     return mm_op_normalize(g, mm_op_linear(g, near, &u->entry[m].value, MMK_ACT_NONE, &z, NULL));
 }
 
-static mm_tensor pooled(mm_graph *g, const mm_uni *u, mm_modality m, const mm_ragged *r, mm_tensor x)
+/* What of texts goes past the trunk, where it is in the output: [n, out]. */
+static mm_tensor past_trunk(mm_graph *g, const mm_uni *u, const mm_uni_tokens *t)
 {
-    x = mm_op_attend(g, x, mm_op_param(g, u->entry[m].query), (size_t)u->c.heads, r);
-    x = mm_op_normalize(g, mm_op_linear(g, x, &u->proj, MMK_ACT_NONE, NULL, NULL));
-    return u->c.mod[m].few ? corrected(g, u, m, x) : x;
+    const size_t before = (size_t)u->c.mod[MM_TEXT].width, after = (size_t)u->c.out - before - t->direct.cols;
+    mm_tensor part[3] = { mm_op_new(g, t->r.n, before), mm_op_pool(g, t->direct, &t->r, MM_POOL_MEAN), mm_op_new(g, t->r.n, after) };
+    for (int i = 0; i < 3; i += 2)
+        if (part[i].p) memset(part[i].p, 0, part[i].rows * part[i].cols * sizeof *part[i].p);
+    return mm_op_beside(g, part, after ? 3 : 2);
 }
 
-mm_tensor mm_uni_pool(mm_graph *g, const mm_uni *u, const mm_uni_tokens *t, mm_tensor x) { return pooled(g, u, t->mod, &t->r, x); }
+mm_tensor mm_uni_pool(mm_graph *g, const mm_uni *u, const mm_uni_tokens *t, mm_tensor x)
+{
+    mm_tensor past = { 0 };
+    if (t->direct.p) past = past_trunk(g, u, t);
+    x = mm_op_attend(g, x, mm_op_param(g, u->entry[t->mod].query), (size_t)u->c.heads, &t->r);
+    x = mm_op_normalize(g, mm_op_linear(g, x, &u->proj, MMK_ACT_NONE, past.p ? &past : NULL, NULL));
+    return u->c.mod[t->mod].few ? corrected(g, u, t->mod, x) : x;
+}
 
 mm_tensor mm_uni_embed(mm_graph *g, const mm_uni *u, const mm_uni_in *in)
 {
@@ -388,7 +404,7 @@ mm_tensor mm_uni_fuse(mm_graph *g, const mm_uni *u, const mm_uni_records *rec, m
         for (size_t k = 0; k < rows; k++) pick[k] = y.off[i] + k;
         mm_tensor own = mm_op_rows(g, h, pick, rows);
         if (y.mod[i] != MM_TEXT) own = mm_op_layer_norm(g, own, &u->entry[y.mod[i]].last, u->c.eps, NULL);
-        z[i] = pooled(g, u, (mm_modality)y.mod[i], &t[y.mod[i]].r, own);
+        z[i] = mm_uni_pool(g, u, &t[y.mod[i]], own);
     }
     if (log_gates) {
         *log_gates = gates;

@@ -73,7 +73,7 @@ static float *angles(mm_graph *g, const mm_uni *u, size_t rows, uni_layout *y)
 mm_tensor mm_uni_words_in(mm_graph *g, const mm_uni *u, const int32_t *ids, size_t n)
 {
     const uni_head *h = &u->head[MM_UNI_NEXT - MM_MODALITIES];
-    mm_tensor x = h->stored ? mm_op_gather(g, h->stored, h->stored_type, h->rows->cols, ids, n) : mm_op_lookup(g, h->rows, ids, n);
+    mm_tensor x = mm_uni_lookup(g, &h->words, ids, n);
     return mm_op_linear(g, x, &h->in, MMK_ACT_NONE, NULL, NULL);
 }
 

@@ -21,12 +21,16 @@ typedef struct uni_entry {
     mm_linear key, value; /* of few examples; most models have none */
 } uni_entry;
 
+typedef struct uni_table {
+    mm_param *rows;     /* [vocab, ..], or NULL */
+    const void *stored; /* as the file has them, or NULL */
+    int stored_type;
+} uni_table;
+
 typedef struct uni_head {
     mm_linear in, out, time[2], logits;
     mm_norm last;
-    mm_param *rows;     /* of words: what goes in, and what comes out is held against */
-    const void *stored; /* as the file has them, or NULL */
-    int stored_type;
+    uni_table words; /* what goes in, and what comes out is held against */
 } uni_head;
 
 struct mm_uni {
@@ -39,9 +43,7 @@ struct mm_uni {
     uni_head head[MM_UNI_STREAMS - MM_MODALITIES];
     uni_layer *layers;
     mm_linear gate, shift, proj, alloc[2];
-    mm_param *tokens;
-    const void *stored; /* the token table as the file has it, or NULL */
-    int stored_type;
+    uni_table tokens, direct;
     void **packs;
     size_t n_packs;
 };
@@ -72,6 +74,8 @@ void mm_uni_axes(const mm_uni_config *c, int m, size_t n[3]);
 /* A picture, or a pair of frames, as rows of 4 x 4 pixels. Returns where the next row goes. */
 float *mm_uni_squares(float *to, const float *x, size_t pair, size_t height, size_t width);
 
+/* Rows of a table. */
+mm_tensor mm_uni_lookup(mm_graph *g, const uni_table *t, const int32_t *ids, size_t n);
 /* Words as the next-token head's stream takes them: [n, width]. */
 mm_tensor mm_uni_words_in(mm_graph *g, const mm_uni *u, const int32_t *ids, size_t n);
 

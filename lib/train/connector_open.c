@@ -91,8 +91,9 @@ static int check(const connector_run *x, mm_err *err)
     const struct {
         const char *name;
         int given;
-    } others[] = { { "pairs", o->n_pairs > 0 }, { "distil", o->distil != NULL }, { "config", o->config != NULL }, { "few-shot", o->few != MM_FEW_NONE },
-                   { "stage", o->stage != MM_STAGE_DEFAULT }, { "loss", o->loss != NULL }, { "lora", o->lora > 0 }, { "blend", o->blend >= 0 } };
+    } others[] = { { "pairs", o->n_pairs > 0 }, { "distil", o->distil != NULL }, { "config", o->config != NULL }, { "direct", o->direct > 0 },
+                   { "few-shot", o->few != MM_FEW_NONE }, { "stage", o->stage != MM_STAGE_DEFAULT }, { "loss", o->loss != NULL },
+                   { "lora", o->lora > 0 }, { "blend", o->blend >= 0 } };
     for (size_t i = 0; i < sizeof others / sizeof *others; i++)
         if (others[i].given)
             return mm_fail(err, MM_EARG, "option '--%s' does not go with '--connector': all else than the connector stays as it is", others[i].name);

@@ -60,6 +60,8 @@ typedef struct mm_train_opts {
     const char *config;      /* "tiny", "small", "base": from nothing; NULL: as in `from` */
     const char *plan;        /* what modalities share, with `config`; NULL: the configuration's */
     const char *positions;   /* "aligned", "unaligned", "absolute" (mm_uni_positions), with `config`; NULL: aligned */
+    int64_t direct;          /* texts: so many numbers of a token past the trunk (mm_uni_config), in closed form where the model has none yet;
+                              * with `distil`. 0: as the model has it */
     int type;                /* mm_dtype of matrices in the output: MM_F32, MM_F16, MM_Q8_0 */
 
     /* what is learned */

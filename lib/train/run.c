@@ -199,7 +199,7 @@ static json_t *configuration(const mm_train_opts *o, const mm_trainable *t, cons
               set(j, "clip", json_real(o->clip)) || set(j, "ema", json_real(o->ema)) || set(j, "blend", json_real(o->blend)) ||
               set(j, "precision", text(precisions[o->precision])) || set(j, "validate", text(o->validate)) || set(j, "patience", json_integer(o->patience)) ||
               (o->positions && set(j, "positions", text(o->positions))) || (o->connector && set(j, "connector", text(o->connector))) ||
-              (o->start && set(j, "start", text(o->start))) ||
+              (o->start && set(j, "start", text(o->start))) || (o->direct && set(j, "direct", json_integer((json_int_t)o->direct))) ||
               (t->config && json_object_set(j, "model", t->config));
     if (!bad) return j;
     json_decref(j);
@@ -310,6 +310,7 @@ static int check(const mm_train_opts *o, mm_err *err)
                                               "option '--plan' goes with '--config': another model's weights have their plan");
     if (o->positions && !o->config) return mm_fail(err, MM_EARG,
                                                    "option '--positions' goes with '--config': another model's weights know their places");
+    if (o->direct && !o->distil) return mm_fail(err, MM_EARG, "option '--direct' goes with '--distil': what goes past the trunk is solved for");
     if (o->patience && !o->validate) return mm_fail(err, MM_EARG, "option '--patience' goes with '--validate'");
     if (o->plot && !o->metrics) return mm_fail(err, MM_EARG, "option '--plot' goes with '--metrics'");
     if (o->precision < MM_KEEP_F32 || o->precision > MM_KEEP_F16 || o->threads < 1 || o->lora < 0 ||

@@ -48,6 +48,7 @@ static int check(text_run *x, mm_err *err)
     const double *w = x->lists.loss;
     if (o->n_data) return mm_fail(err, MM_EARG, "option '--data' is the unified model's: a text encoder learns from '--pairs'");
     if (o->stage != MM_STAGE_DEFAULT) return mm_fail(err, MM_EARG, "option '--stage' is the unified model's: a text encoder has one");
+    if (o->direct) return mm_fail(err, MM_EARG, "option '--direct' is the unified model's: a text encoder gives all its numbers itself");
     for (int i = 0; i < MM_LOSSES; i++)
         if (w[i] > 0 && i != MM_LOSS_DISTIL && i != MM_LOSS_INFONCE)
             return mm_fail(err, MM_EARG, "option '--loss': '%s' is the unified model's: a text encoder has distil and infonce", mm_train_loss_name(i));

@@ -102,8 +102,9 @@ static int text_start(uni_run *x, int space_only, const mm_uni_config *c, mm_err
 {
     mm_text_start_opts so = MM_TEXT_START_OPTS_INIT;
     so.bpe.vocab = (size_t)c->vocab;
-    so.dim = (size_t)c->mod[MM_TEXT].width;
+    so.dim = (size_t)(c->mod[MM_TEXT].width + c->mod[MM_TEXT].direct);
     so.space_only = space_only;
+    so.tokenizer = x->tokenizer.len ? &x->tokenizer : NULL;
     so.space = x->pairs.first;
     so.threads = x->o->threads;
     so.progress = x->h->work;
@@ -129,9 +130,35 @@ static void with_heads(uni_run *x, mm_uni_config *c)
     }
 }
 
+/* A table of tokens begins as columns of the solved one, from number `at` on. */
+static void start_table(uni_run *x, const char *name, int64_t at, float scale)
+{
+    mm_uni_slot *s = mm_uni_slot_find(x->u, name);
+    const size_t n = s->p.rows < x->start.vocab ? s->p.rows : x->start.vocab, cols = s->p.cols;
+    for (size_t i = 0; i < n; i++)
+        for (size_t k = 0; k < cols; k++) s->p.w[i * cols + k] = scale * x->start.table[i * x->start.dim + (size_t)at + k];
+}
+
+/* Of a number of a token, what arrives at its place in the output by entry, gate and projection: the mean over these numbers. */
+static float passes(const uni_run *x)
+{
+    const mm_param *proj = &mm_uni_slot_find(x->u, "proj.weight")->p, *entry = &mm_uni_slot_find(x->u, "text.entry.weight")->p;
+    const mm_param *gate = &mm_uni_slot_find(x->u, "gate.weight")->p, *ident = &mm_uni_slot_find(x->u, "text.ident")->p;
+    const float *bias = mm_uni_slot_find(x->u, "gate.bias")->p.w;
+    double sum = 0;
+    for (size_t c = 0; c < gate->rows; c++) {
+        double open = bias[c], through = 0;
+        for (size_t k = 0; k < gate->cols; k++) open += (double)gate->w[c * gate->cols + k] * (double)ident->w[k];
+        for (size_t i = 0; i < entry->cols; i++) through += (double)proj->w[i * proj->cols + c] * (double)entry->w[c * entry->cols + i];
+        sum += through / (1 + exp(-open));
+    }
+    return (float)(sum / (double)entry->cols);
+}
+
 static int from_file(uni_run *x, mm_err *err)
 {
     mm_uni_config c;
+    int fresh = 0; /* direct numbers that are to be solved for */
     const char *arch, *json;
     char *path;
     int r = mm_store_resolve(&path, x->o->from ? x->o->from : "default", err);
@@ -143,6 +170,13 @@ static int from_file(uni_run *x, mm_err *err)
     for (int m = 0; m < MM_MODALITIES && !r; m++)
         if (c.mod[m].few)
             r = mm_fail(err, MM_EUNSUP, "'%s' has prototypes, which nothing is learned through: train the model that it was made from", path);
+    if (!r && x->o->direct && x->o->direct != c.mod[MM_TEXT].direct) {
+        if (c.mod[MM_TEXT].direct || !c.mod[MM_TEXT].width)
+            r = mm_fail(err, MM_EARG, "option '--direct': '%s' has %lld already, for texts of %lld", path, (long long)c.mod[MM_TEXT].direct,
+                        (long long)c.mod[MM_TEXT].width);
+        c.mod[MM_TEXT].direct = x->o->direct;
+        fresh = 1;
+    }
     if (!r) with_heads(x, &c);
     if (!r) r = mm_store_kv_str(x->source, "tokenizer.huggingface.json", "", &json, err);
     if (!r && mm_buf_adds(&x->tokenizer, json)) r = no_memory(err);
@@ -153,7 +187,8 @@ static int from_file(uni_run *x, mm_err *err)
     if (!r) r = mm_uni_read(x->u, x->source, err);
     if (!r && x->o->distil && !x->o->n_pairs)
         r = mm_fail(err, MM_EARG, "option '--distil' needs '--pairs', those that '%s' was made with: they say how the teacher's space was turned", path);
-    if (!r && x->o->distil && !x->o->dry_run) r = text_start(x, 1, &c, err);
+    if (!r && x->o->distil && !x->o->dry_run) r = text_start(x, !fresh, &c, err);
+    if (!r && fresh && x->start.table) start_table(x, "token_direct.weight", c.mod[MM_TEXT].width, passes(x));
     free(path);
     return r;
 }
@@ -165,6 +200,7 @@ static int from_config(uni_run *x, mm_err *err)
     int r = mm_uni_config_named(&c, x->o->config, err);
     if (!r && x->o->plan) r = mm_uni_plan(&c, x->o->plan, err);
     if (!r && x->o->positions) r = mm_uni_positions_set(&c, x->o->positions, err);
+    if (!r && x->o->direct) c.mod[MM_TEXT].direct = x->o->direct;
     if (!r) with_heads(x, &c);
     if (!r && !x->o->dry_run && !(x->o->n_pairs && x->o->distil))
         r = mm_fail(err, MM_EARG, "a model from nothing needs '--pairs' and '--distil': its text side begins with a teacher's vectors");
@@ -178,9 +214,8 @@ static int from_config(uni_run *x, mm_err *err)
     if (!r) r = mm_uni_new(&x->u, &c, err);
     if (!r) r = give_memory(x, err);
     if (r || !x->start.table) return r;
-    mm_uni_slot *s = mm_uni_slot_find(x->u, "token_embd.weight");
-    size_t n = s->p.rows < x->start.vocab ? s->p.rows : x->start.vocab;
-    for (size_t i = 0; i < n; i++) memcpy(s->p.w + i * s->p.cols, x->start.table + i * x->start.dim, s->p.cols * sizeof *s->p.w);
+    start_table(x, "token_embd.weight", 0, 1);
+    if (c.mod[MM_TEXT].direct) start_table(x, "token_direct.weight", c.mod[MM_TEXT].width, passes(x));
     return 0;
 }
 
@@ -434,7 +469,7 @@ static float pace(const char *name)
     static const struct {
         const char *names;
         float pace;
-    } slow[] = { { "token_embd.weight", 0.05f }, { "text.*_scale", 0.1f }, { "text.*,proj.weight", 0.3f } };
+    } slow[] = { { "token_*", 0.05f }, { "text.*_scale", 0.1f }, { "text.*,proj.weight", 0.3f } };
     for (size_t i = 0; i < sizeof slow / sizeof *slow; i++)
         if (mm_name_match(slow[i].names, name)) return slow[i].pace;
     return 1;
@@ -479,7 +514,7 @@ static int make_set(uni_run *x, mm_pset *ps, mm_err *err)
     }
     if (!r && x->o->freeze) r = mm_pset_freeze(ps, x->o->freeze, err);
     if (!r && x->o->lora) {
-        if (!x->o->freeze) r = mm_pset_freeze(ps, "*norm*,token_embd*,*stem*,gate*,shift*,*ident,alloc*", err);
+        if (!x->o->freeze) r = mm_pset_freeze(ps, "*norm*,token_*,*stem*,gate*,shift*,*ident,alloc*", err);
         if (!r) r = mm_pset_lora(ps, "*attn_qkv.weight,*attn_output.weight,*ffn_up.weight,*ffn_down.weight", x->o->lora, 2, x->o->seed, err);
     }
     if (!r) r = mm_pset_build(ps, err);

@@ -15,7 +15,7 @@ static mm_uni_config little(const char *kind)
 {
     mm_uni_config c;
     if (mm_uni_config_named(&c, "tiny", &err)) exit(4);
-    c.layers = 2, c.width = 32, c.heads = 2, c.ff_width = 64, c.out = OUT, c.vocab = 300, c.window = 16, c.mod[MM_TEXT].width = 24;
+    c.layers = 2, c.width = 32, c.heads = 2, c.ff_width = 64, c.out = OUT, c.vocab = 300, c.window = 16, c.mod[MM_TEXT].width = 24, c.mod[MM_TEXT].direct = 5;
     for (int m = 1; m < MM_MODALITIES; m++) c.mod[m].width = 32, c.mod[m].merge[0] = c.mod[m].merge[1] = 16;
     c.mod[MM_IMAGE].size = c.mod[MM_VIDEO].size = 32;
     c.mod[MM_VIDEO].frames = 4;
@@ -274,6 +274,7 @@ static void gradients(void)
         mm_uni_slot *s = mm_uni_slot_find(t.u, name);
         ok(s && !s->decay && isfinite(loss(t.u, t.m, tape)), "%s", name);
         if (s) slope(s, untaped, &t);
+        if (m == MM_TEXT) slope(mm_uni_slot_find(t.u, "token_direct.weight"), untaped, &t);
     }
     mm_tape_free(&tape);
     freed(t.u);

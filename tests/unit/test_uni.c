@@ -39,12 +39,26 @@ static mm_uni_config little(void)
     c.out = 32;
     c.vocab = 300;
     c.mod[MM_TEXT].width = 24;
+    c.mod[MM_TEXT].direct = 6;
     for (int m = 1; m < MM_MODALITIES; m++) c.mod[m].width = 32, c.mod[m].merge[0] = c.mod[m].merge[1] = 16;
     c.mod[MM_IMAGE].size = c.mod[MM_VIDEO].size = 32;
     c.mod[MM_VIDEO].frames = 4;
     c.mod[MM_AUDIO].frames = 50;
     if (mm_uni_plan(&c, "*.norm=all image.attn=0 text.ffn=1", &err)) exit(4);
     return c;
+}
+
+static void no_place(void)
+{
+    mm_uni_config c = little(), d;
+    mm_uni *u = NULL;
+    json_t *j = mm_uni_config_json(&c);
+    ok(!mm_uni_config_parse(&d, j, &err) && d.mod[MM_TEXT].direct == 6, "numbers past the trunk are in the configuration");
+    json_object_set_new(json_object_get(j, "text"), "direct", json_integer(9));
+    ok(mm_uni_config_parse(&d, j, &err) == MM_EDATA, "9 behind 24 are too many for 32: %s", err.msg);
+    json_decref(j);
+    c.mod[MM_TEXT].direct = 9;
+    ok(mm_uni_new(&u, &c, &err) == MM_EARG && !u, "refused: %s", err.msg);
 }
 
 static void shares(void)
@@ -174,7 +188,8 @@ static void bag(void)
 {
     mm_uni_config c = little();
     mm_uni *u = made(&c);
-    mm_uni_slot *tab = mm_uni_slot_find(u, "token_embd.weight");
+    mm_uni_slot *tab = mm_uni_slot_find(u, "token_embd.weight"), *direct = mm_uni_slot_find(u, "token_direct.weight");
+    for (size_t k = 0; k < 300 * 6; k++) direct->p.w[k] = 0.1f * sinf((float)(k * k));
     float *v = embedded(u, MM_TEXT, 0, N, 1), mean[32];
     mm_uni_in in;
     input(&in, MM_TEXT, 0, N);
@@ -182,7 +197,7 @@ static void bag(void)
     for (size_t i = 0; i < N; i++) {
         memset(mean, 0, sizeof mean);
         for (size_t t = in.off[i]; t < in.off[i + 1]; t++)
-            for (size_t k = 0; k < 24; k++) mean[k] += tab->p.w[(size_t)in.ids[t] * 24 + k];
+            for (size_t k = 0; k < 30; k++) mean[k] += k < 24 ? tab->p.w[(size_t)in.ids[t] * 24 + k] : direct->p.w[(size_t)in.ids[t] * 6 + k - 24];
         worst = fmin(worst, cosine(mean, v + i * 32, 32));
     }
     ok(worst > 0.99, "an untrained text side is the bag of its tokens: cosine %.4f", worst);
@@ -193,6 +208,7 @@ static void bag(void)
 int main(void)
 {
     shares();
+    no_place();
     plans();
     files();
     bag();

@@ -47,7 +47,7 @@ static void tiny_uni(const char *path, int heads)
     c.layers = 2, c.width = 32, c.heads = 2, c.ff_width = 64, c.out = 32, c.vocab = heads ? 264 : 256, c.mod[MM_TEXT].width = 24;
     for (int m = MM_IMAGE; m < MM_MODALITIES; m++) c.mod[m].width = 32, c.mod[m].merge[0] = c.mod[m].merge[1] = 16;
     c.mod[MM_IMAGE].size = c.mod[MM_VIDEO].size = 32;
-    if (heads) c.next = 1, c.patch = 8;
+    if (heads) c.next = 1, c.patch = 8, c.mod[MM_TEXT].direct = 8;
     check(mm_uni_plan(&c, heads ? "*.norm=all image.attn=0 text.ffn=1 next.norm=all next.ffn=1 flow.norm=all flow.attn=0-1" :
                                   "*.norm=all image.attn=0 text.ffn=1", &err));
     check(mm_uni_new(&u, &c, &err));
