@@ -275,8 +275,7 @@ static int sniff(mm_reader *r, int nowait, mm_err *err)
         if (s == S_END || have >= 9 || (have > 5 && p[5]) || (have && p[have - 1] == '\n')) break;
         s = reader_want(r, have + 1, nowait, err);
     }
-    /* or one that was cut in front of its header */
-    if (have >= 6 && !memcmp(p + 4, "\0\0\0", have < 8 ? have - 4 : 4) && (have < 9 || p[8] == '{')) return r->kind = MM_IN_FRAMES, S_READY;
+    if (have >= 9 && !p[5] && !p[6] && !p[7] && p[8] == '{') return r->kind = MM_IN_FRAMES, S_READY;
     if (have >= 6 && !memcmp(p, "\x93NUMPY", 6)) return r->kind = MM_IN_NPY, S_READY;
     if (p && have < 12 && s == S_READY) { /* the magics reach this far; wait only where one has begun */
         unsigned char c = have ? (unsigned char)p[0] : 0;
@@ -301,6 +300,8 @@ static int sniff(mm_reader *r, int nowait, mm_err *err)
         if (i >= first_other) return mm_fail(err, MM_EUNSUP, "%s: this is %s", r->name, other[i - first_other]);
         return r->kind = K_MEDIA, S_READY;
     }
+    /* a frame that was cut in its length */
+    if (have >= 6 && have < 9 && !memcmp(p + 4, "\0\0\0\0", have - 4)) return r->kind = MM_IN_FRAMES, S_READY;
     int picture;
     while ((picture = pnm(p, have)) < 0 && s == S_READY) {
         if ((s = reader_want(r, have + 1, nowait, err)) < 0 || s == S_BLOCK) return s;
