@@ -101,7 +101,7 @@ typedef struct {
     const char *kind, *arch, *tok_model; /* tok_model NULL: none */
     uint64_t params, bytes;
     size_t tok_count, bad; /* tensors with NaN or infinite values */
-    size_t total[MM_MODALITIES], shared[MM_MODALITIES]; /* of the unified model's encoders, the token table apart */
+    size_t total[MM_MODALITIES], shared[MM_MODALITIES]; /* of the unified model's encoders, tables of tokens apart */
     const char *positions; /* of the unified model */
 } facts;
 
@@ -263,7 +263,7 @@ static void as_text(mm_buf *b, const mm_store *st, const char *name, const facts
     }
     for (int m = 0, some = 0; m < MM_MODALITIES; m++)
         if (f->total[m])
-            mm_buf_addf(b, "%s  %-5s %zu parameters, %.1f %% of them shared\n", some++ ? "" : "\nencoders, the token table apart:\n",
+            mm_buf_addf(b, "%s  %-5s %zu parameters, %.1f %% of them shared\n", some++ ? "" : "\nencoders, tables of tokens apart:\n",
                         mm_modality_name((mm_modality)m), f->total[m], 100.0 * (double)f->shared[m] / (double)f->total[m]);
     if (f->positions) mm_buf_addf(b, "  positions: %s\n", f->positions);
     if (mm_store_config(st)) {
