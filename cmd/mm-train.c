@@ -66,7 +66,7 @@ static const mm_opt opts[] = {
     MM_OPT_INT(0, "keep", &o.keep, "N", 1, 999, "keep the last N checkpoints, also when the model is there"),
     MM_OPT_BOOL(0, "resume", &o.resume, "go on with a run that was stopped; without one, begin"),
     MM_OPT_BOOL(0, "fresh", &o.fresh, "begin anew where there is one"),
-    MM_OPT_BOOL(0, "dry-run", &t.dry_run, "print what would be done, and the memory of weights, as JSON"),
+    MM_OPT_BOOL(0, "dry-run", &t.dry_run, "print what would be done, and its memory but for activations, as JSON"),
     MM_OPT_END
 };
 

@@ -213,7 +213,7 @@ static __m512 get_q8_0(const char *row, size_t k, __mmask16 valid)
     static void pack_##dtype(void *dst, const void *const *rows, int n, size_t k)                  \
     {                                                                                              \
         for (size_t i = 0; i < k; i += 16) {                                                       \
-            mmk_fetch_panel(rows, n, NR, k * part / 16, i * part / 16, part);                   \
+            mmk_fetch_panel(rows, n, NR, k * part / 16, i * part / 16, part);                      \
             for (int h = 0; h < 2; h++) {                                                          \
                 __m512 t[16];                                                                      \
                 size_t m = k - i < 16 ? k - i : 16;                                                \
@@ -289,7 +289,7 @@ static void epilogue(float *c, size_t ldc, const float *tile, int rows, int cols
     epilogue_avx512(c, ldc, tile, NR, rows, cols, bias, res, ldr, act);
 }
 
-#define OPS(dtype, step, pack, from, ...)                                                                                 \
+#define OPS(dtype, step, pack, from, ...)                                                                    \
     const mmk_gemm_ops mmk_gemm_##dtype##_avx512 = {                                                         \
         .name = #dtype "_avx512", .nr = NR, .mr = MR, .row_unit = 1, .kstep = 1, .b_step = step, .a_step = a_step, \
         .panels = panels, .pack_b = pack, .pack_a = pack_a, .mul = mul_##from, .mul_to = mul_to_##from, .epilogue = epilogue, \

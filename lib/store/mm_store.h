@@ -61,7 +61,8 @@ MM_API const char *mm_store_default_name(void);
 MM_API const void *mm_store_builtin(size_t *len);
 
 MM_API int mm_store_is_gguf(const mm_store *st);
-/* 0, or MM_EMODEL where the file is what mm-train keeps of a run (mm_ckpt.h), and no model. */
+#define MM_STORE_CHECKPOINT "mm.checkpoint" /* the key that what mm-train keeps of a run has (mm_ckpt.h) */
+/* 0, or MM_EMODEL where the file has it and is no model. */
 MM_API MM_MUST_CHECK int mm_store_no_checkpoint(const mm_store *st, mm_err *err);
 MM_API size_t mm_store_count(const mm_store *st);
 MM_API const mm_store_tensor *mm_store_at(const mm_store *st, size_t i);

@@ -77,7 +77,7 @@ const json_t *mm_store_config(const mm_store *st) { return st->config; }
 
 int mm_store_no_checkpoint(const mm_store *st, mm_err *err)
 {
-    return json_object_get(st->meta, "mm.checkpoint") ?
+    return json_object_get(st->meta, MM_STORE_CHECKPOINT) ?
                mm_fail(err, MM_EMODEL, "this is a checkpoint of training, no model: mm-train --resume makes one of it") : 0;
 }
 

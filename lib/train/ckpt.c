@@ -80,7 +80,7 @@ static json_t *describe(const mm_pset *ps, const float *const block[KINDS], cons
     json_t *m = json_object();
     char step[24];
     snprintf(step, sizeof step, "%llu", (unsigned long long)c->step);
-    int bad = !optim || json_object_set_new(m, "mm.checkpoint", json_string(FORMAT)) || json_object_set_new(m, "step", json_string(step)) ||
+    int bad = !optim || json_object_set_new(m, MM_STORE_CHECKPOINT, json_string(FORMAT)) || json_object_set_new(m, "step", json_string(step)) ||
               json_object_set_new(m, "optimizer", dumped(optim)) || json_object_set_new(m, "state", dumped(c->state)) ||
               json_object_set_new(m, "config", dumped(c->config)) ||
               json_object_set_new(m, "hash", hex(hash_trained(hash_words(m), ps, block))) ||
@@ -265,7 +265,7 @@ static int open_file(const char *path, mm_store **st, json_t **meta, mm_ckpt *c,
     int r = mm_store_open(st, path, err);
     if (r) return r;
     *meta = metadata(*st);
-    const char *format = json_string_value(json_object_get(*meta, "mm.checkpoint"));
+    const char *format = json_string_value(json_object_get(*meta, MM_STORE_CHECKPOINT));
     c->step = number(*meta, "step", 10);
     c->state = parsed(*meta, "state");
     c->config = parsed(*meta, "config");

@@ -171,9 +171,9 @@ static int from_file(uni_run *x, mm_err *err)
         if (c.mod[m].few)
             r = mm_fail(err, MM_EUNSUP, "'%s' has prototypes, which nothing is learned through: train the model that it was made from", path);
     if (!r && x->o->direct && x->o->direct != c.mod[MM_TEXT].direct) {
-        if (c.mod[MM_TEXT].direct || !c.mod[MM_TEXT].width)
-            r = mm_fail(err, MM_EARG, "option '--direct': '%s' has %lld already, for texts of %lld", path, (long long)c.mod[MM_TEXT].direct,
-                        (long long)c.mod[MM_TEXT].width);
+        if (!c.mod[MM_TEXT].width) r = mm_fail(err, MM_EARG, "option '--direct': '%s' takes no texts", path);
+        else if (c.mod[MM_TEXT].direct)
+            r = mm_fail(err, MM_EARG, "option '--direct': '%s' has %lld already", path, (long long)c.mod[MM_TEXT].direct);
         c.mod[MM_TEXT].direct = x->o->direct;
         fresh = 1;
     }
